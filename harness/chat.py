@@ -1,0 +1,84 @@
+"""Chat templates and truncation: the one place where text becomes tokens, for training, generation and judging alike.
+
+A prompt is rendered by the tokenizer's own chat template and tokenised without adding special tokens (the template has
+them already: no second BOS). A response is tokenised on its own and ended by the template's end-of-turn token, once.
+A tokenizer without a template (a base model) gets `PLAIN_TEMPLATE`.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.errors import ModelError
+from harness.types import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}### {{ message['role'] | capitalize }}:\n{{ message['content'] }}"
+    "{% if not (loop.last and message['role'] == 'assistant') %}\n\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
+)
+
+
+class Encoded(NamedTuple):
+    """Token ids of a prompt and one response. `truncated`: something was cut to fit."""
+
+    prompt: list[int]
+    response: list[int]
+    truncated: bool
+
+
+def _render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], **options: Any) -> str:
+    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
+    rows = [m.model_dump() for m in messages]
+    try:
+        text = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **options)
+    except Exception as error:  # a template is a program of the model's own and may raise anything
+        roles = ", ".join(m.role for m in messages)
+        raise ModelError(f"{tokenizer.name_or_path}: its chat template refuses the roles [{roles}]: {error}") from error
+    return str(text)
+
+
+def encode_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
+    """Ids of a conversation up to where the assistant's words begin; a last assistant message is continued."""
+    continued = bool(messages) and messages[-1].role == "assistant"
+    if continued:
+        text = _render(tokenizer, messages, continue_final_message=True)
+    else:
+        text = _render(tokenizer, messages, add_generation_prompt=True)
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Id of the token that ends an assistant's turn: what the template writes after the answer if that is a special
+    token (`<|im_end|>`, `<|eot_id|>`, `<end_of_turn>`), else the end-of-sequence token."""
+    if tokenizer.chat_template:
+        answer = "harness"
+        text = _render(tokenizer, [Message(role="user", content="x"), Message(role="assistant", content=answer)])
+        tail = tokenizer.encode(text[text.rindex(answer) + len(answer) :], add_special_tokens=False)
+        if tail and tail[0] in tokenizer.all_special_ids:
+            return int(tail[0])
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{tokenizer.name_or_path}: its tokenizer has neither an end-of-turn nor an end token")
+    return int(tokenizer.eos_token_id)
+
+
+def encode(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    response: str,
+    *,
+    max_prompt_length: int,
+    max_length: int,
+) -> Encoded:
+    """Ids of a prompt and a response that ends with the end-of-turn token.
+
+    A prompt longer than `max_prompt_length` loses its beginning; a response that would pass `max_length` in all loses
+    its end (and then has no end-of-turn token). Either is reported as truncated.
+    """
+    prompt = encode_prompt(tokenizer, messages)
+    answer = [*tokenizer.encode(response, add_special_tokens=False), end_of_turn(tokenizer)]
+    kept_prompt = prompt[-max_prompt_length:]
+    kept_answer = answer[: max(1, max_length - len(kept_prompt))]
+    return Encoded(kept_prompt, kept_answer, len(kept_prompt) < len(prompt) or len(kept_answer) < len(answer))

@@ -1,0 +1,141 @@
+"""Components: `{name: foo, ...}` in a recipe is the class in `harness/<folder>/foo.py`, made with the other fields.
+
+A component file holds one class derived from `Component`. Packages add theirs through an entry point in the group
+`harness.<folder>` (`foo = "package.module"`). Importing a component file must be cheap: what is heavy (torch,
+transformers, ...) is imported inside the methods that need it, so that a recipe is checked in a moment.
+"""
+
+import difflib
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from harness.protocols import Benchmark, Generator, Judge, Loss, RewardModel, Seed
+
+Kind = Literal["seed", "generator", "reward", "loss", "judge", "benchmark"]
+FOLDERS: dict[Kind, str] = {
+    "seed": "seeds",
+    "generator": "generators",
+    "reward": "rewards",
+    "loss": "losses",
+    "judge": "judges",
+    "benchmark": "benchmarks",
+}
+
+
+class Component(BaseModel):
+    """Base of all components. Fields are the recipe's; `unkeyed` names those that can't change a result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    unkeyed: ClassVar[frozenset[str]] = frozenset()
+
+    name: str
+
+    def identity(self) -> dict[str, Any]:
+        """What the results depend on, as JSON-able data: it is hashed into stage keys and shown in provenance. A
+        component that reads a file or a model overrides this to name the content rather than the path."""
+        return self.model_dump(mode="json", exclude=set(self.unkeyed))
+
+    def check(self) -> None:
+        """A cheap look before anything heavy loads: files exist, keys are set. Raises a HarnessError."""
+
+
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str):
+        return value
+    base = (info.context or {}).get("base", Path.cwd())
+    return Path(os.path.normpath(Path(base) / Path(value).expanduser()))
+
+
+def _model_reference(value: Any, info: ValidationInfo) -> Any:
+    """A local folder becomes absolute; a built-in name or hub id stays as it is."""
+    if not isinstance(value, str):
+        return value
+    local = _absolute(value, info)
+    looks_local = value.startswith((".", "/", "~")) or local.is_dir()
+    return str(local) if looks_local else value
+
+
+RecipePath = Annotated[Path, BeforeValidator(_absolute)]
+"""A path in a recipe: relative to the recipe's folder (the validation context's `base`), `~` expanded."""
+
+ModelReference = Annotated[str, BeforeValidator(_model_reference)]
+"""A model in a recipe: a built-in name, a hub id, or a local folder (made absolute like a RecipePath)."""
+
+
+def nearest(wrong: str, names: Iterable[str]) -> str:
+    """`did you mean 'x'? ` where something is near, and what there is."""
+    names = sorted(names)
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"{guess}available: {', '.join(names)}"
+
+
+@cache
+def modules(kind: Kind) -> dict[str, str]:
+    """Component name -> module path, for every component of a kind that is installed."""
+    folder = FOLDERS[kind]
+    package = importlib.import_module(f"harness.{folder}")
+    found = {m.name: f"harness.{folder}.{m.name}" for m in pkgutil.iter_modules(package.__path__)}
+    for entry in entry_points(group=f"harness.{folder}"):
+        found.setdefault(entry.name, entry.value)
+    return found
+
+
+def component_class(kind: Kind, name: str) -> type[Component]:
+    """The class of a component. Raises KeyError for an unknown name."""
+    module: ModuleType = importlib.import_module(modules(kind)[name])
+    classes = [
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, Component) and c.__module__ == module.__name__
+    ]
+    public = [c for c in classes if not c.__name__.startswith("_")]
+    if len(public) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one public Component, has {len(public)}")
+    return public[0]
+
+
+def build(kind: Kind, fields: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Component:
+    """Make a component from a recipe's mapping. Raises pydantic's ValidationError, or PydanticCustomError of type
+    `component_name` when the name is missing or unknown."""
+    name = fields.get("name")
+    if not isinstance(name, str):
+        expected = f"expected {{name: ...}}; available: {', '.join(sorted(modules(kind)))}"
+        raise PydanticCustomError("component_name", "{message}", {"message": f"no {kind} named; {expected}"})
+    if name not in modules(kind):
+        message = f"unknown {kind} '{name}'; {nearest(name, modules(kind))}"
+        raise PydanticCustomError("component_name", "{message}", {"message": message})
+    return component_class(kind, name).model_validate(dict(fields), context=dict(context or {}))
+
+
+def _parse(kind: Kind, value: Any, handler: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, Component):
+        return value
+    if not isinstance(value, Mapping):
+        message = f"expected {{name: ...}} with a {kind}'s name; available: {', '.join(sorted(modules(kind)))}"
+        raise PydanticCustomError("component_type", "{message}", {"message": message})
+    try:
+        return build(kind, value, info.context)
+    except ValidationError as error:
+        # pydantic does not splice an inner model's errors into the outer list: hand them over for the recipe to do so.
+        fields = sorted(component_class(kind, value["name"]).model_fields)
+        context = {"kind": kind, "component": value["name"], "fields": fields, "inner": error.errors()}
+        raise PydanticCustomError("component_fields", "{kind} '{component}' has wrong fields", context) from None
+
+
+SeedField = Annotated[Seed, WrapValidator(partial(_parse, "seed"))]
+GeneratorField = Annotated[Generator, WrapValidator(partial(_parse, "generator"))]
+RewardField = Annotated[RewardModel, WrapValidator(partial(_parse, "reward"))]
+LossField = Annotated[Loss, WrapValidator(partial(_parse, "loss"))]
+JudgeField = Annotated[Judge, WrapValidator(partial(_parse, "judge"))]
+BenchmarkField = Annotated[Benchmark, WrapValidator(partial(_parse, "benchmark"))]

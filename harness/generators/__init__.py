@@ -1,0 +1,1 @@
+"""Response generators: one a file."""

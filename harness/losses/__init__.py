@@ -1,0 +1,1 @@
+"""Preference losses over ranked responses: one a file."""

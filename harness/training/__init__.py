@@ -1,0 +1,1 @@
+"""Training: rows and collation, log-probabilities, the trainer."""
