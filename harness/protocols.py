@@ -40,7 +40,13 @@ class Generator(Protocol):
     """Samples responses to prompts."""
 
     def generate(
-        self, prompts: Sequence[Messages], sampling: Sequence[Sampling], *, n: int, seed: int, advance: Advance
+        self,
+        prompts: Sequence[Messages],
+        sampling: Sequence[Sampling],
+        *,
+        n: int,
+        seed: int,
+        advance: Advance,
     ) -> list[list[Completion]]:
         """`n` completions a prompt, in order. `sampling` has one entry a prompt. A prompt whose last message is the
         assistant's is continued. Same arguments and same machine: same texts."""
@@ -55,9 +61,7 @@ class RewardModel(Protocol):
         model that needs no training saves nothing and reports {}."""
         ...
 
-    def score(
-        self, rows: Sequence[tuple[Messages, str]], folder: "Path", *, advance: Advance
-    ) -> list[float | None]:
+    def score(self, rows: Sequence[tuple[Messages, str]], folder: "Path", *, advance: Advance) -> list[float | None]:
         """One score a (prompt, response), in order; None where it could not be scored."""
         ...
 

@@ -1,0 +1,183 @@
+"""The recipe: what a run is, checked once and then passed around as objects. `recipe_file` reads it from YAML."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from harness.components import (
+    BenchmarkField,
+    GeneratorField,
+    JudgeField,
+    LossField,
+    ModelReference,
+    RewardField,
+    SeedField,
+)
+from harness.models import Dtype
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _safe_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", value):
+        raise ValueError("expected letters, digits, '.', '_' or '-', starting with a letter or digit, at most 80")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(lambda v: _safe_name(v) if isinstance(v, str) else v)]
+"""A name that becomes a folder or file name."""
+
+
+class Policy(Section):
+    """The model that is trained, and the reference that it is held to."""
+
+    model: ModelReference
+    revision: str | None = None
+    dtype: Dtype = "bfloat16"
+
+
+class PromptGeneration(Section):
+    """New prompts: the generator is shown `shots` seed prompts and writes one more like them."""
+
+    generator: GeneratorField
+    count: int = Field(ge=1)
+    shots: int = Field(3, ge=1, le=32)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(64, ge=4)
+    max_similarity: float = Field(0.8, gt=0, le=1)
+    """A new prompt whose similarity to any seed or accepted prompt is above this is dropped (0 none, 1 the same)."""
+    max_attempts: int = Field(8, ge=1)
+    """Rounds of generation before the stage gives up short of `count`."""
+
+
+class ResponseGeneration(Section):
+    """N responses a prompt. With `seed_prompts`, the seed's training prompts are ranked too: their chosen and rejected
+    answers stand among the N, and the rest is sampled."""
+
+    generator: GeneratorField
+    n: int = Field(4, ge=2, le=64)
+    temperature: float = Field(0.9, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(256, ge=1)
+    seed_prompts: bool = True
+
+
+class Data(Section):
+    """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them."""
+
+    seeds: list[SeedField] = Field(min_length=1)
+    holdout: float = Field(0.2, gt=0, lt=1)
+    prompts: PromptGeneration | None = None
+    responses: ResponseGeneration
+    reward: RewardField
+
+    @model_validator(mode="after")
+    def _some_prompts(self) -> "Data":
+        if self.prompts is None and not self.responses.seed_prompts:
+            raise ValueError("no prompts to rank: give `prompts`, or set responses.seed_prompts to true")
+        return self
+
+
+class Lora(Section):
+    """LoRA adapters (2106.09685) on all linear layers but the head, unless `target_modules` says otherwise."""
+
+    r: int = Field(16, ge=1)
+    alpha: int | None = Field(None, ge=1)
+    """Scaling numerator; 2 r where it is not given."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class Training(Section):
+    """How a method is trained. `batch_size` counts prompts an optimizer step (each has up to N responses)."""
+
+    epochs: float = Field(1.0, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
+    batch_size: int = Field(8, ge=1)
+    lora: Lora | None = Lora()
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_prompt_length: int = Field(512, ge=8)
+    max_length: int = Field(1024, ge=16)
+    gradient_checkpointing: bool = False
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _false_is_none(cls, value: Any) -> Any:
+        return None if value is False else Lora() if value is True else value
+
+    @model_validator(mode="after")
+    def _room_for_a_response(self) -> "Training":
+        if self.max_prompt_length >= self.max_length:
+            raise ValueError("max_length must be larger than max_prompt_length: it holds the prompt and the response")
+        return self
+
+
+class Method(Section):
+    """One row of the board: a loss, and what of `training` it overrides."""
+
+    id: Name
+    loss: LossField
+    training: dict[str, Any] = {}
+
+
+class AnswerSampling(Section):
+    """How checkpoints answer a benchmark's questions. `temperature` None: the benchmark's own rule."""
+
+    max_new_tokens: int = Field(512, ge=1)
+    temperature: float | None = Field(None, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+
+
+class Evaluation(Section):
+    """Benchmarks, and the judge that they ask."""
+
+    judge: JudgeField
+    benchmarks: list[BenchmarkField] = Field(min_length=1)
+    answers: AnswerSampling = AnswerSampling()
+
+
+class Runtime(Section):
+    """What can't change a result and is in no key."""
+
+    micro_batch_size: int = Field(2, ge=1)
+    """Prompts (each with its N responses) in one forward of training; gradients accumulate to `batch_size`."""
+    score_batch_size: int = Field(16, ge=1)
+    """Responses in one forward without gradients."""
+    judge_concurrency: int = Field(8, ge=1)
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: Name
+    seed: int = Field(0, ge=0, lt=2**31)
+    policy: Policy
+    data: Data
+    methods: list[Method] = Field(min_length=1)
+    training: Training = Training()
+    evaluation: Evaluation | None = None
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _distinct_ids(self) -> "Recipe":
+        ids = [m.id for m in self.methods]
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        if repeated or "base" in ids:
+            raise ValueError(f"method ids must differ, and 'base' is the untrained policy's; repeated: {repeated}")
+        return self
+
+    def training_of(self, method: Method) -> Training:
+        """The recipe's training with the method's overrides. Raises pydantic's ValidationError."""
+        merged = self.training.model_dump() | method.training
+        if isinstance(method.training.get("lora"), dict) and self.training.lora is not None:
+            merged["lora"] = self.training.lora.model_dump() | method.training["lora"]
+        return Training.model_validate(merged)
