@@ -1,5 +1,6 @@
 """Fixtures for the whole suite: no network, no telemetry, two threads, a cache folder of its own."""
 
+import json
 import os
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from tests.tiny import tiny_causal_lm
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random Llama with a byte-level ChatML tokenizer."""
     return tiny_causal_lm(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def wordy_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with word pieces, so that what it samples looks like (nonsensical) prompts, and with a window
+    that judge prompts fit into."""
+    seeds = (Path(__file__).parents[1] / "harness" / "assets" / "seeds.jsonl").read_text().splitlines()
+    words = [text for line in seeds for text in json.loads(line).values()]
+    return tiny_causal_lm(tmp_path_factory.mktemp("wordy-tiny-model"), window=8192, words=words)
 
 
 @pytest.fixture(scope="session")

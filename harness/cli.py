@@ -1,0 +1,176 @@
+"""The `harness` command. The only file that prints or exits; exit code 2 means that the user can mend it."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from harness import __version__
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Set before anything imports the libraries that read them.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Augment a seed preference set, train DPO, Multi-DPO and their rivals on the same ranked data, "
+    "judge every checkpoint, and write the leaderboard: all from one recipe.",
+)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="A recipe in YAML; see recipes/.", show_default=False)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Edit the recipe first: --set seed=1 (repeatable)."),
+]
+BoardsOption = Annotated[
+    Path, typer.Option("--leaderboards", metavar="FOLDER", help="Where boards are written, a folder each.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOption = Path("leaderboards")) -> None:
+    """Run a recipe from seed to leaderboard. What is finished already is not run again."""
+    from rich.console import Console
+
+    from harness.console import RunView, log_to
+    from harness.paths import cache_root
+    from harness.recipe_file import load_recipe
+
+    started = time.monotonic()
+    checked = load_recipe(recipe, edits or ())
+    from harness.entries import make_entries
+    from harness.execute import execute
+    from harness.leaderboard import write_board
+    from harness.plan import make_plan
+    from harness.store import Store
+
+    console = Console(highlight=False)
+    folder = leaderboards / checked.name
+    log_to(folder / "run.log")
+    plan = make_plan(checked)
+    store = Store(cache_root() / "store")
+    with RunView(console) as view:
+        executed = execute(plan, store, view)
+    write_board(folder, checked.name, make_entries(checked, plan, executed))
+    _show(folder, console)
+    found = len(plan.stages) - executed.ran
+    console.print(
+        f"{executed.ran} stages run, {found} found in the store, {time.monotonic() - started:.0f} s in all.",
+        f"Board: {folder}/board.md",
+    )
+    ranked = executed.artifacts[plan.data["ranked"].key].folder
+    console.print(f"Ranked dataset: {ranked}/ranked.jsonl", soft_wrap=True)
+    for row in plan.rows:
+        if row.policy:
+            checkpoint = executed.artifacts[row.policy.key].folder / "checkpoint"
+            console.print(f"Checkpoint {row.id}: {checkpoint}", soft_wrap=True)
+
+
+@app.command()
+def validate(recipe: RecipeArgument, edits: SetOption = None) -> None:
+    """Check a recipe without running it: fields, components, files, models, keys."""
+    from harness.recipe_file import load_recipe
+
+    checked = load_recipe(recipe, edits or ())
+    print(f"{recipe}: fine ({len(checked.methods)} methods)")
+
+
+@app.command()
+def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
+    """Show the stages of a recipe: keys, what is in the store already, and what the rest may cost."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.paths import cache_root
+    from harness.plan import make_plan
+    from harness.recipe_file import load_recipe
+    from harness.stages import Estimate
+    from harness.store import Store
+
+    checked = load_recipe(recipe, edits or ())
+    store = Store(cache_root() / "store")
+    table = Table(box=None, header_style="bold")
+    for title in ("stage", "key", "state"):
+        table.add_column(title, no_wrap=True, overflow="fold")
+    for title in ("tokens to generate", "to train on", "judge calls"):
+        table.add_column(title, justify="right")
+    total = Estimate()
+    for stage in make_plan(checked).stages:
+        there = store.find(stage.key) is not None
+        cost = Estimate() if there else stage.estimate()
+        total = Estimate(*(a + b for a, b in zip(total, cost, strict=True)))
+        figures = [f"{value:,}" if value else "" for value in cost]
+        table.add_row(stage.id, stage.key[:12], "in the store" if there else "to run", *figures)
+    table.add_section()
+    table.add_row("at most, in all", "", "", *(f"{value:,}" for value in total), style="bold")
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def show(
+    board: Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)],
+) -> None:
+    """Print a leaderboard in the terminal."""
+    from rich.console import Console
+
+    _show(board, Console(highlight=False))
+
+
+def _show(board: Path, console: "Console") -> None:
+    from harness.board_terminal import terminal_table
+    from harness.leaderboard import read_board
+
+    console.print(terminal_table(read_board(board)))
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: errors meant for the user become one line and exit code 2, an interruption exit code 130."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        sys.exit(app(standalone_mode=False))
+    except HarnessError as error:
+        print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except TyperException as error:
+        if str(error):  # without a command, the help is printed and there is no more to say
+            print(f"harness: {error}; see harness --help", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, Abort):
+        print("harness: stopped; the same command goes on from the last finished stage", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

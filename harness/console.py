@@ -1,0 +1,91 @@
+"""What a run looks like in a terminal: one line a stage with a bar, and a log file beside the board."""
+
+import logging
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness.stages import Stage
+
+
+class RunView:
+    """Draws a run's progress; satisfies `harness.execute.Reporter`. In a file or pipe it prints one line a stage."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> "RunView":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def start(self, what: str, total: int | None) -> None:
+        self._clear()
+        self._task = self._bars.add_task(what, total=total)
+
+    def advance(self, items: int) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, items)
+
+    def stage(self, stage: Stage, number: int, total: int) -> None:
+        self._clear()
+        self.console.print(f"[bold]{number:>3}/{total}[/bold] {stage.id}", highlight=False)
+
+    def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None:
+        self._clear()
+        told = ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in report.items() if _short(v))
+        self.console.print(f"        [dim]{seconds:.1f} s{'; ' + told if told else ''}[/dim]", highlight=False)
+
+    def waiting(self, stage: Stage) -> None:
+        self.console.print(f"        another run is computing {stage.id}; waiting for it", highlight=False)
+
+    def _clear(self) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+
+def _short(value: Any) -> str:
+    """A report's value for one line; nested ones are left to the log, but for counts and metrics."""
+    if isinstance(value, bool | int | str):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict) and "ci95" in value:
+        interval = f" [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]" if value["ci95"] else ""
+        return f"{_short(value['value'])}{interval} (n={value['n']})"
+    if isinstance(value, dict) and value and all(isinstance(v, int) for v in value.values()):
+        return " ".join(f"{k.replace('_', ' ')}={v}" for k, v in value.items())
+    return ""
+
+
+def log_to(path: Path) -> logging.Handler:
+    """Send the harness's log, the libraries' warnings and Python's warnings to a file; only errors reach the screen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    return handler

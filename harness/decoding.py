@@ -1,0 +1,170 @@
+"""Sampling from a causal language model in process: batched, prompt computed once for its N samples.
+
+Every sample draws from a random stream of its own, keyed by (seed, prompt, index of the sample). So a sample does not
+depend on which others share its batch or on N (up to floating-point noise of batched matrix products): the first two
+of N=4 are those of N=2, and batch size stays out of stage keys.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.chat import end_of_turn
+from harness.types import Advance, Completion, Sampling
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NUCLEUS_SHORTLIST = 1024
+"""How many top tokens are sorted for top-p sampling; rows whose nucleus is larger are sorted whole."""
+
+
+class _Job(NamedTuple):
+    index: int
+    prompt: list[int]
+    sampling: Sampling
+
+
+def decode(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[list[int]],
+    sampling: Sequence[Sampling],
+    *,
+    n: int,
+    seed: int,
+    batch_size: int,
+    advance: Advance,
+) -> list[list[Completion]]:
+    """`n` completions for each prompt (token ids, one `Sampling` each), in the prompts' order. `batch_size` counts
+    sequences; it changes speed and memory, not the samples. A prompt that leaves no room in the model's window gets
+    empty completions that ended by length."""
+    import torch
+
+    window = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    jobs = [_Job(i, p, s) for i, (p, s) in enumerate(zip(prompts, sampling, strict=True))]
+    # Longest first: the largest batch comes at once, so that a batch that doesn't fit fails at once too.
+    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt), job.index), reverse=True)
+    results: list[list[Completion]] = [[] for _ in jobs]
+    per_batch = max(1, batch_size // n)
+    stops = {end_of_turn(tokenizer), tokenizer.eos_token_id}
+    with torch.inference_mode():
+        for start in range(0, len(jobs), per_batch):
+            batch = jobs[start : start + per_batch]
+            fitting = [job for job in batch if len(job.prompt) < window]
+            for job in batch:
+                results[job.index] = [Completion(text="", finish_reason="length", tokens=0)] * n
+            if fitting:
+                for job, tokens in zip(fitting, _decode_batch(model, fitting, n, seed, stops, window), strict=True):
+                    results[job.index] = [_completion(tokenizer, row, stops) for row in tokens]
+            advance(len(batch) * n)
+    return results
+
+
+def _completion(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], stops: set[int | None]) -> Completion:
+    ended = bool(tokens) and tokens[-1] in stops
+    text = tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+    return Completion(text=str(text), finish_reason="stop" if ended else "length", tokens=len(tokens))
+
+
+def _decode_batch(
+    model: "PreTrainedModel", jobs: list[_Job], n: int, seed: int, stops: set[int | None], window: int
+) -> list[list[list[int]]]:
+    """Token ids, [prompt][sample], the stop token included. Finished rows leave the batch as it goes."""
+    import numpy as np
+    import torch
+
+    device = model.device
+    widest = max(len(job.prompt) for job in jobs)
+    pad = next(iter(stop for stop in stops if stop is not None))
+    ids = torch.tensor([[pad] * (widest - len(j.prompt)) + j.prompt for j in jobs], device=device)
+    mask = torch.tensor([[0] * (widest - len(j.prompt)) + [1] * len(j.prompt) for j in jobs], device=device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+    cache, logits = out.past_key_values, out.logits[:, -1]
+    if n > 1:
+        cache.batch_repeat_interleave(n)
+        logits, mask = logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
+    rows = [(job, k) for job in jobs for k in range(n)]
+    limits = [min(job.sampling.max_new_tokens, window - len(job.prompt)) for job, _ in rows]
+    uniforms = np.stack([_uniforms(seed, job.prompt, k, max(limits)) for job, k in rows])
+    written: list[list[int]] = [[] for _ in rows]
+    alive = list(range(len(rows)))
+    step = 0
+    while True:
+        samplings = [rows[r][0].sampling for r in alive]
+        tokens = _pick(logits.float(), samplings, uniforms[alive, step])
+        for r, token in zip(alive, tokens.tolist(), strict=True):
+            if not _finished(written[r], limits[r], stops):
+                written[r].append(token)
+        step += 1
+        going = [i for i, r in enumerate(alive) if not _finished(written[r], limits[r], stops)]
+        if not going:
+            return [[written[p * n + k] for k in range(n)] for p in range(len(jobs))]
+        # Dropping rows copies the cache: only once a quarter of them is done.
+        if len(going) <= 0.75 * len(alive):
+            kept = torch.tensor(going, device=device)
+            cache.batch_select_indices(kept)
+            tokens, mask = tokens[kept], mask[kept]
+            alive = [alive[i] for i in going]
+        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+        position = mask.sum(-1, keepdim=True) - 1
+        out = model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits = out.logits[:, -1]
+
+
+def _finished(tokens: list[int], limit: int, stops: set[int | None]) -> bool:
+    return len(tokens) >= limit or (bool(tokens) and tokens[-1] in stops)
+
+
+def _uniforms(seed: int, prompt: list[int], sample: int, count: int) -> "np.ndarray":
+    """The stream of one sample: uniform numbers in [0, 1), one a token."""
+    import numpy as np
+
+    key = hashlib.sha256(repr((seed, prompt, sample)).encode()).digest()[:16]
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key))).random(count)
+
+
+def _pick(logits_RV: "Tensor", samplings: list[Sampling], uniforms_R: "np.ndarray") -> "Tensor":
+    """One token id a row, by inverse CDF at the row's uniform number; greedy where the temperature is 0."""
+    import torch
+
+    greedy = logits_RV.argmax(-1)
+    hot = [i for i, s in enumerate(samplings) if s.temperature > 0]
+    if not hot:
+        return greedy
+    rows = torch.tensor(hot, device=logits_RV.device)
+    temperature = logits_RV.new_tensor([samplings[i].temperature for i in hot])[:, None]
+    probs = torch.softmax(logits_RV[rows] / temperature, dim=-1)
+    u = torch.as_tensor(uniforms_R[hot], dtype=probs.dtype, device=probs.device)
+    top_p = probs.new_tensor([samplings[i].top_p for i in hot])
+    if bool((top_p < 1).any()):
+        return greedy.index_copy(0, rows, _nucleus(probs, top_p, u))
+    return greedy.index_copy(0, rows, _inverse_cdf(probs, u))
+
+
+def _nucleus(probs_RV: "Tensor", top_p_R: "Tensor", u_R: "Tensor") -> "Tensor":
+    """Top-p sampling (1904.09751): the smallest set of most probable tokens whose mass reaches p, renormalised."""
+    k = min(NUCLEUS_SHORTLIST, probs_RV.shape[-1])
+    top, order = probs_RV.topk(k, dim=-1)
+    if bool((top.sum(-1) < top_p_R).any()):
+        top, order = probs_RV.sort(dim=-1, descending=True)
+    before = top.cumsum(-1) - top
+    kept = top.masked_fill(before >= top_p_R[:, None], 0.0)
+    return order.gather(-1, _inverse_cdf(kept, u_R)[:, None])[:, 0]
+
+
+def _inverse_cdf(weights_RV: "Tensor", u_R: "Tensor") -> "Tensor":
+    import torch
+
+    cumulated = weights_RV.double().cumsum(-1)
+    target = (u_R.double() * cumulated[:, -1])[:, None]
+    return torch.searchsorted(cumulated, target, right=True)[:, 0].clamp(max=weights_RV.shape[-1] - 1)

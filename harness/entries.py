@@ -1,0 +1,60 @@
+"""Board rows from a run's artifacts."""
+
+from typing import Any
+
+from harness.augment import identity
+from harness.evaluate import metrics, outcomes
+from harness.execute import Executed
+from harness.leaderboard import Entry
+from harness.plan import Plan, Row
+from harness.provenance import made_by
+from harness.recipe import Recipe
+from harness.recipe_file import recipe_dict
+from harness.train import policy_identity
+
+RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812): the paper's exact loss is not public"
+
+
+def make_entries(recipe: Recipe, plan: Plan, executed: Executed) -> list[Entry]:
+    """One entry a row, the untrained base first, then the methods in the recipe's order."""
+    return [_entry(recipe, plan, row, executed) for row in plan.rows]
+
+
+def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
+    heldout = executed.artifacts[row.heldout.key]
+    figures = metrics(heldout)
+    details = {"heldout": outcomes(heldout, "heldout")}
+    for name, stage in row.verdicts.items():
+        artifact = executed.artifacts[stage.key]
+        figures |= metrics(artifact)
+        details[name] = outcomes(artifact, "verdicts")
+    return Entry(
+        id=row.id,
+        method=row.method,
+        metrics=figures,
+        provenance=_provenance(recipe, plan, row, executed),
+        outcomes=details,
+    )
+
+
+def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dict[str, Any]:
+    """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
+    data = {name.split("/")[0]: executed.artifacts[stage.key].report for name, stage in plan.data.items()}
+    found: dict[str, Any] = {
+        "recipe": recipe_dict(recipe),
+        "seed": recipe.seed,
+        "policy": policy_identity(recipe),
+        "data": data,
+        "keys": {stage.id: stage.key for stage in (*plan.data.values(), *row.stages)},
+        "answers": {name: executed.artifacts[stage.key].report for name, stage in row.answers.items()},
+        "made_by": made_by(),
+    }
+    if recipe.evaluation:
+        found["judge"] = identity(recipe.evaluation.judge)
+        found["judge_calibration"] = "uncalibrated"
+        found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
+    if row.policy is not None:
+        found["training"] = {k: v for k, v in executed.artifacts[row.policy.key].report.items() if k != "seconds"}
+    if row.method == "mdpo_linear":
+        found["reconstruction"] = RECONSTRUCTION
+    return found

@@ -1,0 +1,235 @@
+"""The evaluation stages of one row (the untrained base, or a trained policy): held-out pairs, answers, verdicts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness import chat, models, stats
+from harness.augment import identity
+from harness.judging import make_ask
+from harness.protocols import Benchmark
+from harness.recipe import Evaluation, Recipe, Training
+from harness.stages import Context, Estimate, Stage, derived_seed
+from harness.store import Artifact, canonical_json, write_json, write_rows
+from harness.train import CHECKPOINT, policy_identity
+from harness.types import (
+    Answer,
+    FinishReason,
+    Message,
+    Metric,
+    Question,
+    RankedExample,
+    Sampling,
+    Verdict,
+)
+
+BASE = "base"
+ANSWER_BATCH = 32
+"""Sequences in one forward when a checkpoint answers: speed and memory only."""
+
+
+def _load(recipe: Recipe, checkpoint: Artifact | None) -> Any:
+    """The row's model: the untrained policy, or the checkpoint in a training artifact."""
+    if checkpoint is None:
+        return models.load_causal_lm(recipe.policy.model, recipe.policy.revision, recipe.policy.dtype)
+    return models.load_causal_lm(str(checkpoint.folder / CHECKPOINT), None, recipe.policy.dtype)
+
+
+def heldout_stage(
+    recipe: Recipe, row: str, training: Training, ranked: Stage, reference: Stage, policy: Stage | None
+) -> Stage:
+    """How the policy's implicit rewards order what it was not trained on: `margins.json`, `metrics.json`.
+
+    Implicit reward: log pi(y|x) - log pi_ref(y|x), in nats, without beta. The untrained base has zero everywhere by
+    definition, so nothing is computed for it: its margin is 0, every pair is a tie, and it has no rank correlation.
+    """
+    lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
+
+    def body(ctx: Context) -> dict[str, Any]:
+        examples = ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
+        rewards = {e.id: [0.0] * len(e.responses) for e in examples}
+        if policy is not None:
+            rewards = _implicit_rewards(ctx, recipe, examples, lengths)
+        margins = {e.id: _seed_margin(e, rewards[e.id]) for e in examples}
+        # A constant has no rank order: for the base there is nothing to score, which is not "failed to score".
+        taus = [_tau(e, rewards[e.id]) for e in examples] if policy is not None else []
+        metrics = {
+            "heldout.pair_accuracy": stats.accuracy_metric(
+                [None if m is None else (m > 0) + 0.5 * (m == 0) for m in margins.values()]
+            ),
+            "heldout.margin": stats.mean_metric(list(margins.values())),
+            "heldout.kendall_tau": stats.mean_metric(taus),
+        }
+        write_json(ctx.folder / "margins.json", margins)
+        _write_metrics(ctx, metrics)
+        return {"pairs": len(margins)}
+
+    params = {"policy": policy_identity(recipe), **lengths}
+    inputs = {"ranked": ranked, "reference": reference} | ({"policy": policy} if policy else {})
+    return Stage(f"heldout/{row}", "heldout", 1, params, inputs, body)
+
+
+def _implicit_rewards(
+    ctx: Context, recipe: Recipe, examples: Sequence[RankedExample], lengths: Mapping[str, int]
+) -> dict[str, list[float]]:
+    from harness.training.logps import score_rows
+
+    rows = [(e.messages, r.text) for e in examples for r in e.responses]
+    reference = ctx.inputs["reference"].json("reference.json")
+    tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
+    model = _load(recipe, ctx.inputs["policy"])
+    ctx.progress.start("held-out log-probabilities", len(rows))
+    scored = score_rows(
+        model, tokenizer, rows, **lengths, batch_size=recipe.runtime.score_batch_size, advance=ctx.progress.advance
+    )
+    found = iter(scored)
+    return {e.id: [next(found).logp - ref for ref in reference[e.id]] for e in examples}
+
+
+def _seed_margin(example: RankedExample, rewards: Sequence[float]) -> float | None:
+    """Implicit reward of the seed's chosen response less that of its rejected one."""
+    by_source = {r.source: reward for r, reward in zip(example.responses, rewards, strict=True)}
+    if "seed:chosen" not in by_source or "seed:rejected" not in by_source:
+        return None
+    return by_source["seed:chosen"] - by_source["seed:rejected"]
+
+
+def _tau(example: RankedExample, rewards: Sequence[float]) -> float | None:
+    """Rank correlation of the implicit rewards with the reward model's scores over one prompt's responses."""
+    scored = [(r.score, reward) for r, reward in zip(example.responses, rewards, strict=True) if r.score is not None]
+    return stats.kendall_tau([s for s, _ in scored], [reward for _, reward in scored])
+
+
+def _write_metrics(ctx: Context, metrics: Mapping[str, Metric]) -> None:
+    write_json(ctx.folder / "metrics.json", {name: m.model_dump(mode="json") for name, m in metrics.items()})
+
+
+def answers_stage(
+    recipe: Recipe, row: str, evaluation: Evaluation, benchmark: Benchmark, policy: Stage | None
+) -> Stage:
+    """A row's answers to a benchmark: `answers.jsonl`. Turn by turn, each with what was said before in context."""
+    name = identity(benchmark)["name"]
+    config = evaluation.answers
+    seed = derived_seed(recipe.seed, "answers")
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.decoding import decode
+
+        questions = benchmark.questions()
+        tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
+        model = _load(recipe, ctx.inputs.get("policy"))
+        said: dict[str, list[Message]] = {q.id: [] for q in questions}
+        turns: dict[str, list[tuple[str, FinishReason, int]]] = {q.id: [] for q in questions}
+        for turn in range(max(len(q.turns) for q in questions)):
+            asked = [q for q in questions if turn < len(q.turns)]
+            for q in asked:
+                said[q.id].append(Message(role="user", content=q.turns[turn]))
+            ctx.progress.start(f"{row} answers {name}, turn {turn + 1}", len(asked))
+            done = decode(
+                model,
+                tokenizer,
+                [chat.encode_prompt(tokenizer, said[q.id]) for q in asked],
+                [_sampling(evaluation, q) for q in asked],
+                n=1,
+                seed=seed,
+                batch_size=ANSWER_BATCH,
+                advance=ctx.progress.advance,
+            )
+            for q, (completion,) in zip(asked, done, strict=True):
+                said[q.id].append(Message(role="assistant", content=completion.text))
+                turns[q.id].append((completion.text, completion.finish_reason, completion.tokens))
+        answers = [_answer(q, turns[q.id]) for q in questions]
+        write_rows(ctx.folder / "answers.jsonl", answers)
+        cut = sum(reason == "length" for a in answers for reason in a.finish_reasons)
+        return {"questions": len(answers), "tokens": sum(a.tokens for a in answers), "cut_at_token_limit": cut}
+
+    params = {
+        "policy": policy_identity(recipe),
+        "questions": _question_identity(benchmark),
+        "sampling": config.model_dump(mode="json"),
+        "seed": seed,
+    }
+
+    def estimate() -> Estimate:
+        turns = sum(len(q.turns) for q in benchmark.questions())
+        return Estimate(generated_tokens=turns * config.max_new_tokens)
+
+    inputs = {"policy": policy} if policy else {}
+    return Stage(f"answers/{name}/{row}", "answers", 1, params, inputs, body, estimate)
+
+
+def _question_identity(benchmark: Benchmark) -> dict[str, Any]:
+    """What answers depend on: the questions, not how they are judged."""
+    known = identity(benchmark)
+    return {k: v for k, v in known.items() if k in {"name", "questions", "limit"}}
+
+
+def _sampling(evaluation: Evaluation, question: Question) -> Sampling:
+    config = evaluation.answers
+    temperature = question.temperature if config.temperature is None else config.temperature
+    return Sampling(temperature=temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
+
+
+def _answer(question: Question, turns: Sequence[tuple[str, FinishReason, int]]) -> Answer:
+    return Answer(
+        question_id=question.id,
+        turns=tuple(text for text, _, _ in turns),
+        finish_reasons=tuple(reason for _, reason, _ in turns),
+        tokens=sum(tokens for _, _, tokens in turns),
+    )
+
+
+def verdicts_stage(
+    recipe: Recipe, row: str, evaluation: Evaluation, benchmark: Benchmark, answers: Stage, reference: Stage | None
+) -> Stage:
+    """The judge's verdicts on a row's answers, journalled as they come: `verdicts.jsonl`, `metrics.json`."""
+    name = identity(benchmark)["name"]
+    judge = evaluation.judge
+
+    def body(ctx: Context) -> dict[str, Any]:
+        given = ctx.inputs["answers"].rows("answers.jsonl", Answer)
+        against = ctx.inputs["reference"].rows("answers.jsonl", Answer) if "reference" in ctx.inputs else []
+        ctx.progress.start(f"judging {row} on {name}", None)
+        ask = make_ask(
+            judge,
+            ctx.store.journals / f"verdicts-{stage_hash(identity(judge))}.jsonl",
+            concurrency=recipe.runtime.judge_concurrency,
+            advance=ctx.progress.advance,
+        )
+        verdicts = benchmark.verdicts(given, against, ask)
+        write_rows(ctx.folder / "verdicts.jsonl", verdicts)
+        _write_metrics(ctx, benchmark.metrics(given, against, verdicts))
+        return {"verdicts": len(verdicts), "invalid": sum(v.value is None for v in verdicts)}
+
+    params = {"judge": identity(judge), "benchmark": identity(benchmark)}
+    inputs = {"answers": answers} | ({"reference": reference} if reference else {})
+
+    def estimate() -> Estimate:
+        return Estimate(judge_calls=sum(len(q.turns) for q in benchmark.questions()))
+
+    return Stage(f"verdicts/{name}/{row}", "verdicts", 1, params, inputs, body, estimate)
+
+
+def stage_hash(value: Mapping[str, Any]) -> str:
+    """A short name for an identity, for a journal's file name."""
+    import hashlib
+
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def outcomes(artifact: Artifact, kind: str) -> dict[str, float | None]:
+    """A row's outcomes one by one, as an entry file keeps them: verdict values by question (`id/turn` where it has
+    turns), or held-out margins by pair."""
+    if kind == "heldout":
+        return dict(artifact.json("margins.json"))
+    verdicts = artifact.rows("verdicts.jsonl", Verdict)
+    return {v.question_id if v.turn is None else f"{v.question_id}/{v.turn}": v.value for v in verdicts}
+
+
+def metrics(artifact: Artifact) -> dict[str, Metric]:
+    """A stage's figures by name."""
+    found = {name: Metric.model_validate(m) for name, m in artifact.json("metrics.json").items()}
+    for name, metric in found.items():
+        if metric.value is not None and not math.isfinite(metric.value):
+            raise ValueError(f"{name} is not finite")
+    return found

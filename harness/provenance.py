@@ -1,0 +1,58 @@
+"""Who made a result: package versions, hardware, the harness's own revision. No paths and no names of people."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "alpaca-eval", "fschat", "openai", "numpy", "scipy")
+
+
+@cache
+def made_by() -> dict[str, Any]:
+    """What an artifact and a board row say of their making."""
+    return {
+        "harness": {"version": __version__, **_revision()},
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def accelerator() -> str:
+    """The device that torch would use; imports torch."""
+    import torch
+
+    device = torch.accelerator.current_accelerator()
+    return torch.cuda.get_device_name() if device and device.type == "cuda" else str(device or "cpu")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _revision() -> dict[str, Any]:
+    """Commit and dirtiness of the harness's own checkout; nothing for an installed wheel."""
+    folder = Path(__file__).parent
+    if not (folder.parent / ".git").exists():
+        return {}
+    head = _git(folder, "rev-parse", "HEAD")
+    if head is None:
+        return {}
+    return {"commit": head, "dirty": bool(_git(folder, "status", "--porcelain", "--", str(folder)))}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,46 @@
+"""A ready-made reward model: any sequence classifier with one output."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from harness import models
+from harness.components import Component, ModelReference
+from harness.scoring import classifier_scores
+from harness.types import Advance, Messages, PreferencePair
+
+
+class SequenceClassifier(Component):
+    """Scores with `AutoModelForSequenceClassification` of `model` (a hub id or a local folder), by its own chat template.
+
+    `max_length` in tokens; `batch_size` in responses (speed and memory only). Raises ModelError when the model can't
+    be loaded or has more than one output.
+    """
+
+    unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+    model: ModelReference
+    revision: str | None = None
+    dtype: models.Dtype = "bfloat16"
+    max_length: int = Field(2048, ge=16)
+    batch_size: int = Field(16, ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        model = models.identity(self.model, self.revision)
+        return {"name": self.name, "dtype": self.dtype, "max_length": self.max_length, **model}
+
+    def check(self) -> None:
+        models.check(self.model, self.revision)
+
+    def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
+        """Nothing to train."""
+        return {}
+
+    def score(self, rows: Sequence[tuple[Messages, str]], folder: Path, *, advance: Advance) -> list[float | None]:
+        tokenizer = models.load_tokenizer(self.model, self.revision)
+        model = models.load_sequence_classifier(self.model, self.revision, self.dtype)
+        return classifier_scores(
+            model, tokenizer, rows, max_length=self.max_length, batch_size=self.batch_size, advance=advance
+        )

@@ -1,0 +1,121 @@
+"""A reward model trained on the seed's own pairs with TRL."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from harness import chat, models
+from harness.components import Component, ModelReference
+from harness.scoring import classifier_scores, separate_padding
+from harness.types import Advance, Messages, PreferencePair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SAVED = "reward-model"
+
+
+class Trained(Component):
+    """Trains a scalar head and LoRA adapters on `base` with TRL's `RewardTrainer`: the Bradley-Terry loss
+    -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs (1706.03741, 2203.02155).
+
+    `batch_size` counts pairs an optimizer step; `max_length` in tokens; `score_batch_size` in responses (speed and
+    memory only). Raises ModelError when the base can't be loaded.
+    """
+
+    unkeyed: ClassVar[frozenset[str]] = frozenset({"score_batch_size"})
+
+    base: ModelReference
+    revision: str | None = None
+    dtype: models.Dtype = "bfloat16"
+    epochs: float = Field(2.0, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
+    batch_size: int = Field(8, ge=1)
+    lora_r: int = Field(16, ge=1)
+    max_length: int = Field(1024, ge=16)
+    score_batch_size: int = Field(16, ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed})
+        return {**fields, "base": models.identity(self.base, self.revision)}
+
+    def check(self) -> None:
+        models.check(self.base, self.revision)
+
+    def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
+        from datasets import Dataset
+        from peft import LoraConfig
+        from transformers import TrainerCallback, set_seed
+        from trl import RewardConfig, RewardTrainer
+
+        class Bar(TrainerCallback):  # type: ignore[misc]
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                advance(1)
+
+        tokenizer = self._tokenizer()
+        set_seed(seed)  # the new head is random
+        model = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        config = RewardConfig(
+            output_dir=str(folder / "trainer"),
+            num_train_epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            per_device_train_batch_size=self.batch_size,
+            max_length=None,  # rows are cut already, by the one function that cuts
+            warmup_steps=0.1,
+            bf16=False,
+            gradient_checkpointing=False,
+            save_strategy="no",
+            logging_steps=1,
+            report_to="none",
+            disable_tqdm=True,
+            seed=seed,
+        )
+        rows = [
+            {
+                "chosen_ids": self._ids(tokenizer, p.messages, p.chosen),
+                "rejected_ids": self._ids(tokenizer, p.messages, p.rejected),
+            }
+            for p in pairs
+        ]
+        trainer = RewardTrainer(
+            model=model,
+            args=config,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(
+                task_type="SEQ_CLS",
+                r=self.lora_r,
+                lora_alpha=2 * self.lora_r,
+                target_modules="all-linear",
+                modules_to_save=["score"],
+            ),
+            callbacks=[Bar()],
+        )
+        trainer.train()
+        trainer.model.save_pretrained(folder / SAVED)
+        losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        return {"steps": trainer.state.global_step, "first_loss": losses[0], "last_loss": losses[-1]}
+
+    def score(self, rows: Sequence[tuple[Messages, str]], folder: Path, *, advance: Advance) -> list[float | None]:
+        from peft import PeftModel
+
+        tokenizer = self._tokenizer()
+        base = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
+        model = PeftModel.from_pretrained(base, folder / SAVED).eval()
+        return classifier_scores(
+            model, tokenizer, rows, max_length=self.max_length, batch_size=self.score_batch_size, advance=advance
+        )
+
+    def _tokenizer(self) -> "PreTrainedTokenizerBase":
+        tokenizer = models.load_tokenizer(self.base, self.revision)
+        separate_padding(tokenizer)
+        return tokenizer
+
+    def _ids(self, tokenizer: "PreTrainedTokenizerBase", messages: Messages, response: str) -> list[int]:
+        parts = chat.encode(
+            tokenizer, messages, response, max_prompt_length=self.max_length // 2, max_length=self.max_length
+        )
+        return parts.prompt + parts.response

@@ -1,0 +1,65 @@
+"""Scores from a sequence classifier with one output: padded on the right, attention mask given, batches by length."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness import chat
+from harness.errors import ModelError
+from harness.types import Advance, Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def separate_padding(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Give the tokenizer a padding token that no response ends with.
+
+    A classifier reads its score at the last token that isn't padding. Where padding is the end-of-turn token (as in
+    SmolLM2), the end of every answer would be taken for padding, and an answer that was cut would look like a whole one.
+    """
+    if tokenizer.pad_token_id == chat.end_of_turn(tokenizer) and tokenizer.unk_token_id is not None:
+        tokenizer.pad_token = tokenizer.unk_token
+
+
+def classifier_scores(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[tuple[Messages, str]],
+    *,
+    max_length: int,
+    batch_size: int,
+    advance: Advance,
+) -> list[float | None]:
+    """One score a (prompt, response), in order; higher is better; None where the model gave no finite number.
+
+    A conversation longer than `max_length` tokens loses the beginning of its prompt first (down to a quarter of the
+    room), then the end of its response. Raises ModelError when the model has more than one output.
+    """
+    import torch
+
+    if model.config.num_labels != 1:
+        raise ModelError(
+            f"reward model {model.name_or_path} has {model.config.num_labels} outputs; expected a reward model with one"
+        )
+    encoded = []
+    for messages, response in rows:
+        answer = len(tokenizer.encode(response, add_special_tokens=False)) + 1
+        room = max(max_length // 4, max_length - answer)
+        parts = chat.encode(tokenizer, messages, response, max_prompt_length=room, max_length=max_length)
+        encoded.append(parts.prompt + parts.response)
+    order = sorted(range(len(rows)), key=lambda i: (len(encoded[i]), i), reverse=True)
+    scores: list[float | None] = [None] * len(rows)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            width = max(len(encoded[i]) for i in chosen)
+            pad = tokenizer.pad_token_id
+            ids = torch.tensor([encoded[i] + [pad] * (width - len(encoded[i])) for i in chosen])
+            mask = torch.tensor([[1] * len(encoded[i]) + [0] * (width - len(encoded[i])) for i in chosen])
+            out = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+            for i, score in zip(chosen, out.logits[:, 0].float().tolist(), strict=True):
+                scores[i] = score if math.isfinite(score) else None
+            advance(len(chosen))
+    return scores

@@ -1,0 +1,71 @@
+"""What a stage is: a name, what its result depends on, and the function that makes it."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from harness.store import Artifact, Store, stage_key
+
+
+class Progress(Protocol):
+    """A progress bar for the stage that runs."""
+
+    def start(self, what: str, total: int | None) -> None:
+        """A new part of the stage: `what` in a few words, and how many items it has (None: not known)."""
+        ...
+
+    def advance(self, items: int) -> None:
+        """So many items more are done."""
+        ...
+
+
+@dataclass
+class Context:
+    """What a stage's function is given: an empty folder to fill, its inputs by role, a bar, a log, and the store (for
+    its journals only)."""
+
+    folder: Path
+    inputs: Mapping[str, Artifact]
+    progress: Progress
+    log: logging.Logger
+    store: Store
+
+
+class Estimate(NamedTuple):
+    """What a stage is expected to cost, at most: tokens to generate, tokens to train on, calls of the judge."""
+
+    generated_tokens: int = 0
+    trained_tokens: int = 0
+    judge_calls: int = 0
+
+
+Body = Callable[[Context], dict[str, Any]]
+"""Fills the context's folder and returns the stage's report: figures and counts, as JSON-able data."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a plan. `version` counts changes of the code that change results; `params` and the inputs' keys are
+    the rest of what the result depends on, and the key is their SHA-256."""
+
+    id: str
+    name: str
+    version: int
+    params: Mapping[str, Any]
+    inputs: Mapping[str, "Stage"]
+    body: Body = field(repr=False)
+    estimate: Callable[[], Estimate] = field(default=Estimate, repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        return stage_key(self.name, self.version, self.params, {role: s.key for role, s in self.inputs.items()})
+
+
+def derived_seed(seed: int, *parts: str) -> int:
+    """A seed in [0, 2^31) for one purpose, from the recipe's seed: purposes don't share random streams."""
+    digest = hashlib.sha256(":".join([str(seed), *parts]).encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1

@@ -1,0 +1,156 @@
+"""The store: finished stages as content-addressed folders.
+
+An artifact is a folder named by its stage's key. It is built under a temporary name and renamed when whole;
+`artifact.json` is written last, so a folder without it was never finished. A lock a key lets two runs share a store:
+the second waits for what the first is computing and then uses it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock
+from pydantic import ValidationError
+
+from harness.errors import StoreError
+from harness.types import Record
+
+SCHEMA = 1
+RECORD = "artifact.json"
+R = TypeVar("R", bound=Record)
+
+
+def canonical_json(value: Any) -> str:
+    """The one text of a JSON value: sorted keys, no spaces. Raises ValueError for NaN, infinity and other types."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def stage_key(name: str, version: int, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of what a stage's result depends on; `inputs` are its inputs' keys by role."""
+    identity = {"name": name, "version": version, "params": params, "inputs": inputs}
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+class FileRecord(Record):
+    sha256: str
+    bytes: int
+
+
+class ArtifactRecord(Record):
+    """`artifact.json`: what an artifact is, what it was made from and by. `report`: what its stage found."""
+
+    schema_version: int = SCHEMA
+    key: str
+    stage: str
+    version: int
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    files: dict[str, FileRecord]
+    report: dict[str, Any]
+    made_by: dict[str, Any]
+    seconds: float
+
+
+class Artifact:
+    """A finished stage. Files are checked against their recorded size when the artifact is opened, and what is read
+    as rows or JSON against its SHA-256."""
+
+    def __init__(self, folder: Path, record: ArtifactRecord) -> None:
+        self.folder = folder
+        self.record = record
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return self.record.report
+
+    def _read(self, name: str) -> str:
+        data = (self.folder / name).read_bytes()
+        if hashlib.sha256(data).hexdigest() != self.record.files[name].sha256:
+            raise StoreError(f"{self.folder / name}: its content has changed since it was made; delete {self.folder}")
+        return data.decode()
+
+    def rows(self, name: str, row: type[R]) -> list[R]:
+        """The records of a JSONL file."""
+        # Not splitlines(): JSON strings may hold U+2028 and its like.
+        return [row.model_validate_json(line) for line in self._read(name).split("\n") if line]
+
+    def json(self, name: str) -> Any:
+        return json.loads(self._read(name))
+
+
+def write_rows(path: Path, rows: Sequence[Record]) -> None:
+    """Write records as JSONL."""
+    path.write_text("".join(row.model_dump_json() + "\n" for row in rows))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people to read; NaN and infinity are refused."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Store:
+    """Artifacts under `root`, and the journals that grow beside them. Raises StoreError when it can't be written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            for folder in (self._artifacts, self.journals, root / "locks"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"store {root} can't be written ({error.strerror}); set HARNESS_HOME to a folder that can")
+
+    @property
+    def _artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def journals(self) -> Path:
+        """Folder of the journals: append-only, keyed by content."""
+        return self.root / "journals"
+
+    def lock(self, key: str) -> FileLock:
+        """One holder at a time, over processes; released by the system when its holder dies."""
+        return FileLock(self.root / "locks" / f"{key}.lock")
+
+    def find(self, key: str) -> Artifact | None:
+        """The finished artifact of a key, or None. One with a missing or cut file counts as not there."""
+        folder = self._artifacts / key
+        try:
+            record = ArtifactRecord.model_validate_json((folder / RECORD).read_text())
+        except (FileNotFoundError, ValidationError):
+            return None
+        for name, file in record.files.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != file.bytes:
+                return None
+        return Artifact(folder, record)
+
+    @contextlib.contextmanager
+    def building(self, key: str) -> Iterator[Path]:
+        """A fresh folder to build an artifact in; hold the key's lock. What a killed run left is removed."""
+        scratch = self._artifacts / f".building-{key}"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def publish(self, scratch: Path, record: ArtifactRecord) -> Artifact:
+        """Record the files of a built folder and move it into place."""
+        files = {}
+        for path in sorted(p for p in scratch.rglob("*") if p.is_file()):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            files[path.relative_to(scratch).as_posix()] = FileRecord(sha256=digest, bytes=path.stat().st_size)
+        record = record.model_copy(update={"files": files})
+        write_json(scratch / RECORD, record.model_dump(mode="json"))
+        folder = self._artifacts / record.key
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+        return Artifact(folder, record)

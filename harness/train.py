@@ -1,0 +1,92 @@
+"""The training stages: reference log-probabilities once, then one trained policy a method, all on the same ranked data."""
+
+from typing import Any
+
+from harness import models
+from harness.augment import identity
+from harness.recipe import Method, Recipe, Training
+from harness.stages import Context, Estimate, Stage, derived_seed
+from harness.store import write_json
+from harness.types import RankedExample
+
+CHECKPOINT = "checkpoint"
+
+
+def policy_identity(recipe: Recipe) -> dict[str, Any]:
+    """The untrained policy's part of a stage key."""
+    return {"dtype": recipe.policy.dtype, **models.identity(recipe.policy.model, recipe.policy.revision)}
+
+
+def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
+    """Log-probabilities of all responses under the untrained policy: `reference.json`, {example id: [one a response]}.
+    Methods that cut at the same lengths share it."""
+    lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.logps import score_rows
+
+        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
+        examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
+        rows = [(e.messages, r.text) for e in examples for r in e.responses]
+        tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
+        model = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, recipe.policy.dtype)
+        ctx.progress.start("reference log-probabilities", len(rows))
+        scored = score_rows(
+            model,
+            tokenizer,
+            rows,
+            **lengths,
+            batch_size=recipe.runtime.score_batch_size,
+            advance=ctx.progress.advance,
+        )
+        found = iter(scored)
+        write_json(ctx.folder / "reference.json", {e.id: [next(found).logp for _ in e.responses] for e in examples})
+        return {
+            "responses": len(rows),
+            "tokens": sum(s.tokens for s in scored),
+            "truncated": sum(s.truncated for s in scored),
+        }
+
+    params = {"policy": policy_identity(recipe), **lengths}
+    return Stage("reference", "reference", 1, params, {"ranked": ranked}, body)
+
+
+def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage) -> Stage:
+    """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
+    training = recipe.training_of(method)
+    seed = derived_seed(recipe.seed, "train")
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.trainer import train_policy
+
+        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
+        ctx.progress.start(f"training {method.id}", round(training.epochs * len(examples)))
+        return train_policy(
+            recipe.policy,
+            examples,
+            ctx.inputs["reference"].json("reference.json"),
+            method.loss,
+            training,
+            folder=ctx.folder,
+            seed=seed,
+            micro_batch_size=recipe.runtime.micro_batch_size,
+            advance=ctx.progress.advance,
+        )
+
+    params = {
+        "policy": policy_identity(recipe),
+        "loss": identity(method.loss),
+        "training": training.model_dump(mode="json"),
+        "seed": seed,
+    }
+
+    def estimate() -> Estimate:
+        data = recipe.data
+        prompts = data.prompts.count if data.prompts else 0
+        if data.responses.seed_prompts:
+            prompts += round((1 - data.holdout) * sum(len(s.pairs()) for s in data.seeds))
+        tokens = prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)
+        return Estimate(trained_tokens=round(training.epochs * tokens))
+
+    inputs = {"ranked": ranked, "reference": reference}
+    return Stage(f"train/{method.id}", "train", 1, params, inputs, body, estimate)

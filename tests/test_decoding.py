@@ -1,0 +1,95 @@
+"""Sampling: against transformers' own generation where it is greedy, and in distribution where it is not."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import chat, models
+from harness.decoding import decode
+from harness.types import Completion, Message, Sampling
+
+QUESTIONS = ["hi", "what is the time in Rome?", "b", "a rather longer question than the others " * 3]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model: Path):
+    return models.load_causal_lm(str(tiny_model), dtype="float32"), models.load_tokenizer(str(tiny_model))
+
+
+def prompts(tokenizer) -> list[list[int]]:
+    return [chat.encode_prompt(tokenizer, [Message(role="user", content=q)]) for q in QUESTIONS]
+
+
+def run(loaded, sampling: Sampling, n: int = 1, seed: int = 0, batch_size: int = 8) -> list[list[Completion]]:
+    model, tokenizer = loaded
+    ids = prompts(tokenizer)
+    return decode(
+        model, tokenizer, ids, [sampling] * len(ids), n=n, seed=seed, batch_size=batch_size, advance=lambda _: None
+    )
+
+
+def test_greedy_equals_transformers_generate(loaded) -> None:
+    model, tokenizer = loaded
+    ours = run(loaded, Sampling(temperature=0, max_new_tokens=24))
+    for ids, (completion,) in zip(prompts(tokenizer), ours, strict=True):
+        theirs = model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :].tolist()
+        ended = theirs[-1] == chat.end_of_turn(tokenizer)
+        assert completion.tokens == len(theirs)
+        assert completion.text == tokenizer.decode(theirs, skip_special_tokens=True)
+        assert completion.finish_reason == ("stop" if ended else "length")
+
+
+def test_samples_do_not_depend_on_batch_or_n(loaded) -> None:
+    sampling = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=16)
+    four = run(loaded, sampling, n=4, batch_size=64)
+    assert run(loaded, sampling, n=4, batch_size=4) == four
+    assert run(loaded, sampling, n=2, batch_size=6) == [c[:2] for c in four]
+    assert run(loaded, sampling, n=4, seed=1) != four
+    assert len({c.text for group in four for c in group}) > 8
+
+
+def test_advance_counts_every_completion(loaded) -> None:
+    model, tokenizer = loaded
+    done: list[int] = []
+    ids = prompts(tokenizer)
+    decode(model, tokenizer, ids, [Sampling(max_new_tokens=2)] * 4, n=3, seed=0, batch_size=6, advance=done.append)
+    assert sum(done) == 12
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.6)])
+def test_first_tokens_follow_the_model_distribution(loaded, temperature: float, top_p: float) -> None:
+    """The literal definition of temperature and nucleus sampling, against the counts of many samples."""
+    model, tokenizer = loaded
+    ids = prompts(tokenizer)[0]
+    n = 4000
+    sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=1)
+    (texts,) = decode(model, tokenizer, [ids], [sampling], n=n, seed=3, batch_size=n, advance=lambda _: None)
+    with torch.no_grad():
+        probs = torch.softmax(model(torch.tensor([ids])).logits[0, -1].double() / temperature, -1).numpy()
+    order = np.argsort(-probs)
+    keep = order[np.cumsum(probs[order]) - probs[order] < top_p]
+    expected = np.zeros_like(probs)
+    expected[keep] = probs[keep] / probs[keep].sum()
+    by_text: Counter[tuple[str, str]] = Counter((c.text, c.finish_reason) for c in texts)
+    end = chat.end_of_turn(tokenizer)
+    for token in order[:20]:
+        reason = "stop" if token == end else "length"
+        text = "" if token == end else tokenizer.decode([int(token)], skip_special_tokens=True)
+        same = [t for t in range(len(probs)) if t != end and tokenizer.decode([t], skip_special_tokens=True) == text]
+        p = expected[end] if token == end else expected[same].sum()
+        assert by_text[text, reason] / n == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n) + 1e-9)
+
+
+def test_a_prompt_without_room_gets_empty_completions(loaded) -> None:
+    model, tokenizer = loaded
+    window = model.config.max_position_embeddings
+    long, short = [5] * window, [5] * (window - 3)
+    done = decode(
+        model, tokenizer, [long, short], [Sampling(temperature=1, max_new_tokens=9)] * 2,
+        n=2, seed=0, batch_size=8, advance=lambda _: None,
+    )  # fmt: skip
+    assert [(c.text, c.tokens, c.finish_reason) for c in done[0]] == [("", 0, "length")] * 2
+    assert all(c.tokens <= 3 for c in done[1])
