@@ -1,0 +1,152 @@
+"""A board drawn for the terminal, at whatever width it has: no figure is ever broken across lines."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from harness.board_rows import (
+    COLUMNS,
+    UNPAIRED,
+    Board,
+    Column,
+    Entry,
+    common_counts,
+    comparable,
+    judge_name,
+    number,
+    present,
+    reconstruction_notes,
+    uncalibrated_note,
+    visible,
+)
+from harness.types import Metric
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+_GAP = 2
+"""Character cells between two columns: a padding and an empty border."""
+
+
+def terminal_table(board: Board) -> "RenderableType":
+    """The board as a rich renderable: each figure with its interval below it, as many columns side by side as the
+    console takes, and what must be known to read them."""
+    return _Terminal(board)
+
+
+class _Terminal:
+    """Laid out when it is drawn, because only then is the width known."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        from rich.panel import Panel
+        from rich.text import Text
+
+        entries = self.board.entries
+        groups = comparable(entries)
+        yield Text.assemble(("Leaderboard ", "dim"), (visible(self.board.name), "bold"))
+        for rows in groups:
+            if len(groups) > 1:
+                judge = visible(judge_name(rows[0])) or "no judge"
+                yield Text.assemble("\n", (judge, "bold"), ("  not comparable with the other tables", "dim"))
+            for columns in _blocks(present(COLUMNS, rows), rows, options.max_width):
+                yield ""
+                yield _table(columns, rows, _id_width(rows, options.max_width))
+        yield ""
+        if note := uncalibrated_note(entries):
+            yield Panel(Text(visible(note)), title="uncalibrated judge", title_align="left", border_style="yellow")
+        intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
+        for note in (intervals, *reconstruction_notes(entries)):
+            yield Text(visible(note), style="dim")
+
+
+def _blocks(columns: Sequence[Column], rows: Sequence[Entry], width: int) -> list[list[Column]]:
+    """The columns in tables that fit the width. A group (AlpacaEval, MT-bench, ...) is split only when it is too wide
+    for a table of its own."""
+    room = width - _id_width(rows, width)
+    blocks: list[list[Column]] = [[]]
+    for name in dict.fromkeys(column.group for column in columns):
+        group = [column for column in columns if column.group == name]
+        if blocks[-1] and _width([*blocks[-1], *group], rows) > room:
+            blocks.append([])
+        for column in group:
+            if blocks[-1] and _width([*blocks[-1], column], rows) > room:
+                blocks.append([])
+            blocks[-1].append(column)
+    return blocks
+
+
+def _id_width(rows: Iterable[Entry], width: int) -> int:
+    """Ids are folded only where they would leave too little room for figures."""
+    from rich.cells import cell_len
+
+    longest = max(cell_len(visible(text)) for row in rows for text in (row.id, _loss(row)))
+    return min(longest, max(8, width // 2))
+
+
+def _width(columns: Sequence[Column], rows: Sequence[Entry]) -> int:
+    """Character cells that the columns take, the gaps before them included."""
+    total = 0
+    for i, column in enumerate(columns):
+        first = i == 0 or columns[i - 1].group != column.group
+        common = common_counts(column, rows)
+        texts = [_head(column, rows, first), *(_cell(row.metrics.get(column.metric), column, common) for row in rows)]
+        total += _GAP + max(line.cell_len for text in texts for line in text.split("\n"))
+    return total
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Entry], id_width: int) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="", padding=(0, 1, 0, 0))
+    table.add_column(Text("\nrow\n", style="bold"), width=id_width, overflow="fold")
+    for i, column in enumerate(columns):
+        first = i == 0 or columns[i - 1].group != column.group
+        table.add_column(_head(column, rows, first), justify="right", no_wrap=True)
+    for row in rows:
+        cells = [_cell(row.metrics.get(c.metric), c, common_counts(c, rows)) for c in columns]
+        table.add_row(Text.assemble((visible(row.id), "bold"), "\n", (visible(_loss(row)), "dim")), *cells)
+    return table
+
+
+def _loss(row: Entry) -> str:
+    return "untrained" if row.method == "base" else row.method
+
+
+def _head(column: Column, rows: Sequence[Entry], first: bool) -> "Text":
+    """Group (over its first column only), title, and the counts where all rows share them."""
+    from rich.text import Text
+
+    head = Text.assemble((column.group if first else "", "cyan"), "\n", (column.short, "bold"), "\n")
+    if common_counts(column, rows) is None:
+        return head
+    metrics = [row.metrics[column.metric] for row in rows if column.metric in row.metrics]
+    return head.append(_counts(next(metric for metric in metrics if metric.value is not None)))
+
+
+def _cell(metric: Metric | None, column: Column, common: str | None) -> "Text":
+    from rich.text import Text
+
+    if metric is None:
+        return Text("–", style="dim")
+    if metric.value is None:
+        reason = "not computable" if metric.n else "not scored"
+        return Text.assemble((reason, "yellow"), "\n", _counts(metric))
+    shown = Text(number(metric.value, column.decimals))
+    if metric.ci95 is not None:
+        low, high = (number(bound, column.decimals) for bound in metric.ci95)
+        dash = " – " if "-" in low + high else "–"
+        shown.append(f"\n{low}{dash}{high}", style="dim")
+    return shown if common else shown.append("\n").append(_counts(metric))
+
+
+def _counts(metric: Metric) -> "Text":
+    from rich.text import Text
+
+    counted = Text(f"n={metric.n}", style="dim")
+    return counted.append(f"\n{metric.n_invalid} invalid", style="yellow") if metric.n_invalid else counted

@@ -1,0 +1,266 @@
+"""A board drawn as Markdown and CSV. Both hold no times, so that the same results give the same bytes."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.board_rows import (
+    CATEGORIES,
+    COLUMNS,
+    UNPAIRED,
+    Board,
+    Column,
+    Entry,
+    common_counts,
+    comparable,
+    counts,
+    figure,
+    further_columns,
+    judge_name,
+    number,
+    present,
+    reconstruction_notes,
+    uncalibrated_note,
+    visible,
+)
+from harness.types import Metric
+
+# Markup, line breaks and marks that turn the writing direction anywhere; `_` but inside a word; spaces at an edge.
+_MARKUP = re.compile(
+    r"[\\`*\[\]<>&|~$\r\n\t\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+    r"|(?<![^\W_])_|_(?![^\W_])|^[ #+=-]| $"
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+DATA_STAGES = {
+    "seeds": "Seed pairs",
+    "prompts": "New prompts",
+    "responses": "Responses",
+    "reward": "Reward model",
+    "ranked": "Ranked data",
+}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line and in one table cell: markup, line breaks and HTML become
+    character references. Control characters have none and are shown as their pictures (U+2400 and on)."""
+    return visible(_MARKUP.sub(lambda found: f"&#{ord(found[0])};", text))
+
+
+def escape_csv(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a leading = + - @ tab or line break gets an apostrophe before it,
+    unless the whole is a number. An apostrophe that stands before one already is doubled, so nothing is lost."""
+    dangerous = text.lstrip("'").startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if dangerous else text
+
+
+# --- CSV
+
+
+def csv_text(board: Board) -> str:
+    """One line a row: id, method, then value, stderr, ci95_low, ci95_high, n and n_invalid of every metric on the
+    board, in full precision; empty where there is none."""
+    columns = present((*COLUMNS, *CATEGORIES, *further_columns(board.entries)), board.entries)
+    suffixes = ("", ".stderr", ".ci95_low", ".ci95_high", ".n", ".n_invalid")
+    lines = [_csv_line(["id", "method", *(c.metric + suffix for c in columns for suffix in suffixes)])]
+    for entry in board.entries:
+        cells = [entry.id, entry.method]
+        for column in columns:
+            cells += _csv_cells(entry.metrics.get(column.metric))
+        lines.append(_csv_line(cells))
+    return "".join(lines)
+
+
+def _csv_cells(metric: Metric | None) -> list[str]:
+    if metric is None:
+        return [""] * 6
+    low, high = metric.ci95 or (None, None)
+    return ["" if x is None else repr(x) for x in (metric.value, metric.stderr, low, high, metric.n, metric.n_invalid)]
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    # The writer quotes the line breaks that its own terminator has; "\n" alone would leave a "\r" in a cell bare.
+    csv.writer(line, lineterminator="\r\n").writerow([escape_csv(cell) for cell in cells])
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+# --- Markdown
+
+
+def markdown(board: Board) -> str:
+    """The whole of `board.md`."""
+    groups = comparable(board.entries)
+    parts = [f"# Leaderboard: {escape_markdown(board.name)}", _introduction(board.entries)]
+    if note := uncalibrated_note(board.entries):
+        parts.append(f"> **Uncalibrated judge.** {escape_markdown(note)}")
+    if len(groups) > 1:
+        parts.append(
+            f"The rows stand in {len(groups)} tables because they were judged by different judges or on different "
+            "prompts: figures of different tables can't be compared."
+        )
+    for place, rows in enumerate(groups, 1):
+        parts += _group(rows, f"Table {place}: " if len(groups) > 1 else "")
+    parts += _data_and_training(board.entries)
+    notes = [
+        f"Brackets are 95 % intervals (bootstrap by prompt; Wilson's for proportions). {UNPAIRED}",
+        "`–`: not measured for that row. LC: length-controlled, by the regression that the benchmark's line names. "
+        "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
+        "zero for `base` by definition, so that every pair is a tie and counts one half.",
+        *(escape_markdown(note) for note in reconstruction_notes(board.entries)),
+    ]
+    parts += ["## Notes", _bullets(notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction(entries: Sequence[Entry]) -> str:
+    text = "One row a model. All rows of a table were asked the same prompts and judged by the same judge."
+    if any(entry.method == "base" for entry in entries):
+        text += (
+            " `base` is the policy before training; every other row is that policy after training with the loss "
+            "that is named beside it."
+        )
+    return text
+
+
+def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
+    judge = escape_markdown(judge_name(rows[0])) or "no judge"
+    parts = [f"## {prefix}Results", _measured_with(rows[0], judge), _figures(present(COLUMNS, rows), rows, loss=True)]
+    if categories := present(CATEGORIES, rows):
+        parts += ["### MT-bench by category", _figures(categories, rows, head=lambda column: column.title)]
+    if further := present(further_columns(rows), rows):
+        parts += ["### Further figures", _figures(further, rows)]
+    return parts
+
+
+def _measured_with(entry: Entry, judge: str) -> str:
+    lines = [f"Judge: {judge}" + _in_brackets(entry.section("judge"), skip=("name", "model"))]
+    if calibration := entry.provenance.get("judge_calibration"):
+        said = ", ".join(_scalars(calibration)) if isinstance(calibration, Mapping) else str(calibration)
+        lines.append(f"Calibration of the judge: {escape_markdown(said)}")
+    for name, identity in sorted(entry.section("benchmarks").items()):
+        described = identity if isinstance(identity, Mapping) else {"identity": identity}
+        lines.append(f"Benchmark: {escape_markdown(name)}{_in_brackets(described, skip=('name',))}")
+    return _bullets(lines)
+
+
+def _in_brackets(identity: Mapping[str, Any], skip: Sequence[str] = ()) -> str:
+    shown = ", ".join(_scalars(identity, skip))
+    return f" ({escape_markdown(shown)})" if shown else ""
+
+
+def _scalars(mapping: Mapping[str, Any], skip: Sequence[str] = ()) -> Iterable[str]:
+    """The mapping's plain values as `name=value`, by name; hashes are cut to twelve digits."""
+    for key in sorted(set(mapping) - set(skip)):
+        value = mapping[key]
+        if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{40,64}", value):
+            yield f"{key}={value[:12]}…"
+        elif isinstance(value, float):
+            yield f"{key}={value:.6g}"
+        elif isinstance(value, str | int):
+            yield f"{key}={value}"
+
+
+def _full_head(column: Column) -> str:
+    unit = f", {column.unit}" if column.unit else ""
+    return escape_markdown(f"{column.group} {column.title}{unit}".strip())
+
+
+def _figures(
+    columns: Sequence[Column],
+    rows: Sequence[Entry],
+    head: Callable[[Column], str] = _full_head,
+    loss: bool = False,
+) -> str:
+    heads, cells = ["row", "loss"] if loss else ["row"], []
+    common = {column: common_counts(column, rows) for column in columns}
+    heads += [head(column) + (f" ({common[column]})" if common[column] else "") for column in columns]
+    for row in rows:
+        line = [escape_markdown(row.id), escape_markdown(_loss(row))] if loss else [escape_markdown(row.id)]
+        for column in columns:
+            line.append(_cell(row.metrics.get(column.metric), column.decimals, with_counts=common[column] is None))
+        cells.append(line)
+    return _table(heads, cells, left=2 if loss else 1)
+
+
+def _loss(row: Entry) -> str:
+    return "–" if row.method == "base" else row.method
+
+
+def _cell(metric: Metric | None, decimals: int, with_counts: bool) -> str:
+    if metric is None:
+        return "–"
+    shown = figure(metric, decimals)
+    return f"{shown} ({counts(metric)})" if with_counts and metric.value is not None else shown
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """A Markdown table that also reads as text: the first `left` columns flush left, the others right."""
+    widths = [max(3, *(len(line[i]) for line in (heads, *rows))) for i in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join([line(heads), line(rule), *(line(row) for row in rows)])
+
+
+def _data_and_training(entries: Sequence[Entry]) -> list[str]:
+    facts = []
+    for stage, label in DATA_STAGES.items():
+        for report, ids in _distinct(entries, stage):
+            said = [escape_markdown(", ".join(_counted(report)))] if any(_counted(report)) else []
+            if isinstance(accuracy := report.get("heldout_accuracy"), Mapping):
+                metric = Metric.model_validate(accuracy)
+                said.append(f"accuracy on held-out seed pairs {_cell(metric, 3, with_counts=True)}")
+            if said:
+                facts.append(f"{label}{_whose(ids, entries)}: {'; '.join(said)}")
+    trained = [entry for entry in entries if entry.section("training")]
+    parts = [_bullets(facts)] if facts else []
+    if trained:
+        heads = ["row", "loss", "seed", "steps", "training tokens", "loss, first steps", "loss, last steps"]
+        parts.append(_table(heads, [_training_cells(entry) for entry in trained], left=2))
+    return ["## Data and training", *parts] if parts else []
+
+
+def _training_cells(entry: Entry) -> list[str]:
+    training = entry.section("training")
+    cells = [escape_markdown(entry.id), escape_markdown(_loss(entry)), str(entry.provenance.get("seed", "–"))]
+    cells += [f"{x:,}" if isinstance(x := training.get(name), int) else "–" for name in ("steps", "tokens")]
+    cells += [
+        number(x, 4) if isinstance(x := training.get(name), int | float) else "–"
+        for name in ("first_loss", "last_loss")
+    ]
+    return cells
+
+
+def _counted(report: Mapping[str, Any]) -> Iterable[str]:
+    """A stage's counts as they are said: `24 kept`."""
+    for key in sorted(report):
+        value = report[key]
+        if isinstance(value, int | float):
+            shown = f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+            yield f"{shown} {key.replace('_', ' ')}"
+
+
+def _distinct(entries: Iterable[Entry], stage: str) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Each different report of a data stage, with the ids of the rows that rest on it."""
+    found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for entry in entries:
+        if isinstance(report := entry.section("data").get(stage), Mapping):
+            found.setdefault(json.dumps(report, sort_keys=True), (report, []))[1].append(entry.id)
+    return list(found.values())
+
+
+def _whose(ids: Sequence[str], entries: Sequence[Entry]) -> str:
+    """Nothing where all trained rows share it; otherwise whose it is."""
+    trained = {entry.id for entry in entries if entry.method != "base"}
+    return "" if trained <= set(ids) else f" of {escape_markdown(', '.join(ids))}"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
