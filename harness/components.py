@@ -5,11 +5,10 @@ A component file holds one class derived from `Component`. Packages add theirs t
 transformers, ...) is imported inside the methods that need it, so that a recipe is checked in a moment.
 """
 
-import difflib
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from harness.errors import nearest, quoted
 from harness.protocols import Benchmark, Generator, Judge, Loss, RewardModel, Seed
 
 Kind = Literal["seed", "generator", "reward", "loss", "judge", "benchmark"]
@@ -35,7 +35,7 @@ FOLDERS: dict[Kind, str] = {
 class Component(BaseModel):
     """Base of all components. Fields are the recipe's; `unkeyed` names those that can't change a result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
     unkeyed: ClassVar[frozenset[str]] = frozenset()
 
     name: str
@@ -52,8 +52,11 @@ class Component(BaseModel):
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
+    if not value or "\0" in value:
+        raise ValueError("expected the path of a file or folder")
     base = (info.context or {}).get("base", Path.cwd())
-    return Path(os.path.normpath(Path(base) / Path(value).expanduser()))
+    # Unlike Path.expanduser, this leaves an unknown user's `~name` as it is.
+    return Path(os.path.normpath(Path(base) / os.path.expanduser(value)))
 
 
 def _model_reference(value: Any, info: ValidationInfo) -> Any:
@@ -61,7 +64,7 @@ def _model_reference(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
     local = _absolute(value, info)
-    looks_local = value.startswith((".", "/", "~")) or local.is_dir()
+    looks_local = value.startswith((".", "/", "~")) or os.path.isdir(local)
     return str(local) if looks_local else value
 
 
@@ -72,28 +75,24 @@ ModelReference = Annotated[str, BeforeValidator(_model_reference)]
 """A model in a recipe: a built-in name, a hub id, or a local folder (made absolute like a RecipePath)."""
 
 
-def nearest(wrong: str, names: Iterable[str]) -> str:
-    """`did you mean 'x'? ` where something is near, and what there is."""
-    names = sorted(names)
-    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
-    guess = f"did you mean '{close[0]}'? " if close else ""
-    return f"{guess}available: {', '.join(names)}"
+@cache
+def _own(kind: Kind) -> dict[str, str]:
+    folder = FOLDERS[kind]
+    package = importlib.import_module(f"harness.{folder}")
+    return {m.name: f"harness.{folder}.{m.name}" for m in pkgutil.iter_modules(package.__path__)}
 
 
 @cache
 def modules(kind: Kind) -> dict[str, str]:
     """Component name -> module path, for every component of a kind that is installed."""
-    folder = FOLDERS[kind]
-    package = importlib.import_module(f"harness.{folder}")
-    found = {m.name: f"harness.{folder}.{m.name}" for m in pkgutil.iter_modules(package.__path__)}
-    for entry in entry_points(group=f"harness.{folder}"):
-        found.setdefault(entry.name, entry.value)
-    return found
+    theirs = {entry.name: entry.value for entry in entry_points(group=f"harness.{FOLDERS[kind]}")}
+    return theirs | _own(kind)
 
 
 def component_class(kind: Kind, name: str) -> type[Component]:
     """The class of a component. Raises KeyError for an unknown name."""
-    module: ModuleType = importlib.import_module(modules(kind)[name])
+    # Entry points are looked at only where need be: that reads the metadata of every installed package.
+    module: ModuleType = importlib.import_module(_own(kind).get(name) or modules(kind)[name])
     classes = [
         c
         for c in vars(module).values()
@@ -110,10 +109,10 @@ def build(kind: Kind, fields: Mapping[str, Any], context: Mapping[str, Any] | No
     `component_name` when the name is missing or unknown."""
     name = fields.get("name")
     if not isinstance(name, str):
-        expected = f"expected {{name: ...}}; available: {', '.join(sorted(modules(kind)))}"
-        raise PydanticCustomError("component_name", "{message}", {"message": f"no {kind} named; {expected}"})
-    if name not in modules(kind):
-        message = f"unknown {kind} '{name}'; {nearest(name, modules(kind))}"
+        expected = f"expected {{name: ...}}, the name one of {', '.join(sorted(modules(kind)))}"
+        raise PydanticCustomError("component_name", "{message}", {"message": f"no {kind} named: {expected}"})
+    if name not in _own(kind) and name not in modules(kind):
+        message = f"unknown {kind} {quoted(name)}; {nearest(name, modules(kind))}"
         raise PydanticCustomError("component_name", "{message}", {"message": message})
     return component_class(kind, name).model_validate(dict(fields), context=dict(context or {}))
 
@@ -122,7 +121,7 @@ def _parse(kind: Kind, value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, Component):
         return value
     if not isinstance(value, Mapping):
-        message = f"expected {{name: ...}} with a {kind}'s name; available: {', '.join(sorted(modules(kind)))}"
+        message = f"expected {{name: ...}}, the name one of {', '.join(sorted(modules(kind)))}"
         raise PydanticCustomError("component_type", "{message}", {"message": message})
     try:
         return build(kind, value, info.context)

@@ -15,9 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from filelock import FileLock
-
-from harness.errors import ModelError
+from harness.errors import ModelError, nearest, quoted
 from harness.paths import cache_root
 
 if TYPE_CHECKING:
@@ -54,10 +52,8 @@ def check(model: str, revision: str | None = None) -> None:
     if folder.is_absolute():
         _check_folder(folder)
     elif not _HUB_ID.fullmatch(model):
-        from harness.components import nearest
-
         kinds = "a built-in name, a folder with a config.json, or a hub id (owner/name)"
-        raise ModelError(f"unknown model '{model}': expected {kinds}; {nearest(model, BUILTIN)}")
+        raise ModelError(f"unknown model {quoted(model)}: expected {kinds}; {nearest(model, BUILTIN)}")
     else:
         _check_hub(model, revision)
 
@@ -116,6 +112,8 @@ def local_path(model: str) -> str:
 
 
 def _builtin_folder(name: str) -> Path:
+    from filelock import FileLock  # here, because a recipe is checked without it, and faster
+
     source = BUILTIN[name]
     folder = cache_root() / "models" / f"{name}-{source.sha256[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from harness.models import Dtype
 class Section(BaseModel):
     """A part of the recipe: frozen, and unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 def _safe_name(value: str) -> str:
@@ -31,6 +31,16 @@ def _safe_name(value: str) -> str:
 
 Name = Annotated[str, BeforeValidator(lambda v: _safe_name(v) if isinstance(v, str) else v)]
 """A name that becomes a folder or file name."""
+
+
+def _empty(value: Any) -> tuple[()]:
+    if value not in (None, [], {}, ()):
+        raise ValueError("not supported yet; remove it")
+    return ()
+
+
+NotYet = Annotated[tuple[()], BeforeValidator(_empty)]
+"""A part of the recipe's format that this version can't run: it may be there, but must be empty."""
 
 
 class Policy(Section):
@@ -166,14 +176,21 @@ class Recipe(Section):
     training: Training = Training()
     evaluation: Evaluation | None = None
     runtime: Runtime = Runtime()
+    systems: NotYet = ()
+    sweep: NotYet = ()
+    gates: NotYet = ()
 
-    @model_validator(mode="after")
-    def _distinct_ids(self) -> "Recipe":
-        ids = [m.id for m in self.methods]
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
-        if repeated or "base" in ids:
-            raise ValueError(f"method ids must differ, and 'base' is the untrained policy's; repeated: {repeated}")
-        return self
+    @field_validator("methods")
+    @classmethod
+    def _distinct_ids(cls, methods: list[Method]) -> list[Method]:
+        seen = {"base"}
+        for method in methods:
+            if method.id in seen:
+                raise ValueError(
+                    f"method ids must differ, and 'base' is the untrained policy's; repeated: '{method.id}'"
+                )
+            seen.add(method.id)
+        return methods
 
     def training_of(self, method: Method) -> Training:
         """The recipe's training with the method's overrides. Raises pydantic's ValidationError."""

@@ -1,0 +1,193 @@
+"""Every component file, of every kind: the promises that `harness.components` makes for it."""
+
+import contextlib
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from harness import components, protocols
+from harness.components import FOLDERS, Component, Kind, build, component_class, modules
+from harness.errors import HarnessError
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PROTOCOLS = {
+    "seed": protocols.Seed,
+    "generator": protocols.Generator,
+    "reward": protocols.RewardModel,
+    "loss": protocols.Loss,
+    "judge": protocols.Judge,
+    "benchmark": protocols.Benchmark,
+}
+EVERY = [(kind, name) for kind in KINDS for name in sorted(modules(kind)) if modules(kind)[name].startswith("harness.")]
+every_component = pytest.mark.parametrize(("kind", "name"), EVERY, ids=lambda v: str(v))
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "openai",
+    "alpaca_eval",
+    "fastchat",
+)
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, Any]:
+    """Something for fields that must be given."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}\n')
+    return {"model": "smollm2-135m-instruct", "base": "smollm2-135m-instruct", "path": str(path)}
+
+
+def constructed(kind: Kind, name: str, values: Mapping[str, Any]) -> Component:
+    required = [
+        field.alias or key
+        for key, field in component_class(kind, name).model_fields.items()
+        if field.is_required() and key != "name"
+    ]
+    unknown = [key for key in required if key not in values]
+    if unknown:
+        pytest.skip(f"no sample values for {unknown}")
+    return build(kind, {"name": name, **{key: values[key] for key in required}})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_components(kind: Kind) -> None:
+    files = {p.stem for p in (Path(components.__file__).parent / FOLDERS[kind]).glob("*.py")} - {"__init__"}
+    assert files
+    assert files <= modules(kind).keys()
+
+
+@every_component
+def test_one_public_class_that_says_what_it_is(kind: Kind, name: str) -> None:
+    cls = component_class(kind, name)  # raises for none, or several
+    assert cls.__doc__
+    assert cls.__doc__ != Component.__doc__
+    assert sys.modules[cls.__module__].__doc__
+    assert cls.model_config["frozen"]
+    assert cls.model_config["extra"] == "forbid"
+    assert cls.unkeyed <= cls.model_fields.keys()
+
+
+@every_component
+def test_fields_have_types(kind: Kind, name: str) -> None:
+    for key, field in component_class(kind, name).model_fields.items():
+        assert field.annotation is not Any, key
+
+
+@every_component
+def test_it_does_what_its_kind_does(kind: Kind, name: str) -> None:
+    cls = component_class(kind, name)
+    for method, promised in inspect.getmembers(PROTOCOLS[kind], inspect.isfunction):
+        if method.startswith("_") and method != "__call__":
+            continue
+        own = inspect.signature(getattr(cls, method)).parameters
+        assert list(own) == list(inspect.signature(promised).parameters), method
+    if kind == "loss":
+        assert callable(cls.__call__)
+
+
+@every_component
+def test_identity_is_plain_and_has_no_path(kind: Kind, name: str, values: dict[str, Any], tmp_path: Path) -> None:
+    component = constructed(kind, name, values)
+    written = json.dumps(component.identity(), allow_nan=False, sort_keys=True)
+    assert component.identity()["name"] == name
+    assert str(tmp_path) not in written
+    assert written == json.dumps(constructed(kind, name, values).identity(), sort_keys=True)
+    assert not component.unkeyed & component.identity().keys()
+
+
+@every_component
+def test_an_unknown_field_is_refused(kind: Kind, name: str, values: dict[str, Any]) -> None:
+    fields = constructed(kind, name, values).model_dump(exclude_unset=True, by_alias=True)
+    with pytest.raises(ValidationError, match="zzz"):
+        build(kind, {**fields, "zzz": 1})
+
+
+@every_component
+def test_check_is_cheap(kind: Kind, name: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it says, it says without opening a connection."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("check() opened a connection")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    component = constructed(kind, name, values)
+    with contextlib.suppress(HarnessError):  # a missing key or file is a fair answer
+        component.check()
+
+
+def test_all_import_without_anything_heavy() -> None:
+    code = textwrap.dedent(f"""
+        import importlib, sys
+        from harness.components import FOLDERS, modules
+        for kind in FOLDERS:
+            for module in modules(kind).values():
+                if module.startswith("harness."):
+                    importlib.import_module(module)
+        import harness.recipe_file
+        print([name for name in {HEAVY!r} if name in sys.modules])
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"name": "dpo_best_wurst"},
+            "unknown loss 'dpo_best_wurst'; did you mean 'dpo_best_worst'? available: dpo_adj",
+        ),
+        ({"name": "qqqq"}, "unknown loss 'qqqq'; available: dpo_adj"),
+        ({"beta": 0.1}, "no loss named: expected {name: ...}, the name one of dpo_adj"),
+        ({"name": 3}, "no loss named"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(PydanticCustomError) as caught:
+        build("loss", fields)
+    assert caught.value.message().startswith(message)
+
+
+def test_a_package_adds_a_component_by_entry_point(tmp_path: Path) -> None:
+    (tmp_path / "my_losses.py").write_text(
+        "from harness.components import Component\n\n\nclass Mine(Component):\n    strength: float = 2.0\n"
+    )
+    info = tmp_path / "my_losses-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-losses\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[harness.losses]\nmine = my_losses\ndpo_best_worst = my_losses\n")
+    code = textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from harness.components import build, modules
+        assert build("loss", {{"name": "mine"}}).strength == 2.0
+        # The harness's own name stays its own.
+        assert modules("loss")["dpo_best_worst"] == "harness.losses.dpo_best_worst"
+        assert type(build("loss", {{"name": "dpo_best_worst"}})).__name__ != "Mine"
+    """)
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_two_classes_in_a_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "two_losses.py").write_text(
+        "from harness.components import Component\n\n\nclass A(Component): ...\n\n\nclass B(Component): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(components, "modules", lambda _: {"two": "two_losses"})
+    with pytest.raises(TypeError, match="exactly one public Component, has 2"):
+        component_class("loss", "two")

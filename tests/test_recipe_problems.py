@@ -1,0 +1,239 @@
+"""Every mistake in a recipe ends in one line that names file, line, field, what was expected, the nearest name."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import RecipeError
+from harness.recipe_file import load_recipe
+from tests.a_recipe import RECIPE, edited, load, recipe_folder, refused
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return recipe_folder(tmp_path)
+
+
+FIELDS = [
+    # what is wrong, the old text, the new one, the line, the message's beginning
+    ("unknown field, top", "seed: 0", "sead: 0", "3: sead: unknown field; did you mean 'seed'? expected one of: "),
+    (
+        "unknown field, nested",
+        "dtype: float32",
+        "dtyp: float32",
+        "4: policy.dtyp: unknown field; did you mean 'dtype'? ",
+    ),
+    (
+        "unknown field, component",
+        "      beta: 0.1",
+        "      bta: 0.1",
+        "22: methods.1.loss.bta: unknown field; did you mean 'beta'? expected one of: beta, ",
+    ),
+    (
+        "unknown field, method's training",
+        "{epochs: 2}",
+        "{epoch: 2}",
+        "23: methods.1.training.epoch: unknown field; did you mean 'epochs'? expected one of: batch_size, epochs, ",
+    ),
+    (
+        "unknown field, lora",
+        "{r: 8}",
+        "{r: 8, rank: 3}",
+        "24: training.lora.rank: unknown field; expected one of: alpha, ",
+    ),
+    ("nothing near", "seed: 0", "zzzzzz: 0", "3: zzzzzz: unknown field; expected one of: data, evaluation, "),
+    ("missing, top", "policy: {model: smollm2-135m-instruct, dtype: float32}\n", "", "1: policy: missing; "),
+    (
+        "missing, nested",
+        "policy: {model: smollm2-135m-instruct, dtype: float32}",
+        "policy: {}",
+        "4: policy.model: missing",
+    ),
+    (
+        "missing, component",
+        ", base: smollm2-135m-instruct",
+        "",
+        "16: data.reward.base: missing; this field must be given",
+    ),
+    ("missing, in a list", "  - {id: dpo, ", "  - {", "18: methods.0.id: missing; this field must be given"),
+    (
+        "misspelt and so missing",
+        "  - id: multi-dpo",
+        "  - idd: m",
+        "19: methods.1.idd: unknown field; did you mean 'id'?",
+    ),
+    ("text for a number", "    n: 4", "    n: four", "15: data.responses.n: expected a whole number, got 'four'"),
+    ("fraction for a whole", "    n: 4", "    n: 2.5", "15: data.responses.n: expected a whole number, got 2.5"),
+    ("true for a mapping", "{epochs: 2}", "true", "23: methods.1.training: expected a mapping of fields, got true"),
+    ("number for text", "name: x\n", "name: 12\n", "2: name: expected text, got 12; put it in quotes"),
+    ("yes for text", "name: x\n", "name: yes\n", "2: name: expected text, got true; put it in quotes"),
+    ("list for a number", "holdout: 0.25", "holdout: [0.25]", "9: data.holdout: expected a number, got a list"),
+    (
+        "mapping for a list",
+        "    - name: jsonl\n      path: pairs.jsonl",
+        "      name: jsonl",
+        "6: data.seeds: expected a list",
+    ),
+    (
+        "nothing",
+        "policy: {model: smollm2-135m-instruct, dtype: float32}",
+        "policy:",
+        "4: policy: expected a mapping of fields, ",
+    ),
+    (
+        "this or that",
+        "{r: 8}",
+        "{r: 8, target_modules: 4}",
+        "24: training.lora.target_modules: expected a list or 'all-linear', got 4",
+    ),
+    ("N < 2", "    n: 4", "    n: 1", "15: data.responses.n: expected at least 2, got 1"),
+    ("too much", "    n: 4", "    n: 65", "15: data.responses.n: expected at most 64, got 65"),
+    ("exclusive bound", "holdout: 0.25", "holdout: 1", "9: data.holdout: expected less than 1, got 1"),
+    ("negative", "      beta: 0.1", "      beta: -1", "22: methods.1.loss.beta: expected more than 0, got -1"),
+    (
+        "out of range in a method",
+        "{epochs: 2}",
+        "{epochs: 0}",
+        "23: methods.1.training.epochs: expected more than 0, got 0",
+    ),
+    (
+        "infinite",
+        "      beta: 0.1",
+        "      beta: .inf",
+        "22: methods.1.loss.beta: expected a finite number, got '.inf'",
+    ),
+    (
+        "infinite text",
+        "      beta: 0.1",
+        "      beta: inf",
+        "22: methods.1.loss.beta: expected a finite number, got 'inf'",
+    ),
+    (
+        "not a number",
+        "learning_rate: 1e-4",
+        "learning_rate: .nan",
+        "24: training.learning_rate: expected a finite number",
+    ),
+    (
+        "an empty list",
+        "    - {name: alpaca_eval, prompts: builtin, reference: base}\n    - {name: mt_bench, questions: builtin}\n",
+        "    []\n",
+        "27: evaluation.benchmarks: expected at least 1 item, got an empty list",
+    ),
+    (
+        "bad choice",
+        "float32",
+        "flaot32",
+        "4: policy.dtype: expected 'float32', 'bfloat16' or 'float16', got 'flaot32'; did you mean 'float32'?",
+    ),
+    (
+        "unknown loss",
+        "name: mdpo_linear",
+        "name: mdpo_liner",
+        "21: methods.1.loss.name: unknown loss 'mdpo_liner'; did you mean 'mdpo_linear'? available: ",
+    ),
+    (
+        "unknown judge",
+        "{name: local, ",
+        "{name: locale, ",
+        "26: evaluation.judge.name: unknown judge 'locale'; did you mean 'local'? available: local, ",
+    ),
+    (
+        "component without name",
+        "{name: local, ",
+        "{",
+        "26: evaluation.judge: no judge named: expected {name: ...}, the name one of local, ",
+    ),
+    (
+        "component as text",
+        "{name: local, model: smollm2-135m-instruct}",
+        "local",
+        "26: evaluation.judge: expected {name: ...}, the name one of local, ",
+    ),
+    (
+        "unknown model",
+        "dtype: float32}",
+        "dtype: float32, revision: a}\nruntime: {micro_batch_size: 0}",
+        "5: runtime.micro_batch_size: expected at least 1, got 0",
+    ),
+    (
+        "policy's model",
+        "{model: smollm2-135m-instruct, dtype",
+        "{model: smollm2-135m, dtype",
+        "4: policy.model: unknown model 'smollm2-135m': expected a built-in name, ",
+    ),
+    (
+        "generator's model",
+        "      model: smollm2-135m-instruct\n",
+        "      model: ./nowhere\n",
+        "14: data.responses.generator.model: model folder ",
+    ),
+    ("seed file", "pairs.jsonl", "pears.jsonl", "8: data.seeds.0.path: "),
+    ("same id twice", "id: multi-dpo", "id: dpo", "17: methods: method ids must differ"),
+    ("id of the base", "id: multi-dpo", "id: base", "17: methods: method ids must differ"),
+    ("unsafe name", "name: x\n", "name: ../x\n", "2: name: expected letters, digits, '.', '_' or '-', "),
+    (
+        "two fields that disagree",
+        "epochs: 1, ",
+        "epochs: 1, max_length: 100, ",
+        "24: training: max_length must be larger",
+    ),
+    (
+        "they disagree in a method",
+        "{epochs: 2}",
+        "{max_length: 100}",
+        "23: methods.1.training: max_length must be larger",
+    ),
+    ("not supported yet", "seed: 0", "seed: 0\nsystems: [a]", "4: systems: not supported yet; remove it"),
+    ("no such variable", "name: x\n", "name: ${NO_SUCH}\n", "2: name: environment variable 'NO_SUCH' is not set; "),
+    (
+        "an empty path",
+        "path: pairs.jsonl",
+        "path: ''",
+        "8: data.seeds.0.path: expected the path of a file or folder, got ''",
+    ),
+    (
+        "a judge without its key",
+        "{name: local, model: smollm2-135m-instruct}",
+        "{name: openai, model: gpt-4o}",
+        "26: evaluation.judge: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [f[1:] for f in FIELDS], ids=[f[0] for f in FIELDS])
+def test_a_wrong_field_is_named(folder: Path, old: str, new: str, message: str) -> None:
+    assert refused(folder, edited(old, new)).startswith(f"recipes/x.yaml:{message}")
+
+
+def test_a_file_that_is_not_there_is_told_with_the_nearest(folder: Path) -> None:
+    assert "no such file; expected a JSONL file" in refused(folder, edited("pairs.jsonl", "pears.jsonl"))
+    assert refused(folder, edited("pairs.jsonl", "pears.jsonl")).endswith("did you mean 'pairs.jsonl'?")
+    (folder / "quickstart.yaml").write_text(RECIPE)
+    with pytest.raises(RecipeError, match=r"^recipes/quikstart\.yaml: no such file; did you mean 'quickstart\.yaml'\?"):
+        load_recipe(Path("recipes/quikstart.yaml"))
+    with pytest.raises(RecipeError, match=r"^nowhere/x\.yaml: no such file; its folder has no \*\.yaml file$"):
+        load_recipe(Path("nowhere/x.yaml"))
+    with pytest.raises(RecipeError, match=r"^recipes: can't be read .*; expected a YAML file$"):
+        load_recipe(Path("recipes"))
+
+
+def test_a_bad_seed_row_is_named_by_its_line(folder: Path) -> None:
+    (folder / "pairs.jsonl").write_text('\n{"prompt": "Hi", "chosen": "Hello"}\n')
+    message = refused(folder, RECIPE)
+    assert message.startswith("recipes/x.yaml:8: data.seeds.0.path: ")
+    assert "pairs.jsonl:2: columns not recognised: expected prompt, chosen, rejected; " in message
+
+
+def test_of_several_mistakes_the_first_line_is_told(folder: Path) -> None:
+    text = edited("    n: 4", "    n: 1").replace("seed: 0", "seed: -1").replace("{r: 8}", "{r: 0}")
+    assert refused(folder, text) == "recipes/x.yaml:3: seed: expected at least 0, got -1 (and 2 more)"
+
+
+def test_a_judge_needs_its_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = edited("{name: local, model: smollm2-135m-instruct}", "{name: openai, model: gpt-4o}")
+    assert "OPENAI_API_KEY" in refused(folder, text)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1234")
+    assert load(folder, text).evaluation is not None
