@@ -1,0 +1,194 @@
+"""AlpacaEval 2: pairwise win rate against a reference, raw and length-controlled (arXiv 2404.04475)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from harness import datafiles
+from harness.annotator import Pair, alpaca_eval_contained, annotate, load_annotator
+from harness.components import Component, RecipePath
+from harness.errors import DataError
+from harness.length_control import GLM, lc_win_rate
+from harness.stats import mean_metric, proportion_metric
+from harness.types import Answer, Ask, Message, Metric, Question, Verdict, prompt_id
+
+HUB_DATASET = "tatsu-lab/alpaca_eval"
+HUB_REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
+OFFICIAL_FILE = "alpaca_eval_gpt4_baseline.json"
+OFFICIAL_SHA256 = "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"
+OWN = "give other data as `prompts: FILE`"
+
+
+class _Item(NamedTuple):
+    id: str
+    instruction: str
+    output: str | None
+
+
+class AlpacaEval(Component):
+    """Judged by the `alpaca_eval` package's own annotator, parser and metrics (see `harness.annotator`).
+
+    `prompts`: `official` (805 instructions with GPT-4 Turbo's outputs; CC-BY-NC-4.0, so it is read from `data_dir`,
+    from `$HARNESS_DATA/alpaca_eval`, or fetched at a pinned revision, and its SHA-256 is checked), `builtin` (the
+    package's own small set), or a JSON file (or .json.gz) in the public format (`instruction, output, generator,
+    dataset`). `reference`: `base` (the untrained policy's answers) or `file` (the outputs in the prompts' file:
+    AlpacaEval 2's reference where the prompts are official). `limit`: that many instructions, evenly spaced.
+
+    Figures: win rates in percent; `lc_win_rate` is the package's `length_controlled_minimal` (see
+    `harness.length_control`), not the official GLM with instruction difficulties; `avg_length` in characters.
+    """
+
+    prompts: Literal["builtin", "official"] | RecipePath = Field("official", union_mode="left_to_right")
+    data_dir: RecipePath | None = None
+    reference: Literal["base", "file"] = "base"
+    limit: int | None = Field(None, ge=1)
+    annotator: str = "weighted_alpaca_eval_gpt4_turbo"
+
+    @property
+    def needs_row(self) -> str | None:
+        """The row whose answers `verdicts` and `metrics` want as reference; None where the file has them."""
+        return "base" if self.reference == "base" else None
+
+    def identity(self) -> dict[str, Any]:
+        annotator = load_annotator(self.annotator)
+        return {
+            "name": self.name,
+            "questions": {"sha256": OFFICIAL_SHA256 if self.prompts == "official" else datafiles.sha256(self._data())},
+            "limit": self.limit,
+            "reference": self.reference,
+            "annotator": self.annotator,
+            "annotator_sha256": datafiles.sha256(json.dumps(annotator.config, sort_keys=True).encode()),
+            "template_sha256": datafiles.sha256(annotator.template.encode()),
+            "lc_glm": GLM,
+            "alpaca_eval": version("alpaca_eval"),
+        }
+
+    def check(self) -> None:
+        load_annotator(self.annotator)
+        folder = datafiles.local_folder(self.data_dir, "alpaca_eval")
+        if self.prompts != "official" or folder is not None:
+            self._items()
+
+    def questions(self) -> list[Question]:
+        return [Question(id=item.id, turns=(item.instruction,)) for item in self._items()]
+
+    def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
+        """One verdict a question, in order; its value is the package's preference in [1, 2] (2: won over the
+        reference)."""
+        outputs, references = _texts(answers), self._references(reference)
+        pairs, missing = [], {}
+        for item in self._items():
+            if item.id in outputs and item.id in references:
+                pairs.append(Pair(item.id, item.instruction, references[item.id], outputs[item.id]))
+            else:
+                missing[item.id] = "no reference output" if item.id in outputs else "no answer"
+        found = annotate(load_annotator(self.annotator), pairs, ask) if pairs else []
+        verdicts = {v.question_id: v for v in found}
+        verdicts |= {i: Verdict(question_id=i, value=None, invalid=reason) for i, reason in missing.items()}
+        return [verdicts[item.id] for item in self._items()]
+
+    def metrics(
+        self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
+    ) -> dict[str, Metric]:
+        outputs, references = _texts(answers), self._references(reference)
+        preferences = [v.value for v in verdicts]
+        figures = _win_rates(preferences)
+        both = [v for v in verdicts if v.question_id in outputs and v.question_id in references]
+        if both and all(outputs[v.question_id] == references[v.question_id] for v in both):
+            figures["lc_win_rate"] = figures["win_rate"]  # 50 by construction, as in the package
+        else:
+            lengths = [(len(references[v.question_id]), len(outputs[v.question_id])) for v in both]
+            controlled = lc_win_rate([r for r, _ in lengths], [o for _, o in lengths], [v.value for v in both])
+            unasked = len(verdicts) - len(both)
+            figures["lc_win_rate"] = controlled.model_copy(update={"n_invalid": controlled.n_invalid + unasked})
+        written = [outputs[v.question_id] for v in verdicts if v.question_id in outputs]
+        length = mean_metric([len(text) for text in written])
+        # The package cuts the mean to a whole number.
+        value = None if length.value is None else float(int(length.value))
+        figures["avg_length"] = length.model_copy(update={"value": value})
+        ended = [a.finish_reasons[-1] == "length" for a in answers if a.question_id in outputs and a.finish_reasons]
+        if ended:
+            figures["truncated"] = proportion_metric(ended, scale=100)
+        return {f"alpaca_eval.{name}": metric for name, metric in figures.items()}
+
+    def _references(self, reference: Sequence[Answer]) -> dict[str, str]:
+        if self.needs_row is not None:
+            return _texts(reference)
+        return {item.id: item.output for item in self._items() if item.output is not None}
+
+    def _items(self) -> list[_Item]:
+        """The instructions, as limited. Raises DataError naming the row that can't be used."""
+        where = str(self.prompts)
+        items: dict[str, _Item] = {}
+        for number, row in enumerate(datafiles.json_list(self._data(), where), start=1):
+            instruction, output = row.get("instruction"), row.get("output")
+            if not isinstance(instruction, str) or not instruction:
+                raise DataError(f"prompts {where}, row {number}: expected a text under `instruction`")
+            if not isinstance(output, str) and (self.reference == "file" or output is not None):
+                raise DataError(f"prompts {where}, row {number}: expected the reference's text under `output`")
+            question_id = prompt_id([Message(role="user", content=instruction)])
+            if question_id in items:
+                raise DataError(f"prompts {where}, row {number}: its instruction is there twice; rows are joined by it")
+            items[question_id] = _Item(question_id, instruction, output)
+        if not items:
+            raise DataError(f"prompts {where}: no rows")
+        return datafiles.evenly_spaced(list(items.values()), self.limit)
+
+    def _data(self) -> bytes:
+        if self.prompts == "builtin":
+            return datafiles.read_bytes(datafiles.asset("alpaca_eval.json"))
+        if self.prompts == "official":
+            return _official(datafiles.local_folder(self.data_dir, "alpaca_eval"))
+        if not Path(self.prompts).is_file():
+            raise DataError(f"prompts: no file {self.prompts}; expected builtin, official, or a JSON file")
+        return datafiles.read_bytes(Path(self.prompts))
+
+
+def _official(folder: Path | None) -> bytes:
+    """The official file, from a folder or the hub. Raises DataError."""
+    if folder is not None:
+        for name in (OFFICIAL_FILE, f"{OFFICIAL_FILE}.gz"):
+            if (folder / name).is_file():
+                return datafiles.official(datafiles.read_bytes(folder / name), OFFICIAL_SHA256, str(folder / name), OWN)
+        raise DataError(f"{folder} has no {OFFICIAL_FILE} (or .gz); it is in the hub dataset {HUB_DATASET}")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(HUB_DATASET, OFFICIAL_FILE, repo_type="dataset", revision=HUB_REVISION)
+    except Exception as error:  # network, access and not-found errors come in many classes
+        raise DataError(
+            f"AlpacaEval's {OFFICIAL_FILE} can't be fetched from the hub dataset {HUB_DATASET} at revision "
+            f"{HUB_REVISION} ({type(error).__name__}); download it elsewhere and set data_dir to its folder, "
+            "or HARNESS_DATA to that folder's parent"
+        ) from None
+    return datafiles.official(Path(path).read_bytes(), OFFICIAL_SHA256, path, OWN)
+
+
+def _texts(answers: Sequence[Answer]) -> dict[str, str]:
+    return {a.question_id: a.turns[0] for a in answers}
+
+
+def _win_rates(preferences: Sequence[float | None]) -> dict[str, Metric]:
+    """The package's `get_winrate`, with intervals of ours."""
+    scored = [p for p in preferences if p is not None]
+    won = mean_metric([None if p is None else p - 1 for p in preferences], scale=100)
+    if not scored:
+        return {"win_rate": won, "discrete_win_rate": won}
+    with alpaca_eval_contained():
+        from alpaca_eval.metrics import get_winrate
+
+        package: Mapping[str, Any] = get_winrate([{"preference": p} for p in scored])
+    # A preference of exactly 1.5 is a draw; any other counts as the side it leans to.
+    discrete = mean_metric([None if p is None else 0.5 if p == 1.5 else round(p) - 1 for p in preferences], scale=100)
+    stderr = None if len(scored) < 2 else float(package["standard_error"])
+    figures = {
+        "win_rate": won.model_copy(update={"value": float(package["win_rate"]), "stderr": stderr}),
+        "discrete_win_rate": discrete.model_copy(update={"value": float(package["discrete_win_rate"])}),
+    }
+    for name, key in {"wins": "n_wins", "losses": "n_wins_base", "draws": "n_draws"}.items():
+        figures[name] = Metric(value=float(package[key]), n=won.n, n_invalid=won.n_invalid)
+    return figures

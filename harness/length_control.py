@@ -1,0 +1,87 @@
+"""The length-controlled win rate (arXiv 2404.04475): what the win rate would be were both outputs of the same length.
+
+The package's `length_controlled_minimal`: a logistic regression of the preference on tanh of the standardised length
+difference and a constant, L1-penalised, its strength chosen by 5-fold cross-validation. It needs no per-instruction
+difficulty, which is known for the 805 official instructions only, so it serves any prompts and any reference. The
+formula and the fit are the package's (`alpaca_eval/metrics/glm_winrate.py`).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.annotator import alpaca_eval_contained
+from harness.stats import bootstrap_indices, percentile_interval
+from harness.types import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GLM = "length_controlled_minimal"
+RESAMPLES = 300
+
+
+def lc_win_rate(
+    reference_lengths: Sequence[int], lengths: Sequence[int], preferences: Sequence[float | None], *, seed: int = 0
+) -> Metric:
+    """In percent. Lengths in characters; preferences in [1, 2] (2: won over the reference), None: not scored.
+
+    None where there are fewer scored pairs than folds, or where all length differences are the same and not zero, so
+    that length can't be told from quality. The interval and the standard error are those of a bootstrap over prompts
+    that refits the same regression at the chosen penalty.
+    """
+    import numpy as np
+
+    won = np.array([np.nan if p is None else p - 1 for p in preferences], dtype=float)
+    delta = np.array(reference_lengths, dtype=float) - np.array(lengths, dtype=float)
+    scored = ~np.isnan(won)
+    n, invalid = int(scored.sum()), int((~scored).sum())
+    with alpaca_eval_contained():
+        from alpaca_eval.metrics.glm_winrate import GLM_INFO
+
+        folds = GLM_INFO[GLM]["kwargs"]["n_splits"]
+        if n < folds or (len(set(delta)) == 1 and delta[0] != 0):
+            return Metric(value=None, n=n, n_invalid=invalid)
+        value, penalty = _fit(won, delta)
+        drawn = bootstrap_indices(n, RESAMPLES, seed)
+        samples = [_refit(won[scored][i], delta[scored][i], penalty) for i in drawn]
+    return Metric(
+        value=value,
+        stderr=float(np.std(samples, ddof=1)),
+        ci95=percentile_interval(samples),
+        n=n,
+        n_invalid=invalid,
+    )
+
+
+def _standardised(delta: "np.ndarray") -> "np.ndarray":
+    """Length differences in standard deviations (of the sample), as the package has them; zeros stay zeros."""
+    spread = float(delta.std(ddof=1))
+    return delta / spread if spread > 0 else delta * 0
+
+
+def _fit(won: "np.ndarray", delta: "np.ndarray") -> tuple[float, float]:
+    """The win rate at no length difference, in percent, and the penalty's C that cross-validation chose."""
+    import pandas as pd
+    from alpaca_eval.metrics.glm_winrate import GLM_INFO, fit_LogisticRegressionCV, make_dmatrix_for_model
+
+    # Standardised over all pairs, scored or not, as the package does; only scored ones are fitted.
+    train = pd.DataFrame({"preference": won, "std_delta_len": _standardised(delta), "not_gamed_baseline": True})
+    info = GLM_INFO[GLM]
+    design, at_no_difference = make_dmatrix_for_model(train, train.assign(std_delta_len=0), formula=info["formula"])
+    model = fit_LogisticRegressionCV(
+        design[design["preference"].notna()], "preference", is_ytrue_proba=True, **info["kwargs"]
+    )
+    return float(model.predict_proba(at_no_difference)[:, 1].mean() * 100), float(model.C_[0])
+
+
+def _refit(won: "np.ndarray", delta: "np.ndarray", penalty: float) -> float:
+    """The same regression at a given C, on arrays: the package's data frames would take minutes for a bootstrap."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    features = np.column_stack([np.ones_like(delta), np.tanh(_standardised(delta))])
+    model = LogisticRegression(C=penalty, random_state=123, penalty="l1", solver="liblinear", fit_intercept=False)
+    # A preference p is a win of weight p and a loss of weight 1 - p.
+    labels = np.repeat([1, 0], len(won))
+    model.fit(np.vstack([features, features]), labels, sample_weight=np.concatenate([won, 1 - won]))
+    return float(100 / (1 + np.exp(-model.coef_[0][0])))

@@ -1,0 +1,128 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import chat, models
+from harness.judges.local import Local
+from harness.types import JudgeRequest, Message
+from tests.tiny import tiny_causal_lm
+
+RATINGS = tuple(f"[[{r}]]" for r in range(1, 11))
+
+
+def request(text: str, choices: tuple[str, ...] = (), **fields: object) -> JudgeRequest:
+    return JudgeRequest.model_validate({"messages": (Message(role="user", content=text),), "choices": choices} | fields)
+
+
+def local(folder: Path, **fields: object) -> Local:
+    return Local.model_validate({"name": "local", "model": str(folder), "dtype": "float32"} | fields)
+
+
+def by_hand(folder: Path, asked: JudgeRequest) -> list[float]:
+    """Log-probabilities over the choices from whole sequences, one at a time: no cache, no padding."""
+    model = models.load_causal_lm(str(folder), dtype="float32").double()
+    tokenizer = models.load_tokenizer(str(folder))
+    prompt = chat.encode_prompt(tokenizer, asked.messages)
+    sums = []
+    for choice in asked.choices:
+        tokens = tokenizer.encode(choice, add_special_tokens=False)
+        with torch.inference_mode():
+            logps = torch.log_softmax(model(torch.tensor([prompt + tokens])).logits[0].double(), -1)
+        sums.append(sum(float(logps[len(prompt) - 1 + i, t]) for i, t in enumerate(tokens)))
+    total = torch.logsumexp(torch.tensor(sums, dtype=torch.double), 0)
+    return [s - float(total) for s in sums]
+
+
+REQUESTS = [
+    request("Which is better?", ("m", "M")),
+    request("Rate this answer." * 9, RATINGS),
+    request("Short.", RATINGS),
+    request("Same length of choices" * 3, ("yes", "no ")),
+    request("x", ("a", "bcd", "ef")),
+    request("Another, much longer question than the others. " * 8, ("m", "M")),
+]
+
+
+def test_log_probabilities_are_those_of_whole_sequences(tiny_model: Path) -> None:
+    for asked, reply in zip(REQUESTS, local(tiny_model).reply(REQUESTS), strict=True):
+        expected = by_hand(tiny_model, asked)
+        assert reply.logprobs is not None
+        assert list(reply.logprobs) == list(asked.choices)
+        assert list(reply.logprobs.values()) == pytest.approx(expected, abs=1e-4)
+        assert reply.text == asked.choices[expected.index(max(expected))]
+        assert math.fsum(math.exp(x) for x in reply.logprobs.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_batches_do_not_matter(tiny_model: Path, batch_size: int) -> None:
+    alone = [local(tiny_model).reply([r])[0] for r in REQUESTS]
+    together = local(tiny_model, batch_size=batch_size).reply(REQUESTS)
+    for one, other in zip(alone, together, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        assert (one.text, one.prompt_tokens) == (other.text, other.prompt_tokens)
+
+
+def test_the_same_twice(tiny_model: Path) -> None:
+    assert local(tiny_model).reply(REQUESTS) == local(tiny_model).reply(REQUESTS)
+
+
+def test_equal_choices_tie_to_the_first(tmp_path: Path) -> None:
+    folder = tiny_causal_lm(tmp_path / "flat")
+    model = models.load_causal_lm(str(folder), dtype="float32")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    model.save_pretrained(folder)
+    (reply,) = local(folder).reply([request("q", ("b", "a"))])
+    assert reply.text == "b"
+    assert reply.logprobs == pytest.approx({"b": -math.log(2), "a": -math.log(2)})
+
+
+def test_without_choices_it_writes(tiny_model: Path) -> None:
+    greedy = [request("Say something", max_tokens=7), request("Else" * 20, max_tokens=3)]
+    replies = local(tiny_model).reply(greedy)
+    assert [r.completion_tokens for r in replies] == [7, 3]
+    assert all(r.logprobs is None and r.error is None for r in replies)
+    model = models.load_causal_lm(str(tiny_model), dtype="float32")
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    for asked, reply in zip(greedy, replies, strict=True):
+        ids = torch.tensor([chat.encode_prompt(tokenizer, asked.messages)])
+        with torch.inference_mode():
+            out = model.generate(ids, max_new_tokens=asked.max_tokens, do_sample=False, pad_token_id=258)
+        assert tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True) == reply.text
+
+
+def test_sampled_replies_repeat_and_do_not_depend_on_their_batch(tiny_model: Path) -> None:
+    hot = [request(f"Say {i}", max_tokens=12, temperature=1.0) for i in range(4)]
+    together = [r.text for r in local(tiny_model).reply(hot)]
+    assert together == [local(tiny_model).reply([r])[0].text for r in hot]
+    assert len(set(together)) == 4
+
+
+def test_a_prompt_that_does_not_fit_fails_alone(tiny_model: Path) -> None:
+    long = "x" * 1100
+    replies = local(tiny_model).reply([request(long, ("m", "M")), request("ok", ("m", "M")), request(long)])
+    assert [r.error is None for r in replies] == [False, True, False]
+    assert replies[0].error is not None
+    assert "is longer than the judge's window of 1024" in replies[0].error
+    assert replies[0].logprobs is None
+
+
+def test_the_model_is_loaded_once_and_only_when_asked(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    load = models.load_causal_lm
+    monkeypatch.setattr(models, "load_causal_lm", lambda *a, **k: loads.append("load") or load(*a, **k))
+    judge = local(tiny_model)
+    judge.check()
+    assert loads == []
+    judge.reply([REQUESTS[0]])
+    judge.reply([REQUESTS[0]])
+    assert loads == ["load"]
+
+
+def test_identity_is_the_models_content_not_its_batch(tiny_model: Path) -> None:
+    assert local(tiny_model, batch_size=1).identity() == local(tiny_model, batch_size=9).identity()
+    assert "sha256" in local(tiny_model).identity()
+    assert str(tiny_model.parent) not in str(local(tiny_model).identity())

@@ -1,0 +1,170 @@
+import logging
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.components import Component, build
+from harness.errors import JudgeError
+from harness.judges.openai import Openai, Price
+from harness.types import JudgeRequest, Message
+from tests.fake_server import FakeServer, completion
+
+KEY = "sk-planted-0123456789"
+
+
+def judge(**fields: Any) -> Openai:
+    made: Component = build("judge", {"name": "openai", "model": "m", "max_retries": 2} | fields)
+    assert isinstance(made, Openai)
+    return made
+
+
+def request(**fields: Any) -> JudgeRequest:
+    messages = (Message(role="system", content="s"), Message(role="user", content="u"))
+    return JudgeRequest(messages=messages, **fields)
+
+
+def test_sends_what_was_asked_and_reads_the_reply() -> None:
+    logprobs = {"m": -0.1, "M": -2.5}
+    with FakeServer(lambda body: completion("m", logprobs)).running() as server:
+        made = judge(base_url=server.url, price=Price(input=2, output=10))
+        (reply,) = made.reply([request(max_tokens=1, temperature=1, top_logprobs=5, choices=("m", "M"))])
+    assert server.requests == [
+        {
+            "model": "m",
+            "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}],
+            "temperature": 1,
+            "max_tokens": 1,
+            "logprobs": True,
+            "top_logprobs": 5,
+        }
+    ]
+    assert (reply.text, reply.logprobs, reply.error) == ("m", logprobs, None)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (10, 3)
+    assert reply.price == pytest.approx((10 * 2 + 3 * 10) / 1e6)
+
+
+def test_without_logprobs_or_price_they_are_unknown() -> None:
+    with FakeServer(lambda body: completion("Rating: [[5]]")).running() as server:
+        (reply,) = judge(base_url=server.url).reply([request()])
+    assert "logprobs" not in server.requests[0]
+    assert (reply.logprobs, reply.price) == (None, None)
+
+
+def test_falls_back_to_max_completion_tokens_once_and_for_all() -> None:
+    def newer(body: dict[str, Any]) -> Any:
+        if "max_tokens" in body:
+            message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            return 400, {"error": {"message": message, "param": "max_tokens"}}, {}
+        return completion("ok")
+
+    with FakeServer(newer).running() as server:
+        made = judge(base_url=server.url)
+        assert [r.text for r in made.reply([request(max_tokens=9), request(max_tokens=9)])] == ["ok", "ok"]
+    limits = [(b.get("max_tokens"), b.get("max_completion_tokens")) for b in server.requests]
+    assert limits == [(9, None), (None, 9), (None, 9)]
+
+
+def test_any_other_bad_request_is_a_failed_reply() -> None:
+    with FakeServer(lambda body: (400, {"error": {"message": "context too long"}}, {})).running() as server:
+        (reply,) = judge(base_url=server.url).reply([request()])
+    assert reply.error is not None
+    assert "HTTP 400" in reply.error
+    assert "context too long" in reply.error
+    assert len(server.requests) == 1
+
+
+def test_retries_passing_faults_and_gives_up_after_them() -> None:
+    faults = [(500, {"error": {}}, {}), (429, {"error": {}}, {"Retry-After": "0.01"})]
+    with FakeServer(lambda body: faults.pop() if faults else completion("ok")).running() as server:
+        (reply,) = judge(base_url=server.url).reply([request()])
+    assert reply.text == "ok"
+    assert len(server.requests) == 3
+    with FakeServer(lambda body: (500, {"error": {"message": "down"}}, {})).running() as server:
+        (reply,) = judge(base_url=server.url, max_retries=1).reply([request()])
+    assert reply.error is not None
+    assert "HTTP 500" in reply.error
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("content", [b'{"choices": [{"mess', b"", b"<html>gateway</html>"])
+def test_half_written_or_strange_replies_are_failed_replies(content: bytes) -> None:
+    with FakeServer(lambda body: (200, content, {})).running() as server:
+        (reply,) = judge(base_url=server.url, max_retries=0).reply([request()])
+    assert reply.error
+    assert reply.text == ""
+
+
+def test_no_choices_is_a_failed_reply_and_no_content_an_empty_one() -> None:
+    empty = completion("")
+    empty["choices"][0]["message"]["content"] = None
+    answers = [empty, completion("x", choices=[])]
+    with FakeServer(lambda body: answers.pop()).running() as server:
+        first, second = judge(base_url=server.url).reply([request(), request()])
+    assert first.error == "the server's reply has no choices"
+    assert (second.text, second.error) == ("", None)
+
+
+def test_nobody_listening_is_a_failed_reply() -> None:
+    with FakeServer(lambda body: completion("x")).running() as server:
+        pass
+    (reply,) = judge(base_url=server.url, max_retries=0).reply([request()])
+    assert reply.error is not None
+    assert "Connection" in reply.error
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refused_key_or_model_stops_at_once(status: int) -> None:
+    with FakeServer(lambda body: (status, {"error": {"message": "refused"}}, {})).running() as server:
+        with pytest.raises(JudgeError, match=f"refused m .*HTTP {status}"):
+            judge(base_url=server.url).reply([request(), request()])
+        assert len(server.requests) == 1
+
+
+def test_a_key_is_needed_except_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(JudgeError, match="judge 'openai' needs a key: set OPENAI_API_KEY"):
+        judge().check()
+    with pytest.raises(JudgeError, match="set MY_KEY"):
+        judge(base_url="https://judge.example/v1", api_key_env="MY_KEY").check()
+    for address in ("http://localhost:8000/v1", "http://127.0.0.1:1/v1", "http://[::1]:9/v1"):
+        judge(base_url=address).check()
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    judge().check()
+    with pytest.raises(JudgeError, match="not an http"):
+        judge(base_url="localhost:8000").check()
+
+
+def test_the_address_is_the_recipes_not_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    made = judge()
+    assert str(made._connect().base_url) == "https://api.openai.com/v1/"
+    assert made.identity()["base_url"] == "https://api.openai.com/v1"
+
+
+def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("PLANTED", KEY)
+    caplog.set_level(logging.DEBUG)
+    echo = {"error": {"message": f"Incorrect API key provided: {KEY}"}}
+    answers = [(401, echo, {}), (400, echo, {})]
+    with FakeServer(lambda body: answers.pop()).running() as server:
+        made = judge(base_url=server.url, api_key_env="PLANTED", max_retries=0)
+        (reply,) = made.reply([request()])
+        with pytest.raises(JudgeError) as refused:
+            made.reply([request()])
+    assert {k.lower(): v for k, v in server.headers[0].items()}["authorization"] == f"Bearer {KEY}"
+    shown = [repr(made), str(made.identity()), made.model_dump_json(), str(reply), str(refused.value), caplog.text]
+    assert all(KEY not in text for text in shown)
+    assert "***" in str(reply.error)
+
+
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValidationError) as error:
+        judge(api_key_env=KEY)
+    assert KEY not in str(error.value)
+
+
+def test_identity_holds_what_changes_a_reply_and_no_credentials() -> None:
+    made = judge(base_url="https://user:secret@host:8000/v1/?k=v", timeout=5, price=Price(input=1, output=1))
+    assert made.identity() == {"name": "openai", "model": "m", "base_url": "https://host:8000/v1"}
