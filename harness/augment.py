@@ -133,15 +133,14 @@ def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None) -> Stag
     count = recipe.data.prompts.count if recipe.data.prompts else 0
 
     def estimate() -> Estimate:
-        rows = sum(len(s.pairs()) for s in recipe.data.seeds)
-        seed_groups = rows if config.seed_prompts else round(rows * recipe.data.holdout)
-        texts = count * config.n + seed_groups * (config.n - 2)
+        train, heldout = expected_seed_prompts(recipe)
+        texts = count * config.n + (train + heldout) * (config.n - 2)
         return Estimate(generated_tokens=texts * config.max_new_tokens)
 
     return Stage("responses", "responses", 1, params, inputs, body, estimate)
 
 
-def _given_responses(ctx: Context, seed_prompts: bool) -> list[ResponseGroup]:
+def _given_responses(ctx: Context, seed_prompts: bool | int) -> list[ResponseGroup]:
     """The groups before sampling: seed prompts with their two answers, new prompts with none."""
 
     def of_pair(pair: PreferencePair, split_name: Any) -> ResponseGroup:
@@ -152,14 +151,19 @@ def _given_responses(ctx: Context, seed_prompts: bool) -> list[ResponseGroup]:
         return ResponseGroup(id=pair.id, messages=pair.messages, responses=given, source=pair.source, split=split_name)
 
     groups: list[ResponseGroup] = []
-    if seed_prompts:
-        groups += [of_pair(p, "train") for p in ctx.inputs["seeds"].rows("train.jsonl", PreferencePair)]
+    pairs = ctx.inputs["seeds"].rows("train.jsonl", PreferencePair)
+    groups += [of_pair(p, "train") for p in pairs[: seed_prompt_count(seed_prompts, len(pairs))]]
     if "prompts" in ctx.inputs:
         for prompt in ctx.inputs["prompts"].rows("prompts.jsonl", Prompt):
             groups.append(
                 ResponseGroup(id=prompt.id, messages=prompt.messages, responses=(), source=prompt.source, split="train")
             )
     return groups + [of_pair(p, "heldout") for p in ctx.inputs["seeds"].rows("heldout.jsonl", PreferencePair)]
+
+
+def seed_prompt_count(seed_prompts: bool | int, there: int) -> int:
+    """How many of the seed's training prompts are ranked: all, none, or the first so many."""
+    return there * seed_prompts if isinstance(seed_prompts, bool) else min(seed_prompts, there)
 
 
 def _generator_name(generator: object) -> str:
@@ -184,6 +188,13 @@ def _write_groups(ctx: Context, groups: Sequence[ResponseGroup]) -> dict[str, An
         "repeated_responses": sum(len(g.responses) - len({r.text for r in g.responses}) for g in kept),
         **counts,
     }
+
+
+def expected_seed_prompts(recipe: Recipe) -> tuple[int, int]:
+    """How many of the seed's prompts will be ranked for training, and how many held out; reads the seed sets."""
+    rows = sum(len(s.pairs()) for s in recipe.data.seeds)
+    heldout = round(rows * recipe.data.holdout)
+    return seed_prompt_count(recipe.data.responses.seed_prompts, rows - heldout), heldout
 
 
 def reward_stage(recipe: Recipe, seeds: Stage) -> Stage:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Set before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TQDM_DISABLE", "1")  # one view of a run's progress: ours
 
 app = typer.Typer(
     add_completion=False,

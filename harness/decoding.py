@@ -22,7 +22,7 @@ NUCLEUS_SHORTLIST = 1024
 
 
 class _Job(NamedTuple):
-    index: int
+    place: int
     prompt: list[int]
     sampling: Sampling
 
@@ -46,7 +46,7 @@ def decode(
     window = getattr(model.config, "max_position_embeddings", None) or 1 << 30
     jobs = [_Job(i, p, s) for i, (p, s) in enumerate(zip(prompts, sampling, strict=True))]
     # Longest first: the largest batch comes at once, so that a batch that doesn't fit fails at once too.
-    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt), job.index), reverse=True)
+    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt), job.place), reverse=True)
     results: list[list[Completion]] = [[] for _ in jobs]
     per_batch = max(1, batch_size // n)
     stops = {end_of_turn(tokenizer), tokenizer.eos_token_id}
@@ -55,10 +55,10 @@ def decode(
             batch = jobs[start : start + per_batch]
             fitting = [job for job in batch if len(job.prompt) < window]
             for job in batch:
-                results[job.index] = [Completion(text="", finish_reason="length", tokens=0)] * n
+                results[job.place] = [Completion(text="", finish_reason="length", tokens=0)] * n
             if fitting:
                 for job, tokens in zip(fitting, _decode_batch(model, fitting, n, seed, stops, window), strict=True):
-                    results[job.index] = [_completion(tokenizer, row, stops) for row in tokens]
+                    results[job.place] = [_completion(tokenizer, row, stops) for row in tokens]
             advance(len(batch) * n)
     return results
 

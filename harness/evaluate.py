@@ -199,7 +199,7 @@ def verdicts_stage(
         verdicts = benchmark.verdicts(given, against, ask)
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
         _write_metrics(ctx, benchmark.metrics(given, against, verdicts))
-        return {"verdicts": len(verdicts), "invalid": sum(v.value is None for v in verdicts)}
+        return {"invalid": sum(v.value is None for v in verdicts), **ask.ledger.model_dump(mode="json")}
 
     params = {"judge": identity(judge), "benchmark": identity(benchmark)}
     inputs = {"answers": answers} | ({"reference": reference} if reference else {})

@@ -67,15 +67,15 @@ class PromptGeneration(Section):
 
 
 class ResponseGeneration(Section):
-    """N responses a prompt. With `seed_prompts`, the seed's training prompts are ranked too: their chosen and rejected
-    answers stand among the N, and the rest is sampled."""
+    """N responses a prompt. With `seed_prompts` (true: all of them; a number: the first so many), the seed's training
+    prompts are ranked too: their chosen and rejected answers stand among the N, and the rest is sampled."""
 
     generator: GeneratorField
     n: int = Field(4, ge=2, le=64)
     temperature: float = Field(0.9, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=1)
-    seed_prompts: bool = True
+    seed_prompts: bool | Annotated[int, Field(ge=1)] = True
 
 
 class Data(Section):

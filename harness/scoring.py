@@ -16,7 +16,7 @@ def separate_padding(tokenizer: "PreTrainedTokenizerBase") -> None:
     """Give the tokenizer a padding token that no response ends with.
 
     A classifier reads its score at the last token that isn't padding. Where padding is the end-of-turn token (as in
-    SmolLM2), the end of every answer would be taken for padding, and an answer that was cut would look like a whole one.
+    SmolLM2), the end of every answer would be taken for padding, and an answer that was cut would look whole.
     """
     if tokenizer.pad_token_id == chat.end_of_turn(tokenizer) and tokenizer.unk_token_id is not None:
         tokenizer.pad_token = tokenizer.unk_token

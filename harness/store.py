@@ -102,7 +102,8 @@ class Store:
             for folder in (self._artifacts, self.journals, root / "locks"):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"store {root} can't be written ({error.strerror}); set HARNESS_HOME to a folder that can")
+            reason = f"store {root} can't be written ({error.strerror})"
+            raise StoreError(f"{reason}; set HARNESS_HOME to a folder that can") from error
 
     @property
     def _artifacts(self) -> Path:

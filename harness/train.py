@@ -1,9 +1,9 @@
-"""The training stages: reference log-probabilities once, then one trained policy a method, all on the same ranked data."""
+"""The training stages: reference log-probabilities once, then a trained policy a method, all on the same data."""
 
 from typing import Any
 
 from harness import models
-from harness.augment import identity
+from harness.augment import expected_seed_prompts, identity
 from harness.recipe import Method, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json
@@ -82,9 +82,7 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
 
     def estimate() -> Estimate:
         data = recipe.data
-        prompts = data.prompts.count if data.prompts else 0
-        if data.responses.seed_prompts:
-            prompts += round((1 - data.holdout) * sum(len(s.pairs()) for s in data.seeds))
+        prompts = expected_seed_prompts(recipe)[0] + (data.prompts.count if data.prompts else 0)
         tokens = prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)
         return Estimate(trained_tokens=round(training.epochs * tokens))
 

@@ -13,7 +13,7 @@ from harness.types import Advance, Messages, PreferencePair
 
 
 class SequenceClassifier(Component):
-    """Scores with `AutoModelForSequenceClassification` of `model` (a hub id or a local folder), by its own chat template.
+    """Scores with `AutoModelForSequenceClassification` of `model` (a hub id or a local folder), by its chat template.
 
     `max_length` in tokens; `batch_size` in responses (speed and memory only). Raises ModelError when the model can't
     be loaded or has more than one output.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness import chat, models
 from harness.components import Component, ModelReference
@@ -21,11 +21,12 @@ class Trained(Component):
     """Trains a scalar head and LoRA adapters on `base` with TRL's `RewardTrainer`: the Bradley-Terry loss
     -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs (1706.03741, 2203.02155).
 
-    `batch_size` counts pairs an optimizer step; `max_length` in tokens; `score_batch_size` in responses (speed and
-    memory only). Raises ModelError when the base can't be loaded.
+    `batch_size` counts pairs an optimizer step; `max_length` in tokens. `micro_batch_size` (pairs in one forward of
+    training, a divisor of `batch_size`) and `score_batch_size` (responses in one forward of scoring) change speed and
+    memory only. Raises ModelError when the base can't be loaded.
     """
 
-    unkeyed: ClassVar[frozenset[str]] = frozenset({"score_batch_size"})
+    unkeyed: ClassVar[frozenset[str]] = frozenset({"micro_batch_size", "score_batch_size"})
 
     base: ModelReference
     revision: str | None = None
@@ -35,7 +36,14 @@ class Trained(Component):
     batch_size: int = Field(8, ge=1)
     lora_r: int = Field(16, ge=1)
     max_length: int = Field(1024, ge=16)
+    micro_batch_size: int = Field(2, ge=1)
     score_batch_size: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> "Trained":
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size must be a multiple of micro_batch_size, which is {self.micro_batch_size}")
+        return self
 
     def identity(self) -> dict[str, Any]:
         fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed})
@@ -47,7 +55,7 @@ class Trained(Component):
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         from datasets import Dataset
         from peft import LoraConfig
-        from transformers import TrainerCallback, set_seed
+        from transformers import PrinterCallback, TrainerCallback, set_seed
         from trl import RewardConfig, RewardTrainer
 
         class Bar(TrainerCallback):  # type: ignore[misc]
@@ -62,7 +70,8 @@ class Trained(Component):
             output_dir=str(folder / "trainer"),
             num_train_epochs=self.epochs,
             learning_rate=self.learning_rate,
-            per_device_train_batch_size=self.batch_size,
+            per_device_train_batch_size=self.micro_batch_size,
+            gradient_accumulation_steps=self.batch_size // self.micro_batch_size,
             max_length=None,  # rows are cut already, by the one function that cuts
             warmup_steps=0.1,
             bf16=False,
@@ -94,6 +103,7 @@ class Trained(Component):
             ),
             callbacks=[Bar()],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         trainer.model.save_pretrained(folder / SAVED)
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]

@@ -1,0 +1,130 @@
+"""Reward models: what is trained orders unseen pairs, and a score depends on its own row alone."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.components import build
+from harness.errors import ModelError
+from harness.scoring import classifier_scores
+from harness.types import Message, PreferencePair, prompt_id
+
+WORDS = "water list explain paper green the a of and tea river".split()
+
+
+def pairs(count: int, seed: int) -> list[PreferencePair]:
+    """The chosen answer ends in 'good', the rejected one in 'poor'; lengths say nothing."""
+    rng = random.Random(seed)
+
+    def words(n: int) -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(n))
+
+    made = []
+    for i in range(count):
+        messages = (Message(role="user", content=f"{i} {words(4)}?"),)
+        made.append(
+            PreferencePair(
+                id=prompt_id(messages),
+                messages=messages,
+                chosen=f"{words(rng.randint(1, 9))} good",
+                rejected=f"{words(rng.randint(1, 9))} poor",
+                source="test",
+            )
+        )
+    return made
+
+
+def accuracy(scores: list[float | None]) -> float:
+    wins = [a > b for a, b in zip(scores[::2], scores[1::2], strict=True) if a is not None and b is not None]
+    return sum(wins) / len(wins)
+
+
+def rows(seeds: list[PreferencePair]) -> list[tuple[tuple[Message, ...], str]]:
+    return [(p.messages, text) for p in seeds for text in (p.chosen, p.rejected)]
+
+
+@pytest.fixture(scope="module")
+def trained(wordy_tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):
+    fields = {"base": str(wordy_tiny_model), "dtype": "float32", "epochs": 6, "learning_rate": 5e-3}
+    reward = build("reward", {"name": "trained", **fields})
+    folder = tmp_path_factory.mktemp("reward")
+    steps: list[int] = []
+    report = reward.fit(pairs(64, 0), folder, seed=0, advance=steps.append)
+    return reward, folder, report, steps
+
+
+def test_training_learns_the_preference(trained) -> None:
+    reward, folder, report, steps = trained
+    assert report["last_loss"] < 0.5 < report["first_loss"]
+    assert report["steps"] == sum(steps) == 6 * 8
+    assert accuracy(reward.score(rows(pairs(40, 1)), folder, advance=lambda _: None)) >= 0.9
+
+
+def test_scores_depend_on_neither_batch_nor_order(trained) -> None:
+    reward, folder, _, _ = trained
+    given = rows(pairs(10, 2))
+    whole = reward.score(given, folder, advance=lambda _: None)
+    single = reward.model_copy(update={"score_batch_size": 1}).score(given, folder, advance=lambda _: None)
+    turned = reward.score(given[::-1], folder, advance=lambda _: None)[::-1]
+    assert whole == pytest.approx(single, abs=1e-4)
+    assert whole == pytest.approx(turned, abs=1e-4)
+
+
+def test_training_again_gives_the_same_scores(trained, tmp_path: Path) -> None:
+    reward, folder, _, _ = trained
+    other = reward.model_copy(update={"micro_batch_size": 4})
+    other.fit(pairs(64, 0), tmp_path, seed=0, advance=lambda _: None)
+    given = rows(pairs(6, 3))
+    assert other.score(given, tmp_path, advance=lambda _: None) == pytest.approx(
+        reward.score(given, folder, advance=lambda _: None), abs=2e-2
+    )
+    assert set(reward.identity()) == set(other.identity())
+    assert reward.identity() == other.identity()
+
+
+def save_classifier(model: Path, folder: Path, labels: int) -> Path:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(model, num_labels=labels).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return folder
+
+
+def test_a_ready_made_classifier_scores_like_a_plain_forward(wordy_tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = save_classifier(wordy_tiny_model, tmp_path / "rm", 1)
+    reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": "float32"})
+    given = rows(pairs(5, 4))
+    assert reward.fit(pairs(2, 0), tmp_path, seed=0, advance=lambda _: None) == {}
+    ours = reward.score(given, tmp_path, advance=lambda _: None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    for (messages, text), score in zip(given, ours, strict=True):
+        chat = [m.model_dump() for m in messages] + [{"role": "assistant", "content": text}]
+        ids = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False).removesuffix("\n"), add_special_tokens=False)
+        with torch.no_grad():
+            assert model(torch.tensor([ids["input_ids"]])).logits.item() == pytest.approx(score, abs=1e-5)
+
+
+def test_a_classifier_with_two_outputs_is_refused(wordy_tiny_model: Path, tmp_path: Path) -> None:
+    folder = save_classifier(wordy_tiny_model, tmp_path / "rm", 2)
+    reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": "float32"})
+    with pytest.raises(ModelError, match="2 outputs; expected a reward model with one"):
+        reward.score(rows(pairs(1, 0)), tmp_path, advance=lambda _: None)
+
+
+def test_what_is_not_finite_is_not_scored(wordy_tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = save_classifier(wordy_tiny_model, tmp_path / "rm", 1)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    model.score.weight.data.fill_(float("nan"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    scores = classifier_scores(
+        model, tokenizer, rows(pairs(1, 0)), max_length=64, batch_size=2, advance=lambda _: None
+    )
+    assert scores == [None, None]

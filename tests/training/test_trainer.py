@@ -1,0 +1,281 @@
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import chat, models
+from harness.errors import DataError, ModelError
+from harness.losses.dpo_best_worst import DpoBestWorst
+from harness.losses.mdpo_linear import MdpoLinear
+from harness.protocols import Loss, RankedLogps
+from harness.recipe import Lora, Policy, Training
+from harness.training.logps import score_rows
+from harness.training.trainer import train_policy
+from harness.types import RankedExample
+from tests.training.models import example, examples
+
+LENGTHS = {"max_prompt_length": 64, "max_length": 128}
+LORA = Lora(r=4)
+
+
+def policy_of(folder: Path) -> Policy:
+    return Policy(model=str(folder), dtype="float32")
+
+
+def reference_of(
+    folder: Path, data: Sequence[RankedExample], dtype: models.Dtype = "float32"
+) -> dict[str, list[float]]:
+    rows = [(e.messages, r.text) for e in data for r in e.responses]
+    model, tokenizer = models.load_causal_lm(str(folder), dtype=dtype), models.load_tokenizer(str(folder))
+    found = iter(score_rows(model, tokenizer, rows, **LENGTHS, batch_size=8, advance=lambda _n: None))
+    return {e.id: [next(found).logp for _ in e.responses] for e in data}
+
+
+def train(
+    model: Path,
+    data: Sequence[RankedExample],
+    folder: Path,
+    loss: Loss | None = None,
+    *,
+    micro: int = 2,
+    seed: int = 3,
+    **changes: Any,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The report and the lines of steps.jsonl of a run in `folder`."""
+    fields = {"learning_rate": 5e-3, "batch_size": 4, "lora": LORA, "warmup_ratio": 0.0, **LENGTHS} | changes
+    folder.mkdir()
+    report = train_policy(
+        policy_of(model),
+        data,
+        reference_of(model, data),
+        loss or MdpoLinear(beta=0.1),
+        Training.model_validate(fields),
+        folder=folder,
+        seed=seed,
+        micro_batch_size=micro,
+        advance=lambda _n: None,
+    )
+    return report, [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    (file,) = (folder / "checkpoint").glob("*.safetensors")
+    return load_file(file)
+
+
+def assert_same_weights(one: Path, two: Path, *, atol: float) -> None:
+    first, second = weights(one), weights(two)
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=atol, msg=name)
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_learns_and_reports(tiny_model: Path, tmp_path: Path, lora: Lora | None) -> None:
+    data = examples(8)
+    report, steps = train(tiny_model, data, tmp_path / "run", MdpoLinear(beta=1.0), lora=lora, epochs=10)
+    assert report["steps"] == len(steps) == 20
+    assert steps[0]["loss"] == pytest.approx(math.log(2), rel=1e-4)
+    assert steps[0]["margin_mean"] == pytest.approx(0, abs=1e-3)
+    assert report["first_loss"] == pytest.approx(sum(s["loss"] for s in steps[:5]) / 5)
+    assert report["last_loss"] == pytest.approx(sum(s["loss"] for s in steps[-5:]) / 5)
+    assert report["last_loss"] < 0.9 * report["first_loss"]
+    assert steps[-1]["pair_accuracy"] > 0.7
+    assert steps[-1]["margin_mean"] > 0.5
+    assert report["tokens"] == sum(s["tokens"] for s in steps)
+    assert report["examples"] == 8
+    ranks = steps[-1]["log_ratio_by_rank"]
+    assert ranks[0] > ranks[-1]
+    assert [len(steps[-1][f"{name}_by_rank"]) for name in ("log_ratio", "logp", "length")] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_checkpoint_loads_in_transformers_and_equals_what_was_trained(
+    tiny_model: Path, tmp_path: Path, lora: Lora | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.training import trainer
+
+    data = examples(4)
+    kept: list[Any] = []
+    load = trainer.load_policy
+    monkeypatch.setattr(trainer, "load_policy", lambda *args: kept.append(load(*args)) or kept[0])
+    train(tiny_model, data, tmp_path / "run", lora=lora, epochs=4)
+    checkpoint = tmp_path / "run" / "checkpoint"
+    assert (checkpoint / "adapter_config.json").exists() == (lora is not None)
+    loaded = AutoModelForCausalLM.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    rows = [(e.messages, r.text) for e in data for r in e.responses]
+    options = {**LENGTHS, "batch_size": 8, "advance": lambda _n: None}
+    trained, found = (score_rows(m, tokenizer, rows, **options) for m in (kept[0], loaded))
+    assert [f.logp for f in found] == pytest.approx([t.logp for t in trained], rel=1e-5)
+    base = [logp for logps in reference_of(tiny_model, data).values() for logp in logps]
+    assert max(abs(f.logp - b) for f, b in zip(found, base, strict=True)) > 0.5
+    through_harness = models.load_causal_lm(str(checkpoint), dtype="float32")
+    assert [f.logp for f in score_rows(through_harness, tokenizer, rows, **options)] == pytest.approx(
+        [t.logp for t in trained], rel=1e-5
+    )
+
+
+def test_micro_batch_size_never_changes_the_trajectory(tiny_model: Path, tmp_path: Path) -> None:
+    data = [
+        *examples(6),
+        example("short", ("aaa", 1.0), ("1", 0.0)),
+        example("three", ("e", 2.0), ("ee", 1.0), ("0", 0.0)),
+    ]
+    data.append(example("tied", ("a", 1.0), ("b", 1.0)))  # in no batch, so that it can't weigh on a mean
+    data += [example("odd", ("aa", 1.0), ("11", 0.0))]  # nine examples count: the last step of an epoch is a short one
+    runs = {}
+    for micro in (1, 2, 3, 4):
+        runs[micro] = train(tiny_model, data, tmp_path / str(micro), micro=micro, epochs=3)
+    assert [runs[m][0]["micro_batch_size"] for m in (1, 2, 3, 4)] == [1, 2, 2, 4]
+    expected = runs[4][1]
+    assert runs[4][0]["tied_examples"] == 1
+    assert len(expected) == 9
+    for micro in (1, 2):
+        for ours, theirs in zip(runs[micro][1], expected, strict=True):
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+            assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+        assert_same_weights(tmp_path / str(micro), tmp_path / "4", atol=2e-4)
+
+
+def test_same_seed_same_weights_other_seed_other_order(tiny_model: Path, tmp_path: Path) -> None:
+    data = examples(8)
+    _, one = train(tiny_model, data, tmp_path / "one", epochs=2)
+    _, two = train(tiny_model, data, tmp_path / "two", epochs=2)
+    _, other = train(tiny_model, data, tmp_path / "other", epochs=2, seed=4)
+    assert one == two
+    assert_same_weights(tmp_path / "one", tmp_path / "two", atol=0)
+    assert [s["logp_by_rank"] for s in one] != [s["logp_by_rank"] for s in other]
+
+
+def test_full_fine_tuning_of_a_half_precision_policy_keeps_float32_weights(tiny_model: Path, tmp_path: Path) -> None:
+    train(tiny_model, examples(4), tmp_path / "run", lora=None)
+    assert {t.dtype for t in weights(tmp_path / "run").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_lora_on_a_half_precision_policy(tiny_model: Path, tmp_path: Path, checkpointing: bool) -> None:
+    data, folder = examples(8), tmp_path / "run"
+    folder.mkdir()
+    fields = {"learning_rate": 5e-3, "batch_size": 4, "lora": LORA, "epochs": 10, **LENGTHS}
+    report = train_policy(
+        Policy(model=str(tiny_model), dtype="bfloat16"),
+        data,
+        reference_of(tiny_model, data, "bfloat16"),
+        MdpoLinear(beta=1.0),
+        Training.model_validate(fields | {"gradient_checkpointing": checkpointing}),
+        folder=folder,
+        seed=3,
+        micro_batch_size=2,
+        advance=lambda _n: None,
+    )
+    first = json.loads((folder / "steps.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
+    assert report["last_loss"] < 0.9 * report["first_loss"]
+    assert {t.dtype for t in weights(folder).values()} == {torch.float32}
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    _, plain = train(tiny_model, examples(4), tmp_path / "plain", epochs=3)
+    _, saved = train(tiny_model, examples(4), tmp_path / "saved", epochs=3, gradient_checkpointing=True)
+    assert [s["loss"] for s in saved] == pytest.approx([s["loss"] for s in plain], rel=1e-5)
+
+
+def test_all_tied_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="every one has all its scores tied"):
+        train(tiny_model, [example("x", ("a", 1.0), ("b", 1.0))], tmp_path / "run")
+
+
+class Exploding:
+    """A loss that stops being a number at its third step."""
+
+    calls = 0
+
+    def __call__(self, batch: RankedLogps) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, valid = DpoBestWorst()(batch)
+        self.calls += bool(batch.logps.requires_grad)
+        return (losses * math.nan if self.calls == 3 else losses), valid
+
+
+def test_a_loss_that_is_no_number_names_its_step(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="training step 3: the loss is not finite on examples p"):
+        train(tiny_model, examples(4), tmp_path / "run", Exploding(), micro=4, epochs=5)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_unknown_target_modules_are_named(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"target_modules \['nowhere'\]"):
+        train(tiny_model, examples(2), tmp_path / "run", lora=Lora(target_modules=("nowhere",)))
+
+
+def test_parity_with_trl(tiny_model: Path, tmp_path: Path) -> None:
+    """Ten steps of TRL's DPOTrainer on the same pairs in the same order: the same losses, the same weights."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    data = examples(20, responses=2)
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    rows = [
+        {
+            "prompt": tokenizer.decode(chat.encode_prompt(tokenizer, e.messages)),
+            "chosen": e.responses[0].text + tokenizer.eos_token,
+            "rejected": e.responses[1].text + tokenizer.eos_token,
+        }
+        for e in data
+    ]
+    shared = {"learning_rate": 1e-3, "weight_decay": 0.01, "max_grad_norm": 1.0}
+    arguments = DPOConfig(
+        output_dir=str(tmp_path / "trl"),
+        beta=0.1,
+        per_device_train_batch_size=4,
+        num_train_epochs=2,
+        lr_scheduler_type="linear",
+        warmup_steps=0.1,
+        max_length=128,
+        precompute_ref_log_probs=True,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=3,
+        data_seed=3,
+        bf16=False,
+        use_cpu=True,
+        **shared,
+    )
+    model = models.load_causal_lm(str(tiny_model), dtype="float32")
+    theirs = DPOTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    theirs.train()
+    _, steps = train(
+        tiny_model, data, tmp_path / "ours", DpoBestWorst(beta=0.1), lora=None, epochs=2, warmup_ratio=0.1, **shared
+    )
+    expected = [line for line in theirs.state.log_history if "loss" in line]
+    assert len(steps) == len(expected) == 10
+    assert [s["loss"] for s in steps] == pytest.approx([e["loss"] for e in expected], rel=1e-4)
+    assert [s["learning_rate"] for s in steps] == pytest.approx([e["learning_rate"] for e in expected])
+    assert [s["grad_norm"] for s in steps] == pytest.approx([e["grad_norm"] for e in expected], rel=1e-3)
+    assert steps[0]["loss"] != pytest.approx(steps[-1]["loss"], rel=1e-2)
+    trained = theirs.model.state_dict()
+    for name, ours in weights(tmp_path / "ours").items():
+        torch.testing.assert_close(ours, trained[name], rtol=0, atol=1e-4, msg=name)
+
+
+def test_shared_rows_train_as_separate_rows(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.training import trainer
+
+    data = examples(6)
+    report, shared = train(tiny_model, data, tmp_path / "shared", epochs=3)
+    assert report["rows"] == "one a prompt, shared prefix"
+    monkeypatch.setattr(trainer, "shared_prefix_obstacle", lambda *_: "told not to")
+    report, separate = train(tiny_model, data, tmp_path / "separate", epochs=3)
+    assert report["rows"] == "one a response: told not to"
+    assert [s["loss"] for s in shared] == pytest.approx([s["loss"] for s in separate], rel=1e-4)
+    assert_same_weights(tmp_path / "shared", tmp_path / "separate", atol=2e-4)
