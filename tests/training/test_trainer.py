@@ -110,6 +110,8 @@ def test_checkpoint_loads_in_transformers_and_equals_what_was_trained(
     train(tiny_model, data, tmp_path / "run", lora=lora, epochs=4)
     checkpoint = tmp_path / "run" / "checkpoint"
     assert (checkpoint / "adapter_config.json").exists() == (lora is not None)
+    if lora is None:
+        assert json.loads((checkpoint / "config.json").read_text())["use_cache"] is True
     loaded = AutoModelForCausalLM.from_pretrained(checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     rows = [(e.messages, r.text) for e in data for r in e.responses]

@@ -1,0 +1,160 @@
+"""Log-probabilities of responses, without ever holding [tokens, vocabulary].
+
+The decoder runs without its head; the hidden states of response positions alone are projected onto the vocabulary, a
+tile of tokens at a time, with log-softmax in float32. What a model does to its logits after the projection (scaling,
+soft-capping) is read from its configuration, and the whole is checked once a model against the model's own logits on a
+few tokens: where they differ, the model's own logits are used from then on, and the reason is logged.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
+
+from harness.training.batch import IGNORED, Batch
+
+TILE = 2**24
+"""Logits held at once: tokens times vocabulary (64 MB in float32)."""
+
+_log = logging.getLogger(__name__)
+
+
+class Head(NamedTuple):
+    """A causal model taken apart: the decoder, and what makes float32 logits of its hidden states."""
+
+    decoder: nn.Module
+    projection: nn.Module
+    scale: float
+    softcap: float | None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[K, V] float32 from [K, H]."""
+        logits: Tensor = self.projection(hidden).float() * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """log p(target) [K] from hidden [K, H] and targets [K]."""
+        return _pick(self.logits(hidden), targets)
+
+
+def _pick(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
+
+
+def response_logps(model: nn.Module, batch: Batch, *, tile: int = TILE) -> tuple[Tensor, Tensor]:
+    """Summed log-probabilities [K] (float32, natural log, with gradient) of a batch's K responses, and their lengths.
+
+    `model`: a transformers causal language model, bare or wrapped by PEFT. `tile`: logits held at once.
+    """
+    targets: Tensor = batch["targets"]
+    wanted = targets != IGNORED
+    head = _head_of(model)
+    if head is None:
+        logits = model(**_inputs(model, batch), use_cache=False).logits
+        tokens = _pick(logits[wanted].float(), targets[wanted])
+    else:
+        hidden = head.decoder(**_inputs(model, batch), use_cache=False).last_hidden_state
+        tokens = _tiled(head, hidden[wanted], targets[wanted], tile)
+    lengths: Tensor = batch["lengths"]
+    return pad_sequence(list(torch.split(tokens, lengths.tolist())), batch_first=True).sum(dim=1), lengths
+
+
+def _inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    names = ("input_ids", "attention_mask", "position_ids")
+    inputs = {name: batch[name] for name in names if name in batch}
+    mask = inputs["attention_mask"]
+    if mask.dim() == 4 and text_config(model)._attn_implementation == "eager":
+        dtype = next(model.parameters()).dtype
+        inputs["attention_mask"] = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    return inputs
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of a model's language part."""
+    return model.config.get_text_config()  # type: ignore[operator, union-attr]
+
+
+def _tiled(head: Head, hidden: Tensor, targets: Tensor, tile: int) -> Tensor:
+    """Token log-probabilities [K], a tile of tokens at a time, forward and backward."""
+    size = max(1, tile // next(head.projection.parameters()).shape[0])
+    trained = any(p.requires_grad for p in head.projection.parameters())
+    if torch.is_grad_enabled() and hidden.requires_grad and not trained:
+        found: Tensor = _FrozenHead.apply(hidden, targets, head, size)  # type: ignore[no-untyped-call]
+        return found
+    parts = list(zip(torch.split(hidden, size), torch.split(targets, size), strict=True))
+    if torch.is_grad_enabled() and trained:
+        return torch.cat([checkpoint(head.logps, h, t, use_reentrant=False) for h, t in parts])
+    return torch.cat([head.logps(h, t) for h, t in parts])
+
+
+class _FrozenHead(torch.autograd.Function):
+    """Token log-probabilities under a head that isn't trained. A token's log-probability depends on its own hidden
+    state alone, so d logp / d hidden is found along with it, tile by tile, and backward only has to weigh it."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head, size: int) -> Tensor:
+        logps, slopes = [], []
+        for h, t in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
+            with torch.enable_grad():
+                leaf = h.detach().requires_grad_()
+                logp = head.logps(leaf, t)
+                slopes.append(torch.autograd.grad(logp.sum(), leaf)[0])
+            logps.append(logp.detach())
+        ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(logps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return (weights[:, None] * slopes).to(slopes.dtype), None, None, None
+
+
+_heads: "WeakKeyDictionary[nn.Module, Head | None]" = WeakKeyDictionary()
+
+
+def _head_of(model: nn.Module) -> Head | None:
+    """The model taken apart, or None where that doesn't give the model's own logits."""
+    if model not in _heads:
+        head, obstacle = _take_apart(model)
+        if obstacle:
+            _log.warning("%s: full logits are held in training: %s", type(model).__name__, obstacle)
+        _heads[model] = None if obstacle else head
+    return _heads[model]
+
+
+def _take_apart(model: nn.Module) -> tuple[Head | None, str | None]:
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    config = text_config(model)
+    decoder, projection = base.get_decoder(), base.get_output_embeddings()
+    if decoder is base or projection is None:
+        return None, "its decoder and head can't be told apart"
+    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+    head = Head(decoder, projection, scale, getattr(config, "final_logit_softcapping", None))
+    ids = torch.arange(1, 9, device=next(model.parameters()).device)[None] % config.vocab_size
+    with torch.no_grad(), evaluating(model):
+        own = model(input_ids=ids, use_cache=False).logits[0].float()
+        ours = head.logits(decoder(input_ids=ids, use_cache=False).last_hidden_state[0])
+    tolerance = 1e-4 if own.dtype == ours.dtype == next(model.parameters()).dtype == torch.float32 else 3e-2
+    if own.shape != ours.shape or (own - ours).abs().max() > tolerance * own.abs().max():
+        return None, "its logits are more than a projection of its hidden states"
+    return head, None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; each module's own mode is put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
