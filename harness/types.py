@@ -83,14 +83,18 @@ class Response(Record):
     finish_reason: FinishReason | None = None
 
 
-class RankedExample(Record):
-    """A prompt with its N responses, best first (score descending; ties keep the order of sampling)."""
+class ResponseGroup(Record):
+    """A prompt with its N responses, in the order of sampling. `source`: `generated`, or the seed set's name."""
 
     id: str
     messages: Messages
     responses: tuple[Response, ...]
     source: str
     split: Literal["train", "heldout"]
+
+
+class RankedExample(ResponseGroup):
+    """A prompt with its N scored responses, best first (ties keep the order of sampling)."""
 
 
 class Question(Record):
