@@ -10,7 +10,7 @@ from harness import stats
 from harness.components import Component
 from harness.errors import DataError
 from harness.pairs_file import split
-from harness.prompting import PromptFilter, choose_shots, few_shot, user_text
+from harness.prompting import ASK, TASK, PromptFilter, choose_shots, few_shot, user_text
 from harness.recipe import PromptGeneration, Recipe
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json, write_rows
@@ -91,7 +91,7 @@ def prompts_stage(recipe: Recipe, seeds: Stage, config: PromptGeneration) -> Sta
         return {"wanted": config.count, "kept": len(prompts), "written": written, "dropped": dict(kept.dropped)}
 
     params = config.model_dump(mode="json", exclude={"generator"})
-    params |= {"generator": identity(config.generator), "seed": seed}
+    params |= {"generator": identity(config.generator), "seed": seed, "template": [TASK, ASK]}
     estimate = Estimate(generated_tokens=math.ceil(1.25 * config.count) * config.max_new_tokens)
     return Stage("prompts", "prompts", 1, params, {"seeds": seeds}, body, lambda: estimate)
 

@@ -132,7 +132,7 @@ def _head(column: Column, rows: Sequence[Entry], first: bool) -> "Text":
 def _cell(metric: Metric | None, column: Column, common: str | None) -> "Text":
     from rich.text import Text
 
-    if metric is None:
+    if metric is None or (metric.value is None and not metric.n and not metric.n_invalid):
         return Text("–", style="dim")
     if metric.value is None:
         reason = "not computable" if metric.n else "not scored"

@@ -1,5 +1,6 @@
 """The `harness` command. The only file that prints or exits; exit code 2 means that the user can mend it."""
 
+import io
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")  # one view of a run's progress: ours
+# Threads that spin while they wait lose most of their time wherever another process wants the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 app = typer.Typer(
     add_completion=False,
@@ -138,11 +141,16 @@ def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
 @app.command()
 def show(
     board: Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)],
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it into an SVG file.")] = None,
 ) -> None:
     """Print a leaderboard in the terminal."""
     from rich.console import Console
 
     _show(board, Console(highlight=False))
+    if svg:
+        picture = Console(highlight=False, record=True, width=100, file=io.StringIO(), force_terminal=True)
+        _show(board, picture)
+        picture.save_svg(str(svg), title=f"harness show {board}", unique_id="board")
 
 
 def _show(board: Path, console: "Console") -> None:

@@ -7,9 +7,14 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from harness.stages import Stage
+
+LOGGED = frozenset({"seconds", "rows", "micro_batch_size", "trained_parameters"})
+"""What a stage reports that is for the log rather than for the screen."""
 
 
 class RunView:
@@ -52,8 +57,9 @@ class RunView:
 
     def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None:
         self._clear()
-        told = ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in report.items() if _short(v))
-        self.console.print(f"        [dim]{seconds:.1f} s{'; ' + told if told else ''}[/dim]", highlight=False)
+        told = [f"{k.replace('_', ' ')} {text}" for k, v in report.items() if k not in LOGGED and (text := _short(v))]
+        line = Text(f"{seconds:.1f} s" + "".join(f", {item}" for item in told), style="dim")
+        self.console.print(Padding(line, (0, 0, 0, 8)))
 
     def waiting(self, stage: Stage) -> None:
         self.console.print(f"        another run is computing {stage.id}; waiting for it", highlight=False)
@@ -65,7 +71,9 @@ class RunView:
 
 
 def _short(value: Any) -> str:
-    """A report's value for one line; nested ones are left to the log, but for counts and metrics."""
+    """A report's value for one line: nothing for zeros; nested ones are left to the log, but for counts and metrics."""
+    if value in (0, None, ""):
+        return ""
     if isinstance(value, bool | int | str):
         return str(value)
     if isinstance(value, float):

@@ -14,8 +14,14 @@ from rapidfuzz import fuzz, process, utils
 
 from harness.types import Completion, Message, Messages, PreferencePair, Prompt, prompt_id
 
-ASK = "Write a request that a person might send to an assistant."
+TASK = (
+    "You write varied, realistic tasks and questions that people bring to a helpful assistant. "
+    "Each one is self-contained and specific."
+)
+ASK = "Give me a new task or question for an assistant, on another subject."
 MIN_WORDS = 3
+MIN_DISTINCT = 0.5
+"""A prompt in which fewer of the words are different ones goes in circles."""
 _NOT_A_REQUEST = re.compile(
     r"(i'?m sorry|i am sorry|i apologi[sz]e|as an ai|i can'?t|i cannot|sure[,!])", re.IGNORECASE
 )
@@ -40,7 +46,8 @@ def few_shot(shown: Sequence[PreferencePair]) -> Messages:
     """The conversation that asks for one more prompt."""
     turns: list[Message] = []
     for pair in shown:
-        turns.append(Message(role="user", content=ASK))
+        # Not a system message: some chat templates refuse one.
+        turns.append(Message(role="user", content=ASK if turns else f"{TASK}\n\n{ASK}"))
         turns.append(Message(role="assistant", content=user_text(pair.messages)))
     return (*turns, Message(role="user", content=ASK))
 
@@ -89,6 +96,9 @@ class PromptFilter:
             return "cut_at_token_limit"
         if len(text.split()) < MIN_WORDS or not re.search(r"\w{3}", text):
             return "too_short"
+        words = text.lower().split()
+        if len(set(words)) < MIN_DISTINCT * len(words):
+            return "repetitive"
         if _NOT_A_REQUEST.match(text) or ASK.lower()[:-1] in text.lower():
             return "not_a_request"
         return None

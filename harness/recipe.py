@@ -56,8 +56,8 @@ class PromptGeneration(Section):
 
     generator: GeneratorField
     count: int = Field(ge=1)
-    shots: int = Field(3, ge=1, le=32)
-    temperature: float = Field(1.0, gt=0)
+    shots: int = Field(6, ge=1, le=32)
+    temperature: float = Field(0.7, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int = Field(64, ge=4)
     max_similarity: float = Field(0.8, gt=0, le=1)

@@ -88,8 +88,12 @@ def proportion_metric(outcomes: Sequence[bool | float | None], *, scale: float =
 
 
 def accuracy_metric(outcomes: Sequence[float | None]) -> Metric:
-    """The share of pairs that are ordered as they should be: 1 right, 0 wrong, 0.5 a tie, None not scored."""
-    return proportion_metric(outcomes)
+    """The share of pairs that are ordered as they should be: 1 right, 0 wrong, 0.5 a tie, None not scored.
+
+    Wilson's interval; with ties it is no proportion, and the interval is the bootstrap's (all ties: no spread at all,
+    as for an untrained policy, whose 0.5 is a definition and not an estimate).
+    """
+    return mean_metric(outcomes) if 0.5 in outcomes else proportion_metric(outcomes)
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:

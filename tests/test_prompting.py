@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from harness.prompting import ASK, PromptFilter, choose_shots, few_shot
+from harness.prompting import ASK, TASK, PromptFilter, choose_shots, few_shot
 from harness.types import Completion, Message, PreferencePair, prompt_id
 
 
@@ -25,7 +25,7 @@ def test_shots_are_assistant_turns_that_answer_the_same_request() -> None:
     turns = few_shot(SHOWN)
     assert [m.role for m in turns] == ["user", "assistant", "user", "assistant", "user"]
     assert [m.content for m in turns if m.role == "assistant"] == [m.messages[-1].content for m in SHOWN]
-    assert {m.content for m in turns if m.role == "user"} == {ASK}
+    assert [m.content for m in turns if m.role == "user"] == [f"{TASK}\n\n{ASK}", ASK, ASK]
 
 
 def test_shots_that_are_too_long_to_imitate_are_passed_over() -> None:
@@ -57,6 +57,7 @@ def test_a_good_prompt_is_kept_with_its_shots_and_system_message() -> None:
         (write("1 2 3 4 5"), "too_short"),
         (write("I'm sorry, but I can't help with that."), "not_a_request"),
         (write(ASK), "not_a_request"),
+        (write("the cat and the cat and the cat and the cat sat"), "repetitive"),
         (write("name three RIVERS in France"), "duplicate"),
         (write("Name three rivers in France, please."), "too_similar"),
     ],

@@ -80,3 +80,46 @@ def test_every_subcommand_that_the_readme_names_exists(readme: str) -> None:
     ).stdout
     listed = set(re.findall(r"^\W*([a-z][a-z-]*) {2,}", shown.partition("Commands")[2], flags=re.MULTILINE))
     assert named <= listed
+
+
+def test_the_recipe_in_the_readme_loads(readme: str, tmp_path: Path) -> None:
+    from harness.recipe_file import load_recipe
+
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "my-pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    recipe = load_recipe(tmp_path / "mine.yaml", check=False)  # its models are on a hub
+    assert [m.id for m in recipe.methods] == ["dpo", "dpo-adjacent", "multi-dpo"]
+
+
+def test_the_loss_in_the_readme_is_one(readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed through an entry point, as another package would, and equal to DPO where its margin is 0."""
+    import torch
+
+    from harness import components
+    from harness.protocols import RankedLogps
+
+    (source,) = re.findall(r"^```python\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "readme_loss.py").write_text(source, encoding="utf-8")
+    info = tmp_path / "readme_loss-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: readme-loss\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[harness.losses]\ndpo_margin = readme_loss\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    components.modules.cache_clear()
+    try:
+        batch = RankedLogps(
+            logps=torch.tensor([[-3.0, -5.0, -4.0]]),
+            ref_logps=torch.tensor([[-4.0, -4.0, -4.0]]),
+            scores=torch.tensor([[2.0, 1.0, 0.0]]),
+            lengths=torch.tensor([[3, 3, 3]]),
+            mask=torch.tensor([[True, True, True]]),
+        )
+        plain, valid = components.build("loss", {"name": "dpo_best_worst", "beta": 0.5})(batch)
+        zero, _ = components.build("loss", {"name": "dpo_margin", "beta": 0.5})(batch)
+        loss, _ = components.build("loss", {"name": "dpo_margin", "beta": 0.5, "gamma": 0.7})(batch)
+    finally:
+        components.modules.cache_clear()
+    assert valid.tolist() == [True]
+    assert torch.equal(zero, plain)
+    assert loss.item() == pytest.approx(-torch.nn.functional.logsigmoid(torch.tensor(0.5 * (1.0 - 0.0) - 0.7)).item())

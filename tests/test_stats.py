@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats import RESAMPLES, bootstrap_indices, kendall_tau, mean_metric, proportion_metric
+from harness.stats import RESAMPLES, accuracy_metric, bootstrap_indices, kendall_tau, mean_metric, proportion_metric
 
 values = st.lists(st.one_of(st.none(), st.floats(-100, 100)), max_size=30)
 
@@ -112,6 +112,13 @@ def test_ties_are_half_a_success_each() -> None:
 
 def test_proportion_of_nothing() -> None:
     assert proportion_metric([None]).value is None
+    assert accuracy_metric([1.0, 0.0, None]) == proportion_metric([1.0, 0.0, None])
+    ties = accuracy_metric([0.5] * 9)
+    assert (ties.value, ties.stderr, ties.ci95, ties.n) == (0.5, 0.0, (0.5, 0.5), 9)
+    some = accuracy_metric([0.5, 1.0, 1.0, 0.0, 1.0, 1.0])
+    assert some.value == pytest.approx(0.75)
+    assert some.ci95 is not None
+    assert some.ci95[0] < 0.75 < some.ci95[1]
     assert proportion_metric([]).ci95 is None
 
 

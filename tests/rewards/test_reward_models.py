@@ -11,7 +11,7 @@ from harness.errors import ModelError
 from harness.scoring import classifier_scores
 from harness.types import Message, PreferencePair, prompt_id
 
-WORDS = "water list explain paper green the a of and tea river".split()
+WORDS = ["water", "list", "explain", "paper", "green", "the", "a", "of", "and", "tea", "river"]
 
 
 def pairs(count: int, seed: int) -> list[PreferencePair]:
@@ -105,7 +105,9 @@ def test_a_ready_made_classifier_scores_like_a_plain_forward(wordy_tiny_model: P
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     for (messages, text), score in zip(given, ours, strict=True):
         chat = [m.model_dump() for m in messages] + [{"role": "assistant", "content": text}]
-        ids = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False).removesuffix("\n"), add_special_tokens=False)
+        ids = tokenizer(
+            tokenizer.apply_chat_template(chat, tokenize=False).removesuffix("\n"), add_special_tokens=False
+        )
         with torch.no_grad():
             assert model(torch.tensor([ids["input_ids"]])).logits.item() == pytest.approx(score, abs=1e-5)
 
@@ -124,7 +126,5 @@ def test_what_is_not_finite_is_not_scored(wordy_tiny_model: Path, tmp_path: Path
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     model.score.weight.data.fill_(float("nan"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    scores = classifier_scores(
-        model, tokenizer, rows(pairs(1, 0)), max_length=64, batch_size=2, advance=lambda _: None
-    )
+    scores = classifier_scores(model, tokenizer, rows(pairs(1, 0)), max_length=64, batch_size=2, advance=lambda _: None)
     assert scores == [None, None]

@@ -1,0 +1,62 @@
+"""The quickstart as the README runs it, on the real model: time, memory, and that every method learns."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One run with a store of its own (the converted model may be there already): its board, artifacts, figures."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-m", "harness.cli", "run", str(ROOT / "recipes" / "quickstart.yaml")]
+    started = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    output = process.stdout.read() if process.stdout else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, output
+    records = [json.loads(p.read_text()) for p in (folder / "home/store/artifacts").glob("*/artifact.json")]
+    return {
+        "seconds": time.monotonic() - started,
+        "gigabytes": usage.ru_maxrss * 1024 / 1e9,
+        "output": output,
+        "board": json.loads((folder / "leaderboards/quickstart/board.json").read_text()),
+        "records": records,
+    }
+
+
+def test_it_fits_a_laptop(run: dict[str, Any]) -> None:
+    assert run["gigabytes"] < 6
+    assert run["seconds"] < 600
+
+
+def test_every_method_learns(run: dict[str, Any]) -> None:
+    trained = [r["report"] for r in run["records"] if r["stage"] == "train"]
+    assert len(trained) == 3
+    for report in trained:
+        assert report["last_loss"] < report["first_loss"]
+    rows = {row["id"]: row["metrics"] for row in run["board"]["rows"]}
+    assert rows.pop("base")["heldout.margin"]["value"] == 0
+    for metrics in rows.values():
+        assert metrics["heldout.margin"]["value"] > 0
+
+
+def test_the_board_is_printed_and_honest(run: dict[str, Any]) -> None:
+    assert "not calibrated" in run["output"]
+    for row in run["board"]["rows"]:
+        assert row["id"] in run["output"]
+        for metric in row["metrics"].values():
+            assert metric["n_invalid"] == 0
+            assert metric["n"] < 2 or metric["ci95"] is not None
