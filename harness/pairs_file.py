@@ -67,8 +67,9 @@ def parse_pairs(
     """The pairs of a JSONL file's content, in file order.
 
     Of rows with the same prompt (the same id) the first is kept: everything is joined by id. A row whose chosen and
-    rejected texts are the same holds no preference. How many rows were left out for either is logged. `limit` reads no further than that many pairs; of these, `weight` below 1 takes that share (rounded, at
-    least one), chosen by the hash of their ids. `name` is what errors call the file. Raises DataError.
+    rejected texts are the same holds no preference. How many rows were left out for either is logged. `limit` reads no
+    further than that many pairs; of these, `weight` below 1 takes that share (rounded, at least one), chosen by the
+    hash of their ids. `name` is what errors call the file. Raises DataError.
     """
     pairs: dict[str, PreferencePair] = {}
     repeated = same = 0

@@ -46,9 +46,14 @@ def test_what_is_published_is_found_and_read_back(tmp_path: Path) -> None:
 
 def test_a_stage_that_raises_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.building(KEY) as scratch:
-        (scratch / "half").write_text("x")
-        raise RuntimeError
+
+    def fail() -> None:
+        with store.building(KEY) as scratch:
+            (scratch / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert store.find(KEY) is None
     assert not list((tmp_path / "artifacts").iterdir())
 
