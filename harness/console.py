@@ -17,6 +17,17 @@ LOGGED = frozenset({"seconds", "rows", "micro_batch_size", "trained_parameters"}
 """What a stage reports that is for the log rather than for the screen."""
 
 
+class _Notices(logging.Handler):
+    """The harness's own warnings belong on the screen too: a user should see that rows were left out."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(Padding(Text(record.getMessage(), style="yellow"), (0, 0, 0, 8), expand=False))
+
+
 class RunView:
     """Draws a run's progress; satisfies `harness.execute.Reporter`. In a file or pipe it prints one line a stage."""
 
@@ -33,8 +44,10 @@ class RunView:
             disable=not console.is_terminal,
         )
         self._task: Any = None
+        self._notices = _Notices(console)
 
     def __enter__(self) -> "RunView":
+        logging.getLogger("harness").addHandler(self._notices)
         self._bars.start()
         return self
 
@@ -42,6 +55,7 @@ class RunView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+        logging.getLogger("harness").removeHandler(self._notices)
 
     def start(self, what: str, total: int | None) -> None:
         self._clear()
@@ -59,7 +73,7 @@ class RunView:
         self._clear()
         told = [f"{k.replace('_', ' ')} {text}" for k, v in report.items() if k not in LOGGED and (text := _short(v))]
         line = Text(f"{seconds:.1f} s" + "".join(f", {item}" for item in told), style="dim")
-        self.console.print(Padding(line, (0, 0, 0, 8)))
+        self.console.print(Padding(line, (0, 0, 0, 8), expand=False))
 
     def waiting(self, stage: Stage) -> None:
         self.console.print(f"        another run is computing {stage.id}; waiting for it", highlight=False)

