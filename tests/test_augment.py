@@ -1,9 +1,10 @@
-"""The augmentation's stages with a scripted generator and reward model: who gets how many responses, what is dropped and
-counted, and how they are ranked."""
+"""The augmentation's stages with a scripted generator and reward model: who gets how many responses, what is dropped
+and counted, and how they are ranked."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,11 +72,7 @@ def run(made: Recipe, tmp_path: Path) -> dict[str, Artifact]:
     """Run the data stages up to the ranked dataset."""
     plan = make_plan(made)
     wanted = {name: stage for name, stage in plan.data.items() if not name.startswith("reference")}
-
-    class Data:
-        stages = list(wanted.values())
-
-    executed = execute(Data(), Store(tmp_path / "store"), Silent())  # type: ignore[arg-type]
+    executed = execute(SimpleNamespace(stages=list(wanted.values())), Store(tmp_path / "store"), Silent())
     return {name: executed.artifacts[stage.key] for name, stage in wanted.items()}
 
 
