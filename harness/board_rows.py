@@ -175,6 +175,16 @@ def judge_name(entry: Row) -> str:
     return " ".join(str(part) for part in (judge.get("name"), model) if part)
 
 
+def logits_notes(entries: Iterable[Row]) -> list[str]:
+    """How a judge that answers from its logits rates, where one did."""
+    if not any(e.section("judge").get("name") == "local" and "mt_bench.score" in e.metrics for e in entries):
+        return []
+    return [
+        "MT-bench ratings by a local judge are the expectation over its probabilities of the ten replies [[1]] to "
+        "[[10]], given without an explanation before: FastChat's prompts, but not its rule of one parsed rating."
+    ]
+
+
 def uncalibrated_note(entries: Iterable[Row]) -> str | None:
     """What an uncalibrated judge's figures are worth, in plain words; None where every judge is calibrated."""
     judges = dict.fromkeys(judge_name(entry) or "unnamed" for entry in entries if not is_calibrated(entry))

@@ -20,6 +20,7 @@ from harness.board_rows import (
     figure,
     further_columns,
     judge_name,
+    logits_notes,
     number,
     present,
     reconstruction_notes,
@@ -110,6 +111,7 @@ def markdown(board: Board) -> str:
         "`–`: not measured for that row. LC: length-controlled, by the regression that the benchmark's line names. "
         "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
         "zero for `base` by definition, so that every pair is a tie and counts one half.",
+        *logits_notes(board.entries),
         *(escape_markdown(note) for note in reconstruction_notes(board.entries)),
     ]
     parts += ["## Notes", _bullets(notes)]

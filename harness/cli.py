@@ -79,6 +79,9 @@ def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOpt
     console = Console(highlight=False)
     folder = leaderboards / checked.name
     log_to(folder / "run.log")
+    if checked.evaluation:
+        for benchmark in checked.evaluation.benchmarks:
+            benchmark.prepare()  # what is to be downloaded, before hours of training rather than after
     plan = make_plan(checked)
     store = Store(cache_root() / "store")
     with RunView(console) as view:
@@ -134,7 +137,7 @@ def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
         figures = [f"{value:,}" if value else "" for value in cost]
         table.add_row(stage.id, stage.key[:12], "in the store" if there else "to run", *figures)
     table.add_section()
-    table.add_row("at most, in all", "", "", *(f"{value:,}" for value in total), style="bold")
+    table.add_row("about, in all", "", "", *(f"{value:,}" for value in total), style="bold")
     Console(highlight=False).print(table)
 
 
@@ -171,6 +174,10 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except HarnessError as error:
         print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that can't be written
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"harness: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except TyperException as error:
         if str(error):  # without a command, the help is printed and there is no more to say

@@ -5,7 +5,9 @@ A component file holds one class derived from `Component`. Packages add theirs t
 transformers, ...) is imported inside the methods that need it, so that a recipe is checked in a moment.
 """
 
+import hashlib
 import importlib
+import inspect
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -47,6 +49,12 @@ class Component(BaseModel):
 
     def check(self) -> None:
         """A cheap look before anything heavy loads: files exist, keys are set. Raises a HarnessError."""
+
+
+def source_hash(component: object) -> str:
+    """SHA-256 of the file that a component's class stands in. Part of a loss's stage key: losses are small files that
+    are written, tried and mended, and a mended one must not find the old one's checkpoint."""
+    return hashlib.sha256(inspect.getsource(inspect.getmodule(type(component)) or type(component)).encode()).hexdigest()
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:

@@ -7,7 +7,6 @@ from harness.evaluate import metrics, outcomes
 from harness.execute import Executed
 from harness.leaderboard import Entry
 from harness.plan import Plan, Row
-from harness.provenance import made_by
 from harness.recipe import Recipe
 from harness.recipe_file import recipe_dict
 from harness.train import policy_identity
@@ -39,15 +38,18 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
 
 def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dict[str, Any]:
     """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
-    data = {name.split("/")[0]: executed.artifacts[stage.key].report for name, stage in plan.data.items()}
+    stages = {name: s for name, s in plan.data.items() if not name.startswith("reference/")}
+    stages["reference"] = row.heldout.inputs["reference"]
+    heldout = executed.artifacts[row.heldout.key]
     found: dict[str, Any] = {
         "recipe": recipe_dict(recipe),
         "seed": recipe.seed,
         "policy": policy_identity(recipe),
-        "data": data,
-        "keys": {stage.id: stage.key for stage in (*plan.data.values(), *row.stages)},
+        "data": {name: executed.artifacts[stage.key].report for name, stage in stages.items()},
+        "keys": {stage.id: stage.key for stage in (*stages.values(), *row.stages)},
         "answers": {name: executed.artifacts[stage.key].report for name, stage in row.answers.items()},
-        "made_by": made_by(),
+        # Those of the process that computed the row, not of the one that draws the board.
+        "made_by": heldout.record.made_by,
     }
     if recipe.evaluation:
         found["judge"] = identity(recipe.evaluation.judge)

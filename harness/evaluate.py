@@ -6,12 +6,14 @@ from typing import Any
 
 from harness import chat, models, stats
 from harness.augment import identity
+from harness.errors import JudgeError
 from harness.judging import make_ask
+from harness.models import Dtype
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, canonical_json, write_json, write_rows
-from harness.train import CHECKPOINT, policy_identity
+from harness.train import CHECKPOINT, policy_identity, scoring_dtype
 from harness.types import (
     Answer,
     FinishReason,
@@ -28,11 +30,18 @@ ANSWER_BATCH = 32
 """Sequences in one forward when a checkpoint answers: speed and memory only."""
 
 
-def _load(recipe: Recipe, checkpoint: Artifact | None) -> Any:
-    """The row's model: the untrained policy, or the checkpoint in a training artifact."""
-    if checkpoint is None:
-        return models.load_causal_lm(recipe.policy.model, recipe.policy.revision, recipe.policy.dtype)
-    return models.load_causal_lm(str(checkpoint.folder / CHECKPOINT), None, recipe.policy.dtype)
+def _load(recipe: Recipe, checkpoint: Artifact | None, dtype: Dtype) -> Any:
+    """The row's model: the untrained policy, the checkpoint in a training artifact, or the policy with the artifact's
+    adapter (the policy as the recipe names it, revision included, rather than as the adapter remembers it)."""
+    folder = None if checkpoint is None else checkpoint.folder / CHECKPOINT
+    if folder is not None and not (folder / "adapter_config.json").exists():
+        return models.load_causal_lm(str(folder), None, dtype)
+    policy = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype)
+    if folder is None:
+        return policy
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(policy, folder).eval()
 
 
 def heldout_stage(
@@ -44,12 +53,13 @@ def heldout_stage(
     definition, so nothing is computed for it: its margin is 0, every pair is a tie, and it has no rank correlation.
     """
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
+    dtype = scoring_dtype(recipe, training)
 
     def body(ctx: Context) -> dict[str, Any]:
         examples = ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
         rewards = {e.id: [0.0] * len(e.responses) for e in examples}
         if policy is not None:
-            rewards = _implicit_rewards(ctx, recipe, examples, lengths)
+            rewards = _implicit_rewards(ctx, recipe, examples, lengths, dtype)
         margins = {e.id: _seed_margin(e, rewards[e.id]) for e in examples}
         # A constant has no rank order: for the base there is nothing to score, which is not "failed to score".
         taus = [_tau(e, rewards[e.id]) for e in examples] if policy is not None else []
@@ -64,20 +74,20 @@ def heldout_stage(
         _write_metrics(ctx, metrics)
         return {"pairs": len(margins)}
 
-    params = {"policy": policy_identity(recipe), **lengths}
+    params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
     inputs = {"ranked": ranked, "reference": reference} | ({"policy": policy} if policy else {})
     return Stage(f"heldout/{row}", "heldout", 1, params, inputs, body)
 
 
 def _implicit_rewards(
-    ctx: Context, recipe: Recipe, examples: Sequence[RankedExample], lengths: Mapping[str, int]
+    ctx: Context, recipe: Recipe, examples: Sequence[RankedExample], lengths: Mapping[str, int], dtype: Dtype
 ) -> dict[str, list[float]]:
     from harness.training.logps import score_rows
 
     rows = [(e.messages, r.text) for e in examples for r in e.responses]
     reference = ctx.inputs["reference"].json("reference.json")
     tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-    model = _load(recipe, ctx.inputs["policy"])
+    model = _load(recipe, ctx.inputs["policy"], dtype)
     ctx.progress.start("held-out log-probabilities", len(rows))
     scored = score_rows(
         model, tokenizer, rows, **lengths, batch_size=recipe.runtime.score_batch_size, advance=ctx.progress.advance
@@ -117,7 +127,7 @@ def answers_stage(
 
         questions = benchmark.questions()
         tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-        model = _load(recipe, ctx.inputs.get("policy"))
+        model = _load(recipe, ctx.inputs.get("policy"), recipe.policy.dtype)
         said: dict[str, list[Message]] = {q.id: [] for q in questions}
         turns: dict[str, list[tuple[str, FinishReason, int]]] = {q.id: [] for q in questions}
         for turn in range(max(len(q.turns) for q in questions)):
@@ -145,7 +155,7 @@ def answers_stage(
 
     params = {
         "policy": policy_identity(recipe),
-        "questions": _question_identity(benchmark),
+        "questions": benchmark.question_identity(),
         "sampling": config.model_dump(mode="json"),
         "seed": seed,
     }
@@ -156,12 +166,6 @@ def answers_stage(
 
     inputs = {"policy": policy} if policy else {}
     return Stage(f"answers/{name}/{row}", "answers", 1, params, inputs, body, estimate)
-
-
-def _question_identity(benchmark: Benchmark) -> dict[str, Any]:
-    """What answers depend on: the questions, not how they are judged."""
-    known = identity(benchmark)
-    return {k: v for k, v in known.items() if k in {"name", "questions", "limit"}}
 
 
 def _sampling(evaluation: Evaluation, question: Question) -> Sampling:
@@ -197,6 +201,13 @@ def verdicts_stage(
             advance=ctx.progress.advance,
         )
         verdicts = benchmark.verdicts(given, against, ask)
+        if ask.ledger.transient:
+            # A finished stage is never run again: with these verdicts missing for good, it must not finish.
+            why = next(v.invalid for v in verdicts if v.value is None)
+            raise JudgeError(
+                f"the judge failed to answer {ask.ledger.transient} requests about {row} on {name} ({why}); "
+                "what it did answer is kept: run again"
+            )
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
         _write_metrics(ctx, benchmark.metrics(given, against, verdicts))
         return {"invalid": sum(v.value is None for v in verdicts), **ask.ledger.model_dump(mode="json")}

@@ -24,13 +24,14 @@ from harness.types import Advance, JudgeReply, JudgeRequest, Record
 
 
 class Ledger(Record):
-    """What the replies that were used came to. `asked`: had from the judge now; `from_journal`: had earlier;
-    `failed`: asked in vain. Tokens and `dollars` cover every reply used, whenever it was had; `dollars_now` only
-    those asked now. None where a reply's price isn't known."""
+    """What the replies that were used came to. `asked`: had from the judge now; `from_journal`: had earlier; `failed`:
+    asked in vain; `transient`: those of them that may be had by asking again. Tokens and `dollars` cover every reply
+    used, whenever it was had; `dollars_now` only those asked now. None where a reply's price isn't known."""
 
     asked: int = 0
     from_journal: int = 0
     failed: int = 0
+    transient: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     dollars: float | None = 0.0
@@ -175,6 +176,7 @@ class Asker:
             asked=before.asked + len(answered),
             from_journal=before.from_journal + len(known),
             failed=before.failed + len(asked) - len(answered),
+            transient=before.transient + sum(reply.transient for reply in asked.values()),
             prompt_tokens=before.prompt_tokens + sum(r.prompt_tokens for r in used),
             completion_tokens=before.completion_tokens + sum(r.completion_tokens for r in used),
             dollars=_total(before.dollars, used),

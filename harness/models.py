@@ -43,6 +43,7 @@ BUILTIN = {
     ),
 }
 _log = logging.getLogger(__name__)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -57,39 +58,82 @@ def check(model: str, revision: str | None = None) -> None:
         kinds = "a built-in name, a folder with a config.json, or a hub id (owner/name)"
         raise ModelError(f"unknown model {quoted(model)}: expected {kinds}; {nearest(model, BUILTIN)}")
     else:
-        _check_hub(model, revision)
+        _hub_config(model, revision)
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(f"model folder {folder} does not exist; expected a folder with config.json and safetensors")
-    if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
+    configs = [folder / name for name in ("config.json", "adapter_config.json") if (folder / name).exists()]
+    if not configs:
         raise ModelError(f"model folder {folder} has no config.json (or adapter_config.json); expected a saved model")
-    if not list(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise ModelError(f"model folder {folder} has no *.safetensors file; save it with safe serialization")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ModelError(f"model folder {folder} has no tokenizer; expected one of {', '.join(TOKENIZER_FILES)}")
+    for config in configs:
+        _read_config(config)
+    for path in weights:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(length) if 0 < length < path.stat().st_size else b""
+        if not header.startswith(b"{"):
+            raise ModelError(f"{path} is not a safetensors file, or was cut; save the model again")
 
 
-def _check_hub(model: str, revision: str | None) -> None:
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON ({error}); save the model again") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object; save the model again")
+    return config
+
+
+def check_classifier(model: str, revision: str | None = None) -> None:
+    """`check`, and that the model was saved as a sequence classifier: its head would be random otherwise. Raises
+    ModelError."""
+    check(model, revision)
+    if model in BUILTIN:
+        raise ModelError(f"'{model}' is no reward model; train one on it with {{name: trained, base: {model}}}")
+    config = Path(model) / "config.json" if Path(model).is_absolute() else _hub_config(model, revision)
+    if config.exists():
+        architectures = _read_config(config).get("architectures") or []
+        if not any(str(a).endswith("ForSequenceClassification") for a in architectures):
+            saved = ", ".join(map(str, architectures)) or "nothing of its architecture"
+            raise ModelError(f"'{model}' is no reward model: saved as {saved}, expected ...ForSequenceClassification")
+
+
+def _hub_config(model: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        hf_hub_download(model, "config.json", revision=revision)
+        return Path(hf_hub_download(model, "config.json", revision=revision))
     except Exception as error:  # network, access and not-found errors come in many classes
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         at = f" at revision {revision}" if revision else ""
-        raise ModelError(
-            f"hub model '{model}'{at} can't be read ({first}); check the id, the network, HF_TOKEN"
-        ) from None
+        reason = f"hub model '{model}'{at} can't be read ({first})"
+        raise ModelError(f"{reason}; check the id, the network, HF_TOKEN") from None
 
 
 def identity(model: str, revision: str | None = None) -> dict[str, Any]:
-    """What a model is, whatever its path: part of stage keys and of a board row's provenance. A hub id without a
-    revision is named with `main`; pin `revision` for a board that is to be reproduced."""
+    """What a model is, whatever its path: part of stage keys and of a board row's provenance. A hub id is named with
+    the commit that its revision stands for, as far as the hub's cache on this machine knows it."""
     if model in BUILTIN:
         return {"model": model, "sha256": BUILTIN[model].sha256}
     if Path(model).is_absolute():
         return {"model": Path(model).name, "sha256": _folder_hash(Path(model))}
-    return {"model": model, "revision": revision or "main"}
+    return {"model": model, "revision": _commit(model, revision) or revision or "main"}
+
+
+def _commit(model: str, revision: str | None) -> str | None:
+    """The commit that the cached config.json of a hub model belongs to."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _folder_hash(folder: Path) -> str:
@@ -104,7 +148,9 @@ def _folder_hash(folder: Path) -> str:
         with path.open("rb") as file:
             total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(total.hexdigest())
+    scratch = remembered.with_suffix(f".{os.getpid()}")
+    scratch.write_text(total.hexdigest())
+    os.replace(scratch, remembered)
     return total.hexdigest()
 
 
@@ -236,6 +282,8 @@ class _readable:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, ValueError, KeyError)):
+        from safetensors import SafetensorError
+
+        if isinstance(error, (OSError, ValueError, KeyError, RuntimeError, SafetensorError)):
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"model '{self.model}' can't be loaded: {first}") from error

@@ -92,11 +92,6 @@ def parse_pairs(
     return [pair for pair in pairs.values() if pair.id in taken]
 
 
-def check_first_row(content: bytes, name: str) -> None:
-    """Raises DataError when a file has no row, or its first row can't be read."""
-    parse_pairs(content, name, "", limit=1)
-
-
 def split(
     pairs: Sequence[PreferencePair], holdout: float, seed: int
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:

@@ -86,7 +86,7 @@ class Loss(Protocol):
 
     def __call__(self, batch: RankedLogps) -> "tuple[Tensor, Tensor]":
         """(losses [B], valid [B] bool): a prompt without a strict preference is not valid, its loss is 0 and it is
-        left out of the batch's mean."""
+        left out of the batch's mean. What is valid depends on scores and mask alone."""
         ...
 
 
@@ -101,8 +101,16 @@ class Judge(Protocol):
 class Benchmark(Protocol):
     """A set of questions, how a judge is asked about the answers, and what is made of its replies."""
 
+    def prepare(self) -> None:
+        """Fetch and check all files that will be needed. Raises DataError."""
+        ...
+
     def questions(self) -> list[Question]:
         """The questions to answer, in order."""
+        ...
+
+    def question_identity(self) -> dict[str, Any]:
+        """What the questions are, as JSON-able data: the part of `identity()` that answers depend on."""
         ...
 
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:

@@ -154,6 +154,14 @@ class Evaluation(Section):
     benchmarks: list[BenchmarkField] = Field(min_length=1)
     answers: AnswerSampling = AnswerSampling()
 
+    @field_validator("benchmarks")
+    @classmethod
+    def _each_once(cls, value: list[Any]) -> list[Any]:
+        names = [b.name for b in value]
+        if repeated := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"expected each benchmark once, as its name is that of its figures; repeated: {repeated}")
+        return value
+
 
 class Runtime(Section):
     """What can't change a result and is in no key."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from harness import models
 from harness.components import Component
 from harness.errors import HarnessError, RecipeError
+from harness.pairs_file import split
 from harness.plain_yaml import FieldPath, is_secret, one_line, shown_path
 from harness.recipe import Recipe, Training
 from harness.recipe_problems import Problem, problems
@@ -92,6 +93,11 @@ def _check_problems(document: Document, recipe: Recipe) -> list[Problem]:
             component.check()
         except (HarnessError, OSError) as error:
             found.append(Problem(_blamed(document, path, str(error)), _told(error)))
+    if not found:
+        try:
+            split([pair for seed in recipe.data.seeds for pair in seed.pairs()], recipe.data.holdout, recipe.seed)
+        except HarnessError as error:
+            found.append(Problem(("data", "holdout"), str(error)))
     return found
 
 

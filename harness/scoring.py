@@ -22,6 +22,18 @@ def separate_padding(tokenizer: "PreTrainedTokenizerBase") -> None:
         tokenizer.pad_token = tokenizer.unk_token
 
 
+def classifier_ids(
+    tokenizer: "PreTrainedTokenizerBase", messages: Messages, response: str, max_length: int
+) -> tuple[list[int], bool]:
+    """(token ids of a conversation, whether something was cut), the same for training and scoring: more than
+    `max_length` tokens lose the beginning of the prompt first (down to a quarter of the room), then the response's
+    end."""
+    answer = len(tokenizer.encode(response, add_special_tokens=False)) + 1
+    room = max(max_length // 4, max_length - answer)
+    parts = chat.encode(tokenizer, messages, response, max_prompt_length=room, max_length=max_length)
+    return parts.prompt + parts.response, parts.truncated
+
+
 def classifier_scores(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -32,22 +44,14 @@ def classifier_scores(
     advance: Advance,
 ) -> list[float | None]:
     """One score a (prompt, response), in order; higher is better; None where the model gave no finite number.
-
-    A conversation longer than `max_length` tokens loses the beginning of its prompt first (down to a quarter of the
-    room), then the end of its response. Raises ModelError when the model has more than one output.
-    """
+    Conversations are cut by `classifier_ids`. Raises ModelError when the model has more than one output."""
     import torch
 
     if model.config.num_labels != 1:
         raise ModelError(
             f"reward model {model.name_or_path} has {model.config.num_labels} outputs; expected a reward model with one"
         )
-    encoded = []
-    for messages, response in rows:
-        answer = len(tokenizer.encode(response, add_special_tokens=False)) + 1
-        room = max(max_length // 4, max_length - answer)
-        parts = chat.encode(tokenizer, messages, response, max_prompt_length=room, max_length=max_length)
-        encoded.append(parts.prompt + parts.response)
+    encoded = [classifier_ids(tokenizer, messages, response, max_length)[0] for messages, response in rows]
     order = sorted(range(len(rows)), key=lambda i: (len(encoded[i]), i), reverse=True)
     scores: list[float | None] = [None] * len(rows)
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -36,7 +36,7 @@ class Context:
 
 
 class Estimate(NamedTuple):
-    """What a stage is expected to cost, at most: tokens to generate, tokens to train on, calls of the judge."""
+    """About what a stage will cost: tokens to generate, tokens to train on, calls of the judge."""
 
     generated_tokens: int = 0
     trained_tokens: int = 0

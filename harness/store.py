@@ -84,8 +84,9 @@ class Artifact:
 
 
 def write_rows(path: Path, rows: Sequence[Record]) -> None:
-    """Write records as JSONL."""
-    path.write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    """Write records as JSONL. Raises ValueError for NaN and infinity: read back, they would be "not scored"."""
+    lines = [json.dumps(row.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 from harness import models
 from harness.augment import expected_seed_prompts, identity
+from harness.components import source_hash
+from harness.models import Dtype
 from harness.recipe import Method, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json
@@ -17,10 +19,17 @@ def policy_identity(recipe: Recipe) -> dict[str, Any]:
     return {"dtype": recipe.policy.dtype, **models.identity(recipe.policy.model, recipe.policy.revision)}
 
 
+def scoring_dtype(recipe: Recipe, training: Training) -> Dtype:
+    """The type in which log-probabilities are computed: the one that training uses, so that before the first step the
+    policy's equal the reference's. Whole models are trained in float32."""
+    return recipe.policy.dtype if training.lora else "float32"
+
+
 def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
     """Log-probabilities of all responses under the untrained policy: `reference.json`, {example id: [one a response]}.
     Methods that cut at the same lengths share it."""
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
+    dtype = scoring_dtype(recipe, training)
 
     def body(ctx: Context) -> dict[str, Any]:
         from harness.training.logps import score_rows
@@ -29,7 +38,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
         examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
         tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-        model = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, recipe.policy.dtype)
+        model = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype)
         ctx.progress.start("reference log-probabilities", len(rows))
         scored = score_rows(
             model,
@@ -47,7 +56,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
             "truncated": sum(s.truncated for s in scored),
         }
 
-    params = {"policy": policy_identity(recipe), **lengths}
+    params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
     return Stage("reference", "reference", 1, params, {"ranked": ranked}, body)
 
 
@@ -75,10 +84,12 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
 
     params = {
         "policy": policy_identity(recipe),
-        "loss": identity(method.loss),
+        "loss": {**identity(method.loss), "source": source_hash(method.loss)},
         "training": training.model_dump(mode="json"),
         "seed": seed,
     }
+    if training.lora and training.lora.dropout:
+        params["micro_batch_size"] = recipe.runtime.micro_batch_size  # what is dropped depends on the forwards
 
     def estimate() -> Estimate:
         data = recipe.data

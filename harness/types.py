@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Record(BaseModel):
-    """A frozen row that refuses unknown fields; NaN and infinity are refused when it is written."""
+    """A frozen row that refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Message(Record):
@@ -128,7 +128,8 @@ class JudgeRequest(Record):
 
 class JudgeReply(Record):
     """A judge's reply. `logprobs`: natural-log probabilities of whole choices (a logits judge) or of first tokens (a
-    served judge). `price` in US dollars, None where unknown. `error` set: no reply was had; `text` is then empty."""
+    served judge). `price` in US dollars, None where unknown. `error` set: no reply was had; `text` is then empty, and
+    `transient` says whether asking again later may help (a server that was down) or not (a prompt that is too long)."""
 
     text: str
     logprobs: dict[str, float] | None = None
@@ -136,6 +137,7 @@ class JudgeReply(Record):
     completion_tokens: int = 0
     price: float | None = None
     error: str | None = None
+    transient: bool = False
 
 
 class Verdict(Record):

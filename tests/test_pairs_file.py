@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.pairs_file import check_first_row, content_sha256, parse_pairs, read_content, split
+from harness.pairs_file import content_sha256, parse_pairs, read_content, split
 from harness.types import Message, PreferencePair, prompt_id
 
 GOOD = {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}
@@ -109,12 +109,12 @@ def test_a_bad_row_is_named_by_its_line(bad: bytes, message: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
 def test_an_empty_file(content: bytes) -> None:
     with pytest.raises(DataError, match=r"x\.jsonl:1: expected at least one row"):
-        check_first_row(content, "x.jsonl")
+        parse_pairs(content, "x.jsonl", "x")
 
 
 def test_unknown_columns_are_told_with_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"x\.jsonl:1: columns not recognised: expected prompt.*got answer, chosen"):
-        check_first_row(jsonl({"chosen": "a", "answer": "b"}), "x.jsonl")
+        parse_pairs(jsonl({"chosen": "a", "answer": "b"}), "x.jsonl", "x")
 
 
 def test_separators_inside_texts_do_not_end_a_row() -> None:

@@ -65,7 +65,7 @@ def outcome(folder: Path, text: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.models._check_hub", lambda *_: None)
+    monkeypatch.setattr("harness.models._hub_config", lambda *_: None)
 
 
 def test_a_mutated_recipe(folder: Path) -> None:

@@ -88,6 +88,13 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store")
 
 
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_a_row_with_no_number_is_not_written(score: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_rows(tmp_path / "rows.jsonl", [Response(text="x", source="y", score=score)])
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
 SLOW_BUILD = """
     import sys, time
     from pathlib import Path

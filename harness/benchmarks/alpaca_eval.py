@@ -67,11 +67,19 @@ class AlpacaEval(Component):
             "alpaca_eval": version("alpaca_eval"),
         }
 
+    def question_identity(self) -> dict[str, Any]:
+        """The part of `identity()` that answers depend on."""
+        return {key: value for key, value in self.identity().items() if key in {"name", "questions", "limit"}}
+
     def check(self) -> None:
         load_annotator(self.annotator)
         folder = datafiles.local_folder(self.data_dir, "alpaca_eval")
         if self.prompts != "official" or folder is not None:
             self._items()
+
+    def prepare(self) -> None:
+        """Fetch the instructions, where they are not here yet."""
+        self._items()
 
     def questions(self) -> list[Question]:
         return [Question(id=item.id, turns=(item.instruction,)) for item in self._items()]

@@ -79,12 +79,21 @@ class MtBench(Component):
             "fschat": version("fschat"),
         }
 
+    def question_identity(self) -> dict[str, Any]:
+        """The part of `identity()` that answers depend on."""
+        return {key: value for key, value in self.identity().items() if key in {"name", "questions", "limit"}}
+
     def check(self) -> None:
         local = [name for name in OFFICIAL_SHA256 if not self._is_fetched(name)]
         if PROMPTS in local:
             self._templates()
         if QUESTIONS in local:
             self._items()
+
+    def prepare(self) -> None:
+        """Fetch questions, reference answers and judge prompts, where they are not here yet."""
+        self._items()
+        self._templates()
 
     def questions(self) -> list[Question]:
         """Both turns of every question, at its category's temperature."""

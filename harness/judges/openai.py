@@ -51,6 +51,18 @@ class Openai(Component):
     _client_lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _limit_name: str = PrivateAttr("max_tokens")
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = urlsplit(value)  # raises ValueError for one that is malformed
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ValueError("expected an http(s) address like http://host:8000/v1")
+        if "@" in url.netloc or url.query or url.fragment:
+            raise ValueError("expected an address without a user, a password or a query: recipes are kept on the board")
+        return value
+
     @field_validator("api_key_env")
     @classmethod
     def _is_a_name(cls, value: str) -> str:
@@ -60,15 +72,10 @@ class Openai(Component):
 
     def identity(self) -> dict[str, Any]:
         url = urlsplit(self.base_url or DEFAULT_URL)
-        address = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path.rstrip("/"), "", ""))
+        address = urlunsplit((url.scheme, url.netloc, url.path.rstrip("/"), "", ""))
         return {"name": self.name, "model": self.model, "base_url": address}
 
     def check(self) -> None:
-        url = urlsplit(self.base_url or DEFAULT_URL)
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise JudgeError(
-                "judge 'openai': base_url is not an http(s) address; expected one like http://host:8000/v1"
-            )
         if not self._is_local() and not os.environ.get(self.api_key_env):
             raise JudgeError(
                 f"judge 'openai' needs a key: set {self.api_key_env}, or name another variable in api_key_env"
@@ -108,7 +115,9 @@ class Openai(Component):
             what = f"judge 'openai': the server refused {self.model} ({self._told(error)})"
             raise JudgeError(f"{what}; check the model's name, base_url and {self.api_key_env}") from None
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a reply that is not JSON
-            return JudgeReply(text="", error=self._told(error))
+            # The rest of 4xx is about this one request (a prompt that is too long, say), and stays so.
+            final = isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)
+            return JudgeReply(text="", error=self._told(error), transient=not final)
 
     def _create(self, client: "openai.OpenAI", request: JudgeRequest) -> "ChatCompletion":
         import openai
@@ -139,7 +148,7 @@ class Openai(Component):
             price = (tokens[0] * self.price.input + tokens[1] * self.price.output) / 1e6
         counts: dict[str, Any] = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "price": price}
         if not completion.choices:
-            return JudgeReply(text="", error="the server's reply has no choices", **counts)
+            return JudgeReply(text="", error="the server's reply has no choices", transient=True, **counts)
         choice = completion.choices[0]
         logprobs = None
         if choice.logprobs and choice.logprobs.content:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from harness import models
 from harness.components import Component, ModelReference
-from harness.scoring import classifier_scores
+from harness.scoring import classifier_scores, separate_padding
 from harness.types import Advance, Messages, PreferencePair
 
 
@@ -32,7 +32,7 @@ class SequenceClassifier(Component):
         return {"name": self.name, "dtype": self.dtype, "max_length": self.max_length, **model}
 
     def check(self) -> None:
-        models.check(self.model, self.revision)
+        models.check_classifier(self.model, self.revision)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""
@@ -41,6 +41,10 @@ class SequenceClassifier(Component):
     def score(self, rows: Sequence[tuple[Messages, str]], folder: Path, *, advance: Advance) -> list[float | None]:
         tokenizer = models.load_tokenizer(self.model, self.revision)
         model = models.load_sequence_classifier(self.model, self.revision, self.dtype)
+        if model.config.pad_token_id is not None:
+            tokenizer.pad_token_id = model.config.pad_token_id  # what its authors read its scores by
+        else:
+            separate_padding(tokenizer)
         return classifier_scores(
             model, tokenizer, rows, max_length=self.max_length, batch_size=self.batch_size, advance=advance
         )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from harness import chat, models
+from harness import models
 from harness.components import Component, ModelReference
-from harness.scoring import classifier_scores, separate_padding
+from harness.scoring import classifier_ids, classifier_scores, separate_padding
 from harness.types import Advance, Messages, PreferencePair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from trl import RewardConfig
 
 SAVED = "reward-model"
 
@@ -21,12 +22,13 @@ class Trained(Component):
     """Trains a scalar head and LoRA adapters on `base` with TRL's `RewardTrainer`: the Bradley-Terry loss
     -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs (1706.03741, 2203.02155).
 
-    `batch_size` counts pairs an optimizer step; `max_length` in tokens. `micro_batch_size` (pairs in one forward of
-    training, a divisor of `batch_size`) and `score_batch_size` (responses in one forward of scoring) change speed and
-    memory only. Raises ModelError when the base can't be loaded.
+    `batch_size` counts pairs an optimizer step, `micro_batch_size` those in one forward (a divisor of it; TRL averages
+    the forwards' means, so it can weigh the pairs of a short last step differently); `max_length` in tokens.
+    `score_batch_size` (responses in one forward of scoring) changes speed and memory only. Raises ModelError when the
+    base can't be loaded.
     """
 
-    unkeyed: ClassVar[frozenset[str]] = frozenset({"micro_batch_size", "score_batch_size"})
+    unkeyed: ClassVar[frozenset[str]] = frozenset({"score_batch_size"})
 
     base: ModelReference
     revision: str | None = None
@@ -56,7 +58,7 @@ class Trained(Component):
         from datasets import Dataset
         from peft import LoraConfig
         from transformers import PrinterCallback, TrainerCallback, set_seed
-        from trl import RewardConfig, RewardTrainer
+        from trl import RewardTrainer
 
         class Bar(TrainerCallback):  # type: ignore[misc]
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -66,32 +68,14 @@ class Trained(Component):
         set_seed(seed)  # the new head is random
         model = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
         model.config.pad_token_id = tokenizer.pad_token_id
-        config = RewardConfig(
-            output_dir=str(folder / "trainer"),
-            num_train_epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            per_device_train_batch_size=self.micro_batch_size,
-            gradient_accumulation_steps=self.batch_size // self.micro_batch_size,
-            max_length=None,  # rows are cut already, by the one function that cuts
-            warmup_steps=0.1,
-            bf16=False,
-            gradient_checkpointing=False,
-            save_strategy="no",
-            logging_steps=1,
-            report_to="none",
-            disable_tqdm=True,
-            seed=seed,
-        )
-        rows = [
-            {
-                "chosen_ids": self._ids(tokenizer, p.messages, p.chosen),
-                "rejected_ids": self._ids(tokenizer, p.messages, p.rejected),
-            }
+        cut = [
+            [classifier_ids(tokenizer, p.messages, text, self.max_length) for text in (p.chosen, p.rejected)]
             for p in pairs
         ]
+        rows = [{"chosen_ids": chosen[0], "rejected_ids": rejected[0]} for chosen, rejected in cut]
         trainer = RewardTrainer(
             model=model,
-            args=config,
+            args=self._config(folder, seed),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             peft_config=LoraConfig(
@@ -107,7 +91,32 @@ class Trained(Component):
         trainer.train()
         trainer.model.save_pretrained(folder / SAVED)
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-        return {"steps": trainer.state.global_step, "first_loss": losses[0], "last_loss": losses[-1]}
+        return {
+            "steps": trainer.state.global_step,
+            "first_loss": losses[0],
+            "last_loss": losses[-1],
+            "truncated": sum(truncated for pair in cut for _, truncated in pair),
+        }
+
+    def _config(self, folder: Path, seed: int) -> "RewardConfig":
+        from trl import RewardConfig
+
+        return RewardConfig(
+            output_dir=str(folder / "trainer"),
+            num_train_epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            per_device_train_batch_size=self.micro_batch_size,
+            gradient_accumulation_steps=self.batch_size // self.micro_batch_size,
+            max_length=None,  # rows are cut already, by the one function that cuts
+            warmup_steps=0.1,
+            bf16=False,
+            gradient_checkpointing=False,
+            save_strategy="no",
+            logging_steps=1,
+            report_to="none",
+            disable_tqdm=True,
+            seed=seed,
+        )
 
     def score(self, rows: Sequence[tuple[Messages, str]], folder: Path, *, advance: Advance) -> list[float | None]:
         from peft import PeftModel
@@ -123,9 +132,3 @@ class Trained(Component):
         tokenizer = models.load_tokenizer(self.base, self.revision)
         separate_padding(tokenizer)
         return tokenizer
-
-    def _ids(self, tokenizer: "PreTrainedTokenizerBase", messages: Messages, response: str) -> list[int]:
-        parts = chat.encode(
-            tokenizer, messages, response, max_prompt_length=self.max_length // 2, max_length=self.max_length
-        )
-        return parts.prompt + parts.response

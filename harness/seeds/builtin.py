@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.components import Component
-from harness.pairs_file import Weight, check_first_row, content_sha256, parse_pairs
+from harness.pairs_file import Weight, content_sha256, parse_pairs
 from harness.types import PreferencePair
 
 
@@ -27,7 +27,7 @@ class Builtin(Component):
         return {**self.model_dump(mode="json"), "sha256": content_sha256(self._content)}
 
     def check(self) -> None:
-        check_first_row(self._content, "seeds.jsonl")
+        self.pairs()
 
     def pairs(self) -> list[PreferencePair]:
         """All rows, in file order."""

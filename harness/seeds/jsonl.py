@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.components import Component, RecipePath
-from harness.pairs_file import Weight, check_first_row, content_sha256, parse_pairs, read_content
+from harness.pairs_file import Weight, content_sha256, parse_pairs, read_content
 from harness.types import PreferencePair
 
 
@@ -25,7 +25,7 @@ class Jsonl(Component):
         return {**options, "sha256": content_sha256(read_content(self.path))}
 
     def check(self) -> None:
-        check_first_row(read_content(self.path), str(self.path))
+        self.pairs()
 
     def pairs(self) -> list[PreferencePair]:
         """All rows, in file order; of rows with the same prompt, the first."""

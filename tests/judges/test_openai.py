@@ -131,8 +131,20 @@ def test_a_key_is_needed_except_on_this_machine(monkeypatch: pytest.MonkeyPatch)
         judge(base_url=address).check()
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     judge().check()
-    with pytest.raises(JudgeError, match="not an http"):
-        judge(base_url="localhost:8000").check()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("localhost:8000", "expected an http"),
+        ("http://[::1/v1", "IPv6"),
+        ("https://user:secret@host/v1", "without a user"),
+        ("https://host/v1?api-key=secret", "without a user, a password or a query"),
+    ],
+)
+def test_an_address_is_plain_and_holds_no_secret(address: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        judge(base_url=address)
 
 
 def test_the_address_is_the_recipes_not_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,5 +178,5 @@ def test_a_key_in_place_of_its_variables_name_is_refused_and_not_repeated() -> N
 
 
 def test_identity_holds_what_changes_a_reply_and_no_credentials() -> None:
-    made = judge(base_url="https://user:secret@host:8000/v1/?k=v", timeout=5, price=Price(input=1, output=1))
+    made = judge(base_url="https://host:8000/v1/", timeout=5, price=Price(input=1, output=1))
     assert made.identity() == {"name": "openai", "model": "m", "base_url": "https://host:8000/v1"}

@@ -40,12 +40,13 @@ def test_identity_is_the_content_and_the_options(tmp_path: Path) -> None:
     assert from_file(tmp_path / "b.jsonl").identity() != a
 
 
-def test_check_looks_at_the_first_row_only(tmp_path: Path) -> None:
+def test_check_looks_at_every_row(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(ROW + "nonsense\n")
-    from_file(path).check()
-    with pytest.raises(DataError, match=r"x\.jsonl:2: not JSON"):
-        from_file(path).pairs()
+    for look in (from_file(path).check, from_file(path).pairs):
+        with pytest.raises(DataError, match=r"x\.jsonl:2: not JSON"):
+            look()
+    from_file(path, limit=1).check()
     path.write_text("nonsense\n")
     with pytest.raises(DataError, match=r"x\.jsonl:1: not JSON"):
         from_file(path).check()
