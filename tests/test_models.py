@@ -45,6 +45,47 @@ def test_a_folder_without_config_or_safetensors_is_refused(model: Path) -> None:
         models.check(str(model))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b'{"model_type": ', "is not JSON"),
+        ("config.json", b"[1]", "is not a JSON object"),
+        ("model.safetensors", b"", "not a safetensors file"),
+        ("model.safetensors", b"garbage of some length", "not a safetensors file"),
+    ],
+)
+def test_a_damaged_folder_is_refused_before_it_is_loaded(model: Path, file: str, content: bytes, message: str) -> None:
+    (model / file).write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        models.check(str(model))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(model: Path) -> None:
+    for path in (*model.glob("tokenizer*"), *model.glob("vocab*")):
+        path.unlink()
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        models.check(str(model))
+
+
+def test_cut_weights_are_one_line_when_they_are_loaded(model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    models.check(str(model))
+    with pytest.raises(ModelError, match="can't be loaded") as raised:
+        models.load_causal_lm(str(model))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_language_model_is_no_reward_model(model: Path) -> None:
+    with pytest.raises(ModelError, match="saved as LlamaForCausalLM, expected"):
+        models.check_classifier(str(model))
+    with pytest.raises(ModelError, match=r"\{name: trained, base: smollm2-135m-instruct\}"):
+        models.check_classifier("smollm2-135m-instruct")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForSequenceClassification"]}))
+    models.check_classifier(str(model))
+
+
 def test_pickled_weights_are_not_loaded(model: Path) -> None:
     from transformers import AutoModelForCausalLM
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.fake_server import FakeServer, completion
+
 ROOT = Path(__file__).parents[2]
 
 RECIPE = """\
@@ -155,7 +157,8 @@ def test_only_the_changed_method_runs_again(run: Run) -> None:
 def test_plan_tells_what_is_there(run: Run) -> None:
     done = run("plan", str(run.recipe))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("in the store") == len(run.artifacts) - 6 or "to run" not in done.stdout
+    assert done.stdout.count("in the store") == 23  # 6 of data, 2 trained, 3 x (held-out, 2 x (answers, verdicts))
+    assert "to run" not in done.stdout
     fresh = harness("plan", str(run.recipe), home=run.folder / "elsewhere", cwd=run.folder)
     assert "in the store" not in fresh.stdout
     assert "train/multi-dpo" in fresh.stdout
@@ -186,6 +189,39 @@ def test_killed_and_resumed_gives_the_same_board(run: Run, tmp_path: Path) -> No
     assert (tmp_path / "leaderboards/tiny/board.md").read_text() == (
         run.folder / "leaderboards/tiny/board.md"
     ).read_text()
+
+
+def test_a_judge_that_is_down_costs_nothing_and_is_asked_again(run: Run, tmp_path: Path) -> None:
+    """A served judge fails in mid-run: the run stops with one line; the next one asks only for what is missing."""
+    down = {"left": 9}
+
+    def answer(body: dict[str, Any]) -> Any:
+        down["left"] -= 1
+        if down["left"] < 0:
+            return 503, {"error": {"message": "overloaded"}}, {}
+        return completion("Rating: [[7]]", {"m": -0.1, "M": -2.5})
+
+    with FakeServer(answer).running() as server:
+        judge = f"{{name: openai, model: m, base_url: '{server.url}', max_retries: 0}}"
+        command = ["run", str(run.recipe), "--leaderboards", str(tmp_path), "--set", f"evaluation.judge={judge}"]
+        done = run(*command)
+        assert done.returncode == 2
+        assert "run again" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "tiny" / "board.json").exists()
+        first = [json.dumps(body, sort_keys=True) for body in server.requests]
+        down["left"] = 1000
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        second = [json.dumps(body, sort_keys=True) for body in server.requests[len(first) :]]
+        assert len(second) == len(set(second))
+        # Of the first run's requests the nine that were answered are not sent again, and only those.
+        assert len(set(first) - set(second)) == 9
+    rows = {r["id"]: r for r in json.loads((tmp_path / "tiny" / "board.json").read_text())["rows"]}
+    assert rows["dpo"]["metrics"]["mt_bench.score"]["value"] == 7
+    assert rows["dpo"]["metrics"]["mt_bench.score"]["n_invalid"] == 0
+    assert rows["dpo"]["provenance"]["judge"]["model"] == "m"
 
 
 def test_show_prints_the_board(run: Run) -> None:
