@@ -60,7 +60,7 @@ def constructed(kind: Kind, name: str, values: Mapping[str, Any]) -> Component:
     ]
     unknown = [key for key in required if key not in values]
     if unknown:
-        pytest.skip(f"no sample values for {unknown}")
+        pytest.fail(f"give {kind} {name} sample values for {unknown}")
     return build(kind, {"name": name, **{key: values[key] for key in required}})
 
 
