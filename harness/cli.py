@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -153,7 +154,9 @@ def show(
     if svg:
         picture = Console(highlight=False, record=True, width=100, file=io.StringIO(), force_terminal=True)
         _show(board, picture)
-        picture.save_svg(str(svg), title=f"harness show {board}", unique_id="board")
+        # Without rich's web fonts: a picture in a README asks nobody for anything.
+        drawn = picture.export_svg(title=f"harness show {board}", unique_id="board")
+        svg.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
 def _show(board: Path, console: "Console") -> None:
