@@ -1,10 +1,10 @@
-"""The quickstart as the README runs it, on the real model: time, memory, and that every method learns."""
+"""The quickstart as the README runs it, on the real model: memory, and that every method learns (how long it takes is
+measured by `tests.perf.quickstart`)."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_OFFLINE", None)
     command = [sys.executable, "-m", "harness.cli", "run", str(ROOT / "recipes" / "quickstart.yaml")]
-    started = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     output = process.stdout.read() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, output
     records = [json.loads(p.read_text()) for p in (folder / "home/store/artifacts").glob("*/artifact.json")]
     return {
-        "seconds": time.monotonic() - started,
         "gigabytes": usage.ru_maxrss * 1024 / 1e9,
         "output": output,
         "board": json.loads((folder / "leaderboards/quickstart/board.json").read_text()),
@@ -39,7 +37,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_it_fits_a_laptop(run: dict[str, Any]) -> None:
     assert run["gigabytes"] < 6
-    assert run["seconds"] < 600
 
 
 def test_every_method_learns(run: dict[str, Any]) -> None:
