@@ -193,7 +193,7 @@ def verdicts_stage(
     def body(ctx: Context) -> dict[str, Any]:
         given = ctx.inputs["answers"].rows("answers.jsonl", Answer)
         against = ctx.inputs["reference"].rows("answers.jsonl", Answer) if "reference" in ctx.inputs else []
-        ctx.progress.start(f"judging {row} on {name}", None)
+        ctx.progress.start(f"judging {row} on {name}", sum(len(q.turns) for q in benchmark.questions()))
         ask = make_ask(
             judge,
             ctx.store.journals / f"verdicts-{stage_hash(identity(judge))}.jsonl",
