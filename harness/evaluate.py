@@ -218,7 +218,7 @@ def verdicts_stage(
     def estimate() -> Estimate:
         return Estimate(judge_calls=sum(len(q.turns) for q in benchmark.questions()))
 
-    return Stage(f"verdicts/{name}/{row}", "verdicts", 1, params, inputs, body, estimate)
+    return Stage(f"verdicts/{name}/{row}", "verdicts", 2, params, inputs, body, estimate)
 
 
 def stage_hash(value: Mapping[str, Any]) -> str:

@@ -25,8 +25,9 @@ def lc_win_rate(
 ) -> Metric:
     """In percent. Lengths in characters; preferences in [1, 2] (2: won over the reference), None: not scored.
 
-    None where there are fewer scored pairs than folds, or where all length differences are the same and not zero, so
-    that length can't be told from quality. The interval and the standard error are those of a bootstrap over prompts
+    None where there are fewer scored pairs than folds, where all length differences are the same and not zero, so that
+    length can't be told from quality, or where the penalty that cross-validation chose left nothing of the regression
+    (it then says 50 whatever the verdicts were, which happens with a dozen prompts and not with hundreds). The interval and the standard error are those of a bootstrap over prompts
     that refits the same regression at the chosen penalty.
     """
     import numpy as np
@@ -42,6 +43,8 @@ def lc_win_rate(
         if n < folds or (len(set(delta)) == 1 and delta[0] != 0):
             return Metric(value=None, n=n, n_invalid=invalid)
         value, penalty = _fit(won, delta)
+        if value == 50 and abs(float(won[scored].mean()) - 0.5) > 1e-9:
+            return Metric(value=None, n=n, n_invalid=invalid)
         drawn = bootstrap_indices(n, RESAMPLES, seed)
         samples = [_refit(won[scored][i], delta[scored][i], penalty) for i in drawn]
     return Metric(

@@ -49,6 +49,16 @@ def test_fewer_pairs_than_folds_give_no_figure(n: int) -> None:
     assert lc_win_rate(list(range(n)), [50] * n, [1.7] * n).value is None
 
 
+def test_a_regression_that_was_shrunk_to_nothing_is_no_figure() -> None:
+    """The package itself would print 50 here, where the row won 47 % of its comparisons."""
+    lengths = [250, 256, 188, 211, 195, 224, 177, 214]
+    preferences = [1.2, 1.2, 1.17, 1.7, 1.84, 1.5, 1.63, 1.55]
+    metric = lc_win_rate([1688, 2452, 1761, 982, 1430, 1947, 1895, 1729], lengths, preferences)
+    assert (metric.value, metric.ci95, metric.n) == (None, None, 8)
+    draws = lc_win_rate(lengths, lengths, [1.5] * 8)
+    assert (draws.value, draws.ci95) == (50, (50, 50))
+
+
 def test_one_and_the_same_length_difference_can_not_be_told_from_quality() -> None:
     metric = lc_win_rate([100] * 20, [150] * 20, [1.2, 1.8] * 10)
     assert metric.value is None

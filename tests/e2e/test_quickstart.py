@@ -54,6 +54,7 @@ def test_the_board_is_printed_and_honest(run: dict[str, Any]) -> None:
     assert "not calibrated" in run["output"]
     for row in run["board"]["rows"]:
         assert row["id"] in run["output"]
+        assert row["metrics"]["alpaca_eval.win_rate"]["value"] is not None
         for metric in row["metrics"].values():
             assert metric["n_invalid"] == 0
-            assert metric["n"] < 2 or metric["ci95"] is not None
+            assert metric["value"] is None or metric["n"] < 2 or metric["ci95"] is not None
