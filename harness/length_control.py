@@ -27,8 +27,9 @@ def lc_win_rate(
 
     None where there are fewer scored pairs than folds, where all length differences are the same and not zero, so that
     length can't be told from quality, or where the penalty that cross-validation chose left nothing of the regression
-    (it then says 50 whatever the verdicts were, which happens with a dozen prompts and not with hundreds). The interval and the standard error are those of a bootstrap over prompts
-    that refits the same regression at the chosen penalty.
+    (it then says 50 whatever the verdicts were, which happens with a dozen prompts and not with hundreds). The
+    interval and the standard error are those of a bootstrap over prompts that refits the same regression at the chosen
+    penalty.
     """
     import numpy as np
 
