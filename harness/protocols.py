@@ -71,7 +71,9 @@ class RankedLogps(NamedTuple):
 
     logps: summed response log-probabilities under the policy, float32, with gradient (natural log).
     ref_logps: the same under the reference. scores: reward-model scores. lengths: response tokens, end token included.
-    mask: True where a response is real. Padded places hold zeros.
+    mask: True where a response is real. Padded places hold zeros. draws: uniform numbers in [0, 1), new every epoch and
+    the same for the same (seed, epoch, example): what a loss that samples pairs does so by, so that it stays a pure
+    function.
     """
 
     logps: "Tensor"
@@ -79,6 +81,7 @@ class RankedLogps(NamedTuple):
     scores: "Tensor"
     lengths: "Tensor"
     mask: "Tensor"
+    draws: "Tensor | None" = None
 
 
 class Loss(Protocol):
