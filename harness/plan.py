@@ -1,22 +1,24 @@
 """A recipe becomes a plan: all stages with their keys, derived without running anything."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from harness.augment import prompts_stage, ranked_stage, responses_stage, reward_stage, seeds_stage
 from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe, Training
 from harness.stages import Stage
-from harness.train import policy_stage, reference_stage
+from harness.train import policy_stage, reference_stage, scoring_bits
 
 
 class Row(NamedTuple):
-    """A row of the board, and the stages that it is made from; `policy` is None for the untrained base."""
+    """A row of the board, and the stages that it is made from; `policy` is None for the untrained base. `bits`: of the
+    quantised base that its adapter is for."""
 
     id: str
     method: str
     policy: Stage | None
+    bits: Literal[4, 8] | None
     heldout: Stage
     answers: dict[str, Stage]
     verdicts: dict[str, Stage]
@@ -79,14 +81,15 @@ def make_plan(recipe: Recipe) -> Plan:
 def _row(
     recipe: Recipe, row: str, method: str, training: Training, ranked: Stage, reference: Stage, policy: Stage | None
 ) -> Row:
-    return Row(row, method, policy, heldout_stage(recipe, row, training, ranked, reference, policy), {}, {})
+    heldout = heldout_stage(recipe, row, training, ranked, reference, policy)
+    return Row(row, method, policy, scoring_bits(training) if policy else None, heldout, {}, {})
 
 
 def _evaluate(recipe: Recipe, evaluation: Evaluation, benchmark: Benchmark, rows: list[Row]) -> None:
     """Add the answers of every row to a benchmark, then the verdicts; a reference row's answers are an input."""
     name = benchmark.name  # type: ignore[attr-defined]
     for row in rows:
-        row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy)
+        row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.bits)
     needed = getattr(benchmark, "needs_row", None)
     reference = next(r for r in rows if r.id == needed).answers[name] if needed else None
     for row in rows:

@@ -1,10 +1,10 @@
 """The training stages: reference log-probabilities once, then a trained policy a method, all on the same data."""
 
-from typing import Any
+from typing import Any, Literal, cast
 
 from harness import models
 from harness.augment import expected_seed_prompts, identity
-from harness.components import source_hash
+from harness.components import Component, source_hash
 from harness.models import Dtype
 from harness.recipe import Method, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
@@ -25,11 +25,16 @@ def scoring_dtype(recipe: Recipe, training: Training) -> Dtype:
     return recipe.policy.dtype if training.lora else "float32"
 
 
+def scoring_bits(training: Training) -> Literal[4, 8] | None:
+    """The bits of the frozen base that training adapts, where it is quantised: scored as it is trained."""
+    return training.lora.bits if training.lora else None
+
+
 def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
     """Log-probabilities of all responses under the untrained policy: `reference.json`, {example id: [one a response]}.
     Methods that cut at the same lengths share it."""
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
-    dtype = scoring_dtype(recipe, training)
+    dtype, bits = scoring_dtype(recipe, training), scoring_bits(training)
 
     def body(ctx: Context) -> dict[str, Any]:
         from harness.training.logps import score_rows
@@ -38,7 +43,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
         examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
         tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-        model = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype)
+        model = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype, bits)
         ctx.progress.start("reference log-probabilities", len(rows))
         scored = score_rows(
             model,
@@ -56,7 +61,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
             "truncated": sum(s.truncated for s in scored),
         }
 
-    params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
+    params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths, **({"bits": bits} if bits else {})}
     return Stage("reference", "reference", 1, params, {"ranked": ranked}, body)
 
 
@@ -66,21 +71,27 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
     seed = derived_seed(recipe.seed, "train")
 
     def body(ctx: Context) -> dict[str, Any]:
-        from harness.training.trainer import train_policy
+        from harness.training.job import TrainingJob
 
-        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
-        ctx.progress.start(f"training {method.id}", round(training.epochs * len(examples)))
-        return train_policy(
-            recipe.policy,
-            examples,
-            ctx.inputs["reference"].json("reference.json"),
-            method.loss,
-            training,
-            folder=ctx.folder,
+        ranked = ctx.inputs["ranked"]
+        ctx.progress.start(f"training {method.id}", round(training.epochs * ranked.report["train_prompts"]))
+        job = TrainingJob(
+            policy=recipe.policy,
+            loss=cast(Component, method.loss).model_dump(mode="json"),
+            training=training,
             seed=seed,
             micro_batch_size=recipe.runtime.micro_batch_size,
-            advance=ctx.progress.advance,
+            bounded_memory=recipe.runtime.bounded_memory,
+            report_to=recipe.runtime.report_to,
+            max_steps=None,
+            examples=ranked.path("ranked.jsonl"),
+            reference=ctx.inputs["reference"].path("reference.json"),
+            folder=ctx.folder,
+            partial_folder=ctx.partial,
+            logs=ctx.store.logs / recipe.name / method.id,
         )
+        launch = recipe.runtime.launch
+        return job.launch(launch.accelerate, ctx.progress.advance) if launch else job.run(ctx.progress.advance)
 
     params = {
         "policy": policy_identity(recipe),
@@ -98,4 +109,4 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
         return Estimate(trained_tokens=round(training.epochs * tokens))
 
     inputs = {"ranked": ranked, "reference": reference}
-    return Stage(f"train/{method.id}", "train", 1, params, inputs, body, estimate)
+    return Stage(f"train/{method.id}", "train", 2, params, inputs, body, estimate)
