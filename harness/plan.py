@@ -69,7 +69,7 @@ def make_plan(recipe: Recipe) -> Plan:
         training = recipe.training_of(method)
         own = reference(training)
         policy = policy_stage(recipe, method, ranked, own)
-        rows.append(_row(recipe, method.id, method.loss.name, training, ranked, own, policy))  # type: ignore[attr-defined]
+        rows.append(_row(recipe, method.id, method.label, training, ranked, own, policy))
     if recipe.evaluation:
         for benchmark in recipe.evaluation.benchmarks:
             _evaluate(recipe, recipe.evaluation, benchmark, rows)

@@ -3,18 +3,27 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from harness.components import (
     BenchmarkField,
     GeneratorField,
     JudgeField,
-    LossField,
     ModelReference,
     RewardField,
     SeedField,
 )
 from harness.models import Dtype
+from harness.protocols import Loss
+from harness.trl_loss import Engine, TrlLoss, parse_method_loss
 
 
 class Section(BaseModel):
@@ -132,11 +141,18 @@ class Training(Section):
 
 
 class Method(Section):
-    """One row of the board: a loss, and what of `training` it overrides."""
+    """One row of the board: a loss, and what of `training` it overrides. With `engine: trl` the loss is one of TRL's,
+    and TRL's DPOTrainer trains on pairs drawn from the same ranked data: `batch_size` then counts pairs."""
 
     id: Name
-    loss: LossField
+    engine: Engine = "harness"
+    loss: Annotated[Loss | TrlLoss, PlainValidator(parse_method_loss)]
     training: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """What trained the row, as a board names it."""
+        return self.loss.label if isinstance(self.loss, TrlLoss) else self.loss.name  # type: ignore[attr-defined]
 
 
 class AnswerSampling(Section):

@@ -1,5 +1,6 @@
 """The training stages: reference log-probabilities once, then a trained policy a method, all on the same data."""
 
+from importlib.metadata import version
 from typing import Any
 
 from harness import models
@@ -9,6 +10,7 @@ from harness.models import Dtype
 from harness.recipe import Method, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json
+from harness.trl_loss import TrlLoss
 from harness.types import RankedExample
 
 CHECKPOINT = "checkpoint"
@@ -62,6 +64,9 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
 
 def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage) -> Stage:
     """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
+    if isinstance(method.loss, TrlLoss):
+        return _trl_stage(recipe, method, method.loss, ranked)
+    loss = method.loss
     training = recipe.training_of(method)
     seed = derived_seed(recipe.seed, "train")
 
@@ -74,7 +79,7 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
             recipe.policy,
             examples,
             ctx.inputs["reference"].json("reference.json"),
-            method.loss,
+            loss,
             training,
             folder=ctx.folder,
             seed=seed,
@@ -84,7 +89,7 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
 
     params = {
         "policy": policy_identity(recipe),
-        "loss": {**identity(method.loss), "source": source_hash(method.loss)},
+        "loss": {**identity(loss), "source": source_hash(loss)},
         "training": training.model_dump(mode="json"),
         "seed": seed,
     }
@@ -92,10 +97,52 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
         params["micro_batch_size"] = recipe.runtime.micro_batch_size  # what is dropped depends on the forwards
 
     def estimate() -> Estimate:
-        data = recipe.data
-        prompts = expected_seed_prompts(recipe)[0] + (data.prompts.count if data.prompts else 0)
-        tokens = prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)
-        return Estimate(trained_tokens=round(training.epochs * tokens))
+        return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
 
     inputs = {"ranked": ranked, "reference": reference}
     return Stage(f"train/{method.id}", "train", 1, params, inputs, body, estimate)
+
+
+def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage) -> Stage:
+    """A policy that TRL's DPOTrainer trains, which computes the reference's log-probabilities itself."""
+    training = recipe.training_of(method)
+    seed = derived_seed(recipe.seed, "train")
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.trl_engine import train_with_trl
+
+        ctx.progress.start(f"training {method.id}", None)
+        return train_with_trl(
+            recipe.policy,
+            ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
+            loss,
+            training,
+            folder=ctx.folder,
+            seed=seed,
+            micro_batch_size=recipe.runtime.micro_batch_size,
+            advance=ctx.progress.advance,
+        )
+
+    params = {
+        "policy": policy_identity(recipe),
+        "engine": {"trl": version("trl")},
+        "loss": loss.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "seed": seed,
+    }
+    if loss.sees_whole_batch or (training.lora and training.lora.dropout):
+        params["micro_batch_size"] = recipe.runtime.micro_batch_size
+
+    def estimate() -> Estimate:
+        n = recipe.data.responses.n
+        pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
+        return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training) * 2 * pairs / n))
+
+    return Stage(f"train/{method.id}", "train", 1, params, {"ranked": ranked}, body, estimate)
+
+
+def _response_tokens(recipe: Recipe, training: Training) -> int:
+    """About how many response tokens the ranked dataset has to train on."""
+    data = recipe.data
+    prompts = expected_seed_prompts(recipe)[0] + (data.prompts.count if data.prompts else 0)
+    return prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)
