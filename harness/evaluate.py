@@ -10,10 +10,10 @@ from harness.errors import JudgeError
 from harness.judging import make_ask
 from harness.models import Dtype
 from harness.protocols import Benchmark
-from harness.recipe import Evaluation, Recipe, Training
+from harness.recipe import Evaluation, Policy, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, canonical_json, write_json, write_rows
-from harness.train import CHECKPOINT, policy_identity, scoring_dtype
+from harness.train import CHECKPOINT, policy_identity, scoring_dtype, starting_policy
 from harness.types import (
     Answer,
     FinishReason,
@@ -30,13 +30,13 @@ ANSWER_BATCH = 32
 """Sequences in one forward when a checkpoint answers: speed and memory only."""
 
 
-def _load(recipe: Recipe, checkpoint: Artifact | None, dtype: Dtype) -> Any:
-    """The row's model: the untrained policy, the checkpoint in a training artifact, or the policy with the artifact's
-    adapter (the policy as the recipe names it, revision included, rather than as the adapter remembers it)."""
+def _load(start: Policy, checkpoint: Artifact | None, dtype: Dtype) -> Any:
+    """The row's model: the policy that training starts from, the checkpoint in a training artifact, or the policy with
+    the artifact's adapter (the policy as the recipe names it, revision included, not as the adapter remembers it)."""
     folder = None if checkpoint is None else checkpoint.folder / CHECKPOINT
     if folder is not None and not (folder / "adapter_config.json").exists():
         return models.load_causal_lm(str(folder), None, dtype)
-    policy = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype)
+    policy = models.load_causal_lm(start.model, start.revision, dtype)
     if folder is None:
         return policy
     from peft import PeftModel
@@ -45,12 +45,19 @@ def _load(recipe: Recipe, checkpoint: Artifact | None, dtype: Dtype) -> Any:
 
 
 def heldout_stage(
-    recipe: Recipe, row: str, training: Training, ranked: Stage, reference: Stage, policy: Stage | None
+    recipe: Recipe,
+    row: str,
+    training: Training,
+    ranked: Stage,
+    reference: Stage,
+    policy: Stage | None,
+    sft: Stage | None = None,
 ) -> Stage:
     """How the policy's implicit rewards order what it was not trained on: `margins.json`, `metrics.json`.
 
     Implicit reward: log pi(y|x) - log pi_ref(y|x), in nats, without beta. The untrained base has zero everywhere by
     definition, so nothing is computed for it: its margin is 0, every pair is a tie, and it has no rank correlation.
+    A row that starts from a fine-tuned policy (`sft`) is held to that one, which is then what `reference` is of.
     """
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     dtype = scoring_dtype(recipe, training)
@@ -76,6 +83,7 @@ def heldout_stage(
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
     inputs = {"ranked": ranked, "reference": reference} | ({"policy": policy} if policy else {})
+    inputs |= {"sft": sft} if sft else {}
     return Stage(f"heldout/{row}", "heldout", 1, params, inputs, body)
 
 
@@ -87,7 +95,7 @@ def _implicit_rewards(
     rows = [(e.messages, r.text) for e in examples for r in e.responses]
     reference = ctx.inputs["reference"].json("reference.json")
     tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-    model = _load(recipe, ctx.inputs["policy"], dtype)
+    model = _load(starting_policy(recipe, ctx.inputs.get("sft")), ctx.inputs["policy"], dtype)
     ctx.progress.start("held-out log-probabilities", len(rows))
     scored = score_rows(
         model, tokenizer, rows, **lengths, batch_size=recipe.runtime.score_batch_size, advance=ctx.progress.advance
@@ -115,7 +123,12 @@ def _write_metrics(ctx: Context, metrics: Mapping[str, Metric]) -> None:
 
 
 def answers_stage(
-    recipe: Recipe, row: str, evaluation: Evaluation, benchmark: Benchmark, policy: Stage | None
+    recipe: Recipe,
+    row: str,
+    evaluation: Evaluation,
+    benchmark: Benchmark,
+    policy: Stage | None,
+    sft: Stage | None = None,
 ) -> Stage:
     """A row's answers to a benchmark: `answers.jsonl`. Turn by turn, each with what was said before in context."""
     name = identity(benchmark)["name"]
@@ -127,7 +140,8 @@ def answers_stage(
 
         questions = benchmark.questions()
         tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-        model = _load(recipe, ctx.inputs.get("policy"), recipe.policy.dtype)
+        start = starting_policy(recipe, ctx.inputs.get("sft"))
+        model = _load(start, ctx.inputs.get("policy"), recipe.policy.dtype)
         said: dict[str, list[Message]] = {q.id: [] for q in questions}
         turns: dict[str, list[tuple[str, FinishReason, int]]] = {q.id: [] for q in questions}
         for turn in range(max(len(q.turns) for q in questions)):
@@ -164,7 +178,7 @@ def answers_stage(
         turns = sum(len(q.turns) for q in benchmark.questions())
         return Estimate(generated_tokens=turns * config.max_new_tokens)
 
-    inputs = {"policy": policy} if policy else {}
+    inputs = ({"policy": policy} if policy else {}) | ({"sft": sft} if sft else {})
     return Stage(f"answers/{name}/{row}", "answers", 1, params, inputs, body, estimate)
 
 

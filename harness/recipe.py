@@ -113,6 +113,15 @@ class Lora(Section):
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
 
 
+class Sft(Section):
+    """Supervised fine-tuning on the best response of each training prompt, before the preference training. What isn't
+    here (LoRA, schedule, lengths, ...) is as `training` says; `batch_size` counts prompts."""
+
+    epochs: float = Field(1.0, gt=0)
+    learning_rate: float = Field(2e-5, gt=0)
+    batch_size: int = Field(8, ge=1)
+
+
 class Training(Section):
     """How a method is trained. `batch_size` counts prompts an optimizer step (each has up to N responses)."""
 
@@ -127,6 +136,8 @@ class Training(Section):
     max_prompt_length: int = Field(512, ge=8)
     max_length: int = Field(1024, ge=16)
     gradient_checkpointing: bool = False
+    sft: Sft | None = None
+    """Given: the method starts from a policy that was fine-tuned so, and is held to that one."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -138,6 +149,10 @@ class Training(Section):
         if self.max_prompt_length >= self.max_length:
             raise ValueError("max_length must be larger than max_prompt_length: it holds the prompt and the response")
         return self
+
+    def of_sft(self, sft: Sft) -> "Training":
+        """How the supervised fine-tuning before it is done."""
+        return self.model_copy(update={**sft.model_dump(), "sft": None})
 
 
 class Method(Section):
@@ -213,6 +228,8 @@ class Recipe(Section):
                 raise ValueError(
                     f"method ids must differ, and 'base' is the untrained policy's; repeated: '{method.id}'"
                 )
+            if re.fullmatch(r"sft(-\d+)?", method.id):
+                raise ValueError(f"'{method.id}' names a row of a policy that is only fine-tuned; rename the method")
             seen.add(method.id)
         return methods
 
@@ -221,4 +238,6 @@ class Recipe(Section):
         merged = self.training.model_dump() | method.training
         if isinstance(method.training.get("lora"), dict) and self.training.lora is not None:
             merged["lora"] = self.training.lora.model_dump() | method.training["lora"]
+        if isinstance(method.training.get("sft"), dict) and self.training.sft is not None:
+            merged["sft"] = self.training.sft.model_dump() | method.training["sft"]
         return Training.model_validate(merged)

@@ -7,9 +7,9 @@ from harness import models
 from harness.augment import expected_seed_prompts, identity
 from harness.components import source_hash
 from harness.models import Dtype
-from harness.recipe import Method, Recipe, Training
+from harness.recipe import Method, Policy, Recipe, Sft, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
-from harness.store import write_json
+from harness.store import Artifact, write_json
 from harness.trl_loss import TrlLoss
 from harness.types import RankedExample
 
@@ -21,15 +21,69 @@ def policy_identity(recipe: Recipe) -> dict[str, Any]:
     return {"dtype": recipe.policy.dtype, **models.identity(recipe.policy.model, recipe.policy.revision)}
 
 
+def starting_policy(recipe: Recipe, sft: Artifact | None) -> Policy:
+    """What a method's training starts from and is held to: the recipe's policy, or what the `sft` stage made of it."""
+    if sft is None:
+        return recipe.policy
+    return recipe.policy.model_copy(update={"model": str(sft.folder / CHECKPOINT), "revision": None})
+
+
+def training_identity(training: Training) -> dict[str, Any]:
+    """The part of a stage key that says how it trains; a fine-tuning before that is an input of the stage."""
+    return training.model_dump(mode="json", exclude={"sft"})
+
+
+def _from(sft: Stage | None) -> dict[str, Stage]:
+    """The input of a stage whose model starts from a fine-tuned one."""
+    return {"sft": sft} if sft else {}
+
+
 def scoring_dtype(recipe: Recipe, training: Training) -> Dtype:
     """The type in which log-probabilities are computed: the one that training uses, so that before the first step the
     policy's equal the reference's. Whole models are trained in float32."""
     return recipe.policy.dtype if training.lora else "float32"
 
 
-def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
-    """Log-probabilities of all responses under the untrained policy: `reference.json`, {example id: [one a response]}.
-    Methods that cut at the same lengths share it."""
+def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: Stage) -> Stage:
+    """The policy fine-tuned on the best response of each training prompt: `checkpoint/`, a whole model in float32.
+    Methods with equal settings share it, whatever their preference training is."""
+    training = training.of_sft(sft)
+    seed = derived_seed(recipe.seed, "sft")
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.sft import fine_tune
+
+        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
+        ctx.progress.start("supervised fine-tuning", round(training.epochs * len(examples)))
+        return fine_tune(
+            recipe.policy,
+            examples,
+            training,
+            folder=ctx.folder,
+            seed=seed,
+            micro_batch_size=recipe.runtime.micro_batch_size,
+            advance=ctx.progress.advance,
+        )
+
+    params = {
+        "policy": policy_identity(recipe),
+        "engine": {"trl": version("trl")},
+        "training": training_identity(training),
+        "seed": seed,
+    }
+    if training.lora and training.lora.dropout:
+        params["micro_batch_size"] = recipe.runtime.micro_batch_size
+
+    def estimate() -> Estimate:
+        tokens = _response_tokens(recipe, training) / recipe.data.responses.n
+        return Estimate(trained_tokens=round(training.epochs * tokens))
+
+    return Stage(f"train/{row}", "sft", 1, params, {"ranked": ranked}, body, estimate)
+
+
+def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stage | None = None) -> Stage:
+    """Log-probabilities of all responses under the policy that training starts from: `reference.json`,
+    {example id: [one a response]}. Methods that cut at the same lengths and start from the same policy share it."""
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     dtype = scoring_dtype(recipe, training)
 
@@ -39,8 +93,9 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
         examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
-        tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-        model = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype)
+        policy = starting_policy(recipe, ctx.inputs.get("sft"))
+        tokenizer = models.load_tokenizer(policy.model, policy.revision)
+        model = models.load_causal_lm(policy.model, policy.revision, dtype)
         ctx.progress.start("reference log-probabilities", len(rows))
         scored = score_rows(
             model,
@@ -59,13 +114,13 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
         }
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
-    return Stage("reference", "reference", 1, params, {"ranked": ranked}, body)
+    return Stage("reference", "reference", 1, params, {"ranked": ranked, **_from(sft)}, body)
 
 
-def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage) -> Stage:
+def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage, sft: Stage | None = None) -> Stage:
     """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
     if isinstance(method.loss, TrlLoss):
-        return _trl_stage(recipe, method, method.loss, ranked)
+        return _trl_stage(recipe, method, method.loss, ranked, sft)
     loss = method.loss
     training = recipe.training_of(method)
     seed = derived_seed(recipe.seed, "train")
@@ -76,7 +131,7 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
         ctx.progress.start(f"training {method.id}", round(training.epochs * len(examples)))
         return train_policy(
-            recipe.policy,
+            starting_policy(recipe, ctx.inputs.get("sft")),
             examples,
             ctx.inputs["reference"].json("reference.json"),
             loss,
@@ -90,7 +145,7 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
     params = {
         "policy": policy_identity(recipe),
         "loss": {**identity(loss), "source": source_hash(loss)},
-        "training": training.model_dump(mode="json"),
+        "training": training_identity(training),
         "seed": seed,
     }
     if training.lora and training.lora.dropout:
@@ -99,11 +154,11 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
     def estimate() -> Estimate:
         return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
 
-    inputs = {"ranked": ranked, "reference": reference}
+    inputs = {"ranked": ranked, "reference": reference, **_from(sft)}
     return Stage(f"train/{method.id}", "train", 1, params, inputs, body, estimate)
 
 
-def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage) -> Stage:
+def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage, sft: Stage | None) -> Stage:
     """A policy that TRL's DPOTrainer trains, which computes the reference's log-probabilities itself."""
     training = recipe.training_of(method)
     seed = derived_seed(recipe.seed, "train")
@@ -113,7 +168,7 @@ def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage) -> 
 
         ctx.progress.start(f"training {method.id}", None)
         return train_with_trl(
-            recipe.policy,
+            starting_policy(recipe, ctx.inputs.get("sft")),
             ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
             loss,
             training,
@@ -127,7 +182,7 @@ def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage) -> 
         "policy": policy_identity(recipe),
         "engine": {"trl": version("trl")},
         "loss": loss.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
+        "training": training_identity(training),
         "seed": seed,
     }
     if loss.sees_whole_batch or (training.lora and training.lora.dropout):
@@ -138,7 +193,7 @@ def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage) -> 
         pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
         return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training) * 2 * pairs / n))
 
-    return Stage(f"train/{method.id}", "train", 1, params, {"ranked": ranked}, body, estimate)
+    return Stage(f"train/{method.id}", "train", 1, params, {"ranked": ranked, **_from(sft)}, body, estimate)
 
 
 def _response_tokens(recipe: Recipe, training: Training) -> int:

@@ -252,6 +252,14 @@ FIELDS = [
     ("seed file", "pairs.jsonl", "pears.jsonl", "8: data.seeds.0.path: "),
     ("same id twice", "id: multi-dpo", "id: dpo", "17: methods: method ids must differ"),
     ("id of the base", "id: multi-dpo", "id: base", "17: methods: method ids must differ"),
+    ("id of a fine-tuned policy", "id: multi-dpo", "id: sft-2", "17: methods: 'sft-2' names a row of a policy that "),
+    (
+        "unknown field of sft",
+        "{epochs: 2}",
+        "{sft: {epoch: 2}}",
+        "23: methods.1.training.sft.epoch: unknown field; did you mean 'epochs'? expected one of: batch_size, ",
+    ),
+    ("sft as a number", "{epochs: 2}", "{sft: 2}", "23: methods.1.training.sft: expected a mapping of fields, got 2"),
     ("unsafe name", "name: x\n", "name: ../x\n", "2: name: expected letters, digits, '.', '_' or '-', "),
     (
         "two fields that disagree",

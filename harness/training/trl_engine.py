@@ -6,7 +6,6 @@ reference's log-probabilities are TRL's, computed once before the first step.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from harness.training.policy import (
     trainable_parameters,
     uncast_adapter_inputs,
 )
-from harness.training.trl_run import StepLines, micro_batch_of, one_device, products, run_arguments
+from harness.training.trl_run import Quiet, StepLines, micro_batch_of, one_device, run_arguments
 from harness.trl_loss import Pairing, TrlLoss
 from harness.types import Advance, RankedExample
 
@@ -151,39 +150,23 @@ def _trainer(
         raise ModelError(f"policy {policy.model}: TRL can't train it so: {first}") from error
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
+class PairTrainer(Quiet, DPOTrainer):  # type: ignore[misc]
     """DPOTrainer on rows that hold token ids already. The loss is the mean over the pairs of a whole optimizer step,
     however many forwards it takes (TRL's own gives each forward the same weight, also a short last one)."""
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, autocast: torch.dtype | None, advance: Advance, **options: Any) -> None:
-        self.autocast = autocast
-        self.advance = advance
-        self.tokens = 0
-        self.step_tokens = 0
-        with products(autocast):  # the reference's log-probabilities are computed here
-            super().__init__(**options)
-
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         """The rows as they are: TRL's own would make tokens of text, and not by the one function that does."""
         return dataset
-
-    def _send_telemetry(self) -> None:
-        """Off, whatever the environment says."""
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], int]:
         """The next optimizer step's micro-batches, and how many pairs they hold."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.step_tokens = sum(int(batch["completion_mask"].sum()) for batch in batches)
-        self.tokens += self.step_tokens
+        self.count_tokens(sum(int(batch["completion_mask"].sum()) for batch in batches))
         return batches, sum(len(batch["ref_chosen_logps"]) for batch in batches)
-
-    def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
-        """Autocasting as in the harness's own trainer."""
-        return products(self.autocast)
 
     def compute_loss(
         self,

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import TrainerCallback
 from harness import models
 from harness.errors import ModelError
 from harness.recipe import Training
+from harness.types import Advance
 
 
 def micro_batch_of(training: Training, micro_batch_size: int) -> int:
@@ -61,6 +63,31 @@ def one_device(arguments: Any) -> Any:
 def products(dtype: torch.dtype | None) -> torch.autocast:
     """While open, matrix products are in `dtype`; for None, in that of the weights."""
     return torch.autocast(models.device().type, dtype, enabled=dtype is not None)
+
+
+class Quiet:
+    """What our kinds of TRL's trainers do differently from them: autocasting as in the harness's own trainer, from
+    their first forward on, and no telemetry, whatever the environment says."""
+
+    def __init__(self, autocast: torch.dtype | None, advance: Advance, **options: Any) -> None:
+        self.autocast = autocast
+        self.advance = advance
+        self.tokens = 0
+        """Response tokens so far."""
+        self.step_tokens = 0
+        with products(autocast):  # the reference's log-probabilities are computed here
+            super().__init__(**options)
+
+    def _send_telemetry(self) -> None:
+        return
+
+    def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
+        return products(self.autocast)
+
+    def count_tokens(self, tokens: int) -> None:
+        """So many response tokens go into the next optimizer step."""
+        self.step_tokens = tokens
+        self.tokens += tokens
 
 
 class StepLines(TrainerCallback):  # type: ignore[misc]
