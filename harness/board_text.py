@@ -126,6 +126,13 @@ def _introduction(entries: Sequence[Entry]) -> str:
             " `base` is the policy before training; every other row is that policy after training with the loss "
             "that is named beside it."
         )
+    for tuned in (entry for entry in entries if entry.method == "sft"):
+        text += f" `{escape_markdown(tuned.id)}` was fine-tuned on the best response of each training prompt."
+        if started := [entry.id for entry in entries if entry.section("sft").get("row") == tuned.id]:
+            text += (
+                f" {escape_markdown(', '.join(started))}: trained from that model and held to it, so that their "
+                "held-out figures are relative to it."
+            )
     return text
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, Val
 from pydantic_core import PydanticCustomError
 
 from harness.errors import nearest, quoted
-from harness.protocols import Benchmark, Generator, Judge, Loss, RewardModel, Seed
+from harness.protocols import Benchmark, Generator, Judge, RewardModel, Seed
 
 Kind = Literal["seed", "generator", "reward", "loss", "judge", "benchmark"]
 FOLDERS: dict[Kind, str] = {
@@ -147,6 +147,7 @@ def _parse(kind: Kind, value: Any, info: ValidationInfo) -> Any:
 SeedField = Annotated[Seed, PlainValidator(partial(_parse, "seed"))]
 GeneratorField = Annotated[Generator, PlainValidator(partial(_parse, "generator"))]
 RewardField = Annotated[RewardModel, PlainValidator(partial(_parse, "reward"))]
-LossField = Annotated[Loss, PlainValidator(partial(_parse, "loss"))]
+parse_loss = partial(_parse, "loss")
+"""The validator of a loss's field, for one that may also hold a loss that is no component (`harness.trl_loss`)."""
 JudgeField = Annotated[Judge, PlainValidator(partial(_parse, "judge"))]
 BenchmarkField = Annotated[Benchmark, PlainValidator(partial(_parse, "benchmark"))]

@@ -38,7 +38,7 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
 
 def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dict[str, Any]:
     """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
-    stages = {name: s for name, s in plan.data.items() if not name.startswith("reference/")}
+    stages = {name: s for name, s in plan.data.items() if not name.startswith(("reference/", "sft/"))}
     stages["reference"] = row.heldout.inputs["reference"]
     heldout = executed.artifacts[row.heldout.key]
     found: dict[str, Any] = {
@@ -46,7 +46,7 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
         "seed": recipe.seed,
         "policy": policy_identity(recipe),
         "data": {name: executed.artifacts[stage.key].report for name, stage in stages.items()},
-        "keys": {stage.id: stage.key for stage in (*stages.values(), *row.stages)},
+        "keys": {stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
         "answers": {name: executed.artifacts[stage.key].report for name, stage in row.answers.items()},
         # Those of the process that computed the row, not of the one that draws the board.
         "made_by": heldout.record.made_by,
@@ -57,6 +57,9 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
     if row.policy is not None:
         found["training"] = {k: v for k, v in executed.artifacts[row.policy.key].report.items() if k != "seconds"}
+    if row.start and row.sft:
+        report = {k: v for k, v in executed.artifacts[row.sft.key].report.items() if k != "seconds"}
+        found["sft"] = {"row": row.start.id, **report}
     if row.method == "mdpo_linear":
         found["reconstruction"] = RECONSTRUCTION
     return found

@@ -10,10 +10,10 @@ from harness.errors import JudgeError
 from harness.judging import make_ask
 from harness.models import Dtype
 from harness.protocols import Benchmark
-from harness.recipe import Evaluation, Recipe, Training
+from harness.recipe import Evaluation, Policy, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, canonical_json, write_json, write_rows
-from harness.train import CHECKPOINT, policy_identity, scoring_bits, scoring_dtype
+from harness.train import CHECKPOINT, policy_identity, scoring_bits, scoring_dtype, starting_policy
 from harness.types import (
     Answer,
     FinishReason,
@@ -30,14 +30,14 @@ ANSWER_BATCH = 32
 """Sequences in one forward when a checkpoint answers: speed and memory only."""
 
 
-def _load(recipe: Recipe, checkpoint: Artifact | None, dtype: Dtype, bits: Literal[4, 8] | None) -> Any:
-    """The row's model: the untrained policy, the checkpoint in a training artifact, or the policy with the artifact's
-    adapter (the policy as the recipe names it, revision included, rather than as the adapter remembers it; quantised
-    to `bits` where the adapter was trained on it so)."""
+def _load(start: Policy, checkpoint: Artifact | None, dtype: Dtype, bits: Literal[4, 8] | None) -> Any:
+    """The row's model: the policy that training starts from, the checkpoint in a training artifact, or the policy with
+    the artifact's adapter (the policy as the recipe names it, revision included, not as the adapter remembers it;
+    quantised to `bits` where the adapter was trained on it so)."""
     folder = None if checkpoint is None else checkpoint.folder / CHECKPOINT
     if folder is not None and not (folder / "adapter_config.json").exists():
         return models.load_causal_lm(str(folder), None, dtype)
-    policy = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype, bits)
+    policy = models.load_causal_lm(start.model, start.revision, dtype, bits)
     if folder is None:
         return policy
     from peft import PeftModel
@@ -46,12 +46,19 @@ def _load(recipe: Recipe, checkpoint: Artifact | None, dtype: Dtype, bits: Liter
 
 
 def heldout_stage(
-    recipe: Recipe, row: str, training: Training, ranked: Stage, reference: Stage, policy: Stage | None
+    recipe: Recipe,
+    row: str,
+    training: Training,
+    ranked: Stage,
+    reference: Stage,
+    policy: Stage | None,
+    sft: Stage | None = None,
 ) -> Stage:
     """How the policy's implicit rewards order what it was not trained on: `margins.json`, `metrics.json`.
 
     Implicit reward: log pi(y|x) - log pi_ref(y|x), in nats, without beta. The untrained base has zero everywhere by
     definition, so nothing is computed for it: its margin is 0, every pair is a tie, and it has no rank correlation.
+    A row that starts from a fine-tuned policy (`sft`) is held to that one, which is then what `reference` is of.
     """
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     dtype, bits = scoring_dtype(recipe, training), scoring_bits(training)
@@ -60,7 +67,8 @@ def heldout_stage(
         examples = ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
         rewards = {e.id: [0.0] * len(e.responses) for e in examples}
         if policy is not None:
-            model = _load(recipe, ctx.inputs["policy"], dtype, bits)
+            start = starting_policy(recipe, ctx.inputs.get("sft"))
+            model = _load(start, ctx.inputs["policy"], dtype, bits)
             rewards = _implicit_rewards(ctx, recipe, examples, lengths, model)
         margins = {e.id: _seed_margin(e, rewards[e.id]) for e in examples}
         # A constant has no rank order: for the base there is nothing to score, which is not "failed to score".
@@ -78,6 +86,7 @@ def heldout_stage(
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
     inputs = {"ranked": ranked, "reference": reference} | ({"policy": policy} if policy else {})
+    inputs |= {"sft": sft} if sft else {}
     return Stage(f"heldout/{row}", "heldout", 1, params, inputs, body)
 
 
@@ -122,6 +131,7 @@ def answers_stage(
     benchmark: Benchmark,
     policy: Stage | None,
     bits: Literal[4, 8] | None = None,
+    sft: Stage | None = None,
 ) -> Stage:
     """A row's answers to a benchmark: `answers.jsonl`. Turn by turn, each with what was said before in context. `bits`:
     of the base that the row's adapter was trained on."""
@@ -134,7 +144,8 @@ def answers_stage(
 
         questions = benchmark.questions()
         tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-        model = _load(recipe, ctx.inputs.get("policy"), recipe.policy.dtype, bits)
+        start = starting_policy(recipe, ctx.inputs.get("sft"))
+        model = _load(start, ctx.inputs.get("policy"), recipe.policy.dtype, bits)
         said: dict[str, list[Message]] = {q.id: [] for q in questions}
         turns: dict[str, list[tuple[str, FinishReason, int]]] = {q.id: [] for q in questions}
         for turn in range(max(len(q.turns) for q in questions)):
@@ -172,7 +183,7 @@ def answers_stage(
         turns = sum(len(q.turns) for q in benchmark.questions())
         return Estimate(generated_tokens=turns * config.max_new_tokens)
 
-    inputs = {"policy": policy} if policy else {}
+    inputs = ({"policy": policy} if policy else {}) | ({"sft": sft} if sft else {})
     return Stage(f"answers/{name}/{row}", "answers", 1, params, inputs, body, estimate)
 
 

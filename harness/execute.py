@@ -1,6 +1,7 @@
 """Runs a plan's stages in this process, one after the other. What the store has is not run again."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -98,3 +99,4 @@ def _quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # where TRL's bars look

@@ -8,12 +8,16 @@ from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe, Training
 from harness.stages import Stage
-from harness.train import policy_stage, reference_stage, scoring_bits
+from harness.train import policy_stage, reference_stage, scoring_bits, sft_stage
+
+SFT = "sft"
+"""The method of a row that is a policy after supervised fine-tuning and before any preference training."""
 
 
 class Row(NamedTuple):
     """A row of the board, and the stages that it is made from; `policy` is None for the untrained base. `bits`: of the
-    quantised base that its adapter is for."""
+    quantised base that its adapter is for. `start`: the fine-tuned policy's row that its training starts from, None for
+    the untrained policy."""
 
     id: str
     method: str
@@ -22,6 +26,12 @@ class Row(NamedTuple):
     heldout: Stage
     answers: dict[str, Stage]
     verdicts: dict[str, Stage]
+    start: "Row | None" = None
+
+    @property
+    def sft(self) -> Stage | None:
+        """The stage of the fine-tuned policy that this row's training starts from."""
+        return self.start.policy if self.start else None
 
     @property
     def stages(self) -> list[Stage]:
@@ -60,18 +70,34 @@ def make_plan(recipe: Recipe) -> Plan:
     data["reward"] = reward_stage(recipe, seeds)
     ranked = data["ranked"] = ranked_stage(recipe, data["responses"], data["reward"])
 
-    def reference(training: Training) -> Stage:
+    def reference(training: Training, sft: Stage | None = None) -> Stage:
         # Methods that cut at the same lengths get equal stages, with one key.
-        stage = reference_stage(recipe, ranked, training)
+        stage = reference_stage(recipe, ranked, training, sft)
         return data.setdefault(f"reference/{stage.key}", stage)
+
+    tuned: dict[str, Row] = {}
+
+    def fine_tuned(training: Training) -> Row | None:
+        # Methods with equal settings start from one model, and its row says what that step alone has brought.
+        if training.sft is None:
+            return None
+        row = f"{SFT}-{len(tuned) + 1}" if tuned else SFT
+        stage = sft_stage(recipe, row, training, training.sft, ranked)
+        if stage.key not in tuned:
+            data[f"{SFT}/{stage.key}"] = stage
+            tuned[stage.key] = _row(recipe, row, SFT, training, ranked, reference(training), stage)
+        return tuned[stage.key]
 
     first = reference(recipe.training)
     rows = [_row(recipe, BASE, BASE, recipe.training, ranked, first, None)]
     for method in recipe.methods:
         training = recipe.training_of(method)
-        own = reference(training)
-        policy = policy_stage(recipe, method, ranked, own)
-        rows.append(_row(recipe, method.id, method.loss.name, training, ranked, own, policy))  # type: ignore[attr-defined]
+        start = fine_tuned(training)
+        sft = start.policy if start else None
+        own = reference(training, sft)
+        policy = policy_stage(recipe, method, ranked, own, sft)
+        rows.append(_row(recipe, method.id, method.label, training, ranked, own, policy, start))
+    rows[1:1] = tuned.values()
     if recipe.evaluation:
         for benchmark in recipe.evaluation.benchmarks:
             _evaluate(recipe, recipe.evaluation, benchmark, rows)
@@ -79,17 +105,24 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 def _row(
-    recipe: Recipe, row: str, method: str, training: Training, ranked: Stage, reference: Stage, policy: Stage | None
+    recipe: Recipe,
+    row: str,
+    method: str,
+    training: Training,
+    ranked: Stage,
+    reference: Stage,
+    policy: Stage | None,
+    start: Row | None = None,
 ) -> Row:
-    heldout = heldout_stage(recipe, row, training, ranked, reference, policy)
-    return Row(row, method, policy, scoring_bits(training) if policy else None, heldout, {}, {})
+    heldout = heldout_stage(recipe, row, training, ranked, reference, policy, start.policy if start else None)
+    return Row(row, method, policy, scoring_bits(training) if policy else None, heldout, {}, {}, start)
 
 
 def _evaluate(recipe: Recipe, evaluation: Evaluation, benchmark: Benchmark, rows: list[Row]) -> None:
     """Add the answers of every row to a benchmark, then the verdicts; a reference row's answers are an input."""
     name = benchmark.name  # type: ignore[attr-defined]
     for row in rows:
-        row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.bits)
+        row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.bits, row.sft)
     needed = getattr(benchmark, "needs_row", None)
     reference = next(r for r in rows if r.id == needed).answers[name] if needed else None
     for row in rows:

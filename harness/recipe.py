@@ -5,19 +5,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from harness.components import (
     BenchmarkField,
     GeneratorField,
     JudgeField,
-    LossField,
     ModelReference,
     RecipePath,
     RewardField,
     SeedField,
 )
 from harness.models import Dtype
+from harness.protocols import Loss
+from harness.trl_loss import Engine, TrlLoss, parse_method_loss
 
 
 class Section(BaseModel):
@@ -122,6 +132,15 @@ class Lora(Section):
         return value if value is None else _installed("bitsandbytes", value, "pip install 'preference-harness[qlora]'")
 
 
+class Sft(Section):
+    """Supervised fine-tuning on the best response of each training prompt, before the preference training. What isn't
+    here (LoRA, schedule, lengths, ...) is as `training` says; `batch_size` counts prompts."""
+
+    epochs: float = Field(1.0, gt=0)
+    learning_rate: float = Field(2e-5, gt=0)
+    batch_size: int = Field(8, ge=1)
+
+
 class Training(Section):
     """How a method is trained. `batch_size` counts prompts an optimizer step (each has up to N responses)."""
 
@@ -141,6 +160,8 @@ class Training(Section):
     all_responses: bool = False
     """Compute the responses that the loss doesn't look at too (as DPO on best and worst doesn't at those between), so
     that steps.jsonl shows them."""
+    sft: Sft | None = None
+    """Given: the method starts from a policy that was fine-tuned so, and is held to that one."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -153,13 +174,24 @@ class Training(Section):
             raise ValueError("max_length must be larger than max_prompt_length: it holds the prompt and the response")
         return self
 
+    def of_sft(self, sft: Sft) -> "Training":
+        """How the supervised fine-tuning before it is done."""
+        return self.model_copy(update={**sft.model_dump(), "sft": None})
+
 
 class Method(Section):
-    """One row of the board: a loss, and what of `training` it overrides."""
+    """One row of the board: a loss, and what of `training` it overrides. With `engine: trl` the loss is one of TRL's,
+    and TRL's DPOTrainer trains on pairs drawn from the same ranked data: `batch_size` then counts pairs."""
 
     id: Name
-    loss: LossField
+    engine: Engine = "harness"
+    loss: Annotated[Loss | TrlLoss, PlainValidator(parse_method_loss)]
     training: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """What trained the row, as a board names it."""
+        return self.loss.label if isinstance(self.loss, TrlLoss) else self.loss.name  # type: ignore[attr-defined]
 
 
 class AnswerSampling(Section):
@@ -260,6 +292,8 @@ class Recipe(Section):
                 raise ValueError(
                     f"method ids must differ, and 'base' is the untrained policy's; repeated: '{method.id}'"
                 )
+            if re.fullmatch(r"sft(-\d+)?", method.id):
+                raise ValueError(f"'{method.id}' names a row of a policy that is only fine-tuned; rename the method")
             seen.add(method.id)
         return methods
 
@@ -274,4 +308,6 @@ class Recipe(Section):
         merged = self.training.model_dump() | method.training
         if isinstance(method.training.get("lora"), dict) and self.training.lora is not None:
             merged["lora"] = self.training.lora.model_dump() | method.training["lora"]
+        if isinstance(method.training.get("sft"), dict) and self.training.sft is not None:
+            merged["sft"] = self.training.sft.model_dump() | method.training["sft"]
         return Training.model_validate(merged)

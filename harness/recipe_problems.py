@@ -71,7 +71,7 @@ def _each(
         kind, loc, context = error["type"], tuple(error["loc"]), error.get("ctx", {})
         path = document.existing(prefix + loc)
         if kind == "component_fields":
-            component = component_class(context["kind"], context["component"])
+            component = context.get("model") or component_class(context["kind"], context["component"])
             yield from _each(document, context["inner"], component, prefix + loc)
         elif kind == "extra_forbidden":
             fields = _fields(model, loc[:-1])

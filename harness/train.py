@@ -1,14 +1,16 @@
 """The training stages: reference log-probabilities once, then a trained policy a method, all on the same data."""
 
+from importlib.metadata import version
 from typing import Any, Literal, cast
 
 from harness import models
 from harness.augment import expected_seed_prompts, identity
 from harness.components import Component, source_hash
 from harness.models import Dtype
-from harness.recipe import Method, Recipe, Training
+from harness.recipe import Method, Policy, Recipe, Sft, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
-from harness.store import write_json
+from harness.store import Artifact, write_json
+from harness.trl_loss import TrlLoss
 from harness.types import RankedExample
 
 CHECKPOINT = "checkpoint"
@@ -17,6 +19,23 @@ CHECKPOINT = "checkpoint"
 def policy_identity(recipe: Recipe) -> dict[str, Any]:
     """The untrained policy's part of a stage key."""
     return {"dtype": recipe.policy.dtype, **models.identity(recipe.policy.model, recipe.policy.revision)}
+
+
+def starting_policy(recipe: Recipe, sft: Artifact | None) -> Policy:
+    """What a method's training starts from and is held to: the recipe's policy, or what the `sft` stage made of it."""
+    if sft is None:
+        return recipe.policy
+    return recipe.policy.model_copy(update={"model": str(sft.folder / CHECKPOINT), "revision": None})
+
+
+def training_identity(training: Training) -> dict[str, Any]:
+    """The part of a stage key that says how it trains; a fine-tuning before that is an input of the stage."""
+    return training.model_dump(mode="json", exclude={"sft"})
+
+
+def _from(sft: Stage | None) -> dict[str, Stage]:
+    """The input of a stage whose model starts from a fine-tuned one."""
+    return {"sft": sft} if sft else {}
 
 
 def scoring_dtype(recipe: Recipe, training: Training) -> Dtype:
@@ -30,9 +49,46 @@ def scoring_bits(training: Training) -> Literal[4, 8] | None:
     return training.lora.bits if training.lora else None
 
 
-def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
-    """Log-probabilities of all responses under the untrained policy: `reference.json`, {example id: [one a response]}.
-    Methods that cut at the same lengths share it."""
+def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: Stage) -> Stage:
+    """The policy fine-tuned on the best response of each training prompt: `checkpoint/`, a whole model in float32.
+    Methods with equal settings share it, whatever their preference training is."""
+    training = training.of_sft(sft)
+    seed = derived_seed(recipe.seed, "sft")
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.sft import fine_tune
+
+        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
+        ctx.progress.start("supervised fine-tuning", round(training.epochs * len(examples)))
+        return fine_tune(
+            recipe.policy,
+            examples,
+            training,
+            folder=ctx.folder,
+            seed=seed,
+            micro_batch_size=recipe.runtime.micro_batch_size,
+            advance=ctx.progress.advance,
+        )
+
+    params = {
+        "policy": policy_identity(recipe),
+        "engine": {"trl": version("trl")},
+        "training": training_identity(training),
+        "seed": seed,
+    }
+    if training.lora and training.lora.dropout:
+        params["micro_batch_size"] = recipe.runtime.micro_batch_size
+
+    def estimate() -> Estimate:
+        tokens = _response_tokens(recipe, training) / recipe.data.responses.n
+        return Estimate(trained_tokens=round(training.epochs * tokens))
+
+    return Stage(f"train/{row}", "sft", 1, params, {"ranked": ranked}, body, estimate)
+
+
+def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stage | None = None) -> Stage:
+    """Log-probabilities of all responses under the policy that training starts from: `reference.json`,
+    {example id: [one a response]}. Methods that cut at the same lengths and start from the same policy share it."""
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     dtype, bits = scoring_dtype(recipe, training), scoring_bits(training)
 
@@ -42,8 +98,9 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
         examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
-        tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-        model = models.load_causal_lm(recipe.policy.model, recipe.policy.revision, dtype, bits)
+        policy = starting_policy(recipe, ctx.inputs.get("sft"))
+        tokenizer = models.load_tokenizer(policy.model, policy.revision)
+        model = models.load_causal_lm(policy.model, policy.revision, dtype, bits)
         ctx.progress.start("reference log-probabilities", len(rows))
         scored = score_rows(
             model,
@@ -62,11 +119,14 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
         }
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths, **({"bits": bits} if bits else {})}
-    return Stage("reference", "reference", 1, params, {"ranked": ranked}, body)
+    return Stage("reference", "reference", 1, params, {"ranked": ranked, **_from(sft)}, body)
 
 
-def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage) -> Stage:
+def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage, sft: Stage | None = None) -> Stage:
     """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
+    if isinstance(method.loss, TrlLoss):
+        return _trl_stage(recipe, method, method.loss, ranked, sft)
+    loss = method.loss
     training = recipe.training_of(method)
     seed = derived_seed(recipe.seed, "train")
 
@@ -76,8 +136,8 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
         ranked = ctx.inputs["ranked"]
         ctx.progress.start(f"training {method.id}", round(training.epochs * ranked.report["train_prompts"]))
         job = TrainingJob(
-            policy=recipe.policy,
-            loss=cast(Component, method.loss).model_dump(mode="json"),
+            policy=starting_policy(recipe, ctx.inputs.get("sft")),
+            loss=cast(Component, loss).model_dump(mode="json"),
             training=training,
             seed=seed,
             micro_batch_size=recipe.runtime.micro_batch_size,
@@ -95,18 +155,60 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
 
     params = {
         "policy": policy_identity(recipe),
-        "loss": {**identity(method.loss), "source": source_hash(method.loss)},
-        "training": training.model_dump(mode="json"),
+        "loss": {**identity(loss), "source": source_hash(loss)},
+        "training": training_identity(training),
         "seed": seed,
     }
     if training.lora and training.lora.dropout:
         params["micro_batch_size"] = recipe.runtime.micro_batch_size  # what is dropped depends on the forwards
 
     def estimate() -> Estimate:
-        data = recipe.data
-        prompts = expected_seed_prompts(recipe)[0] + (data.prompts.count if data.prompts else 0)
-        tokens = prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)
-        return Estimate(trained_tokens=round(training.epochs * tokens))
+        return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
 
-    inputs = {"ranked": ranked, "reference": reference}
+    inputs = {"ranked": ranked, "reference": reference, **_from(sft)}
     return Stage(f"train/{method.id}", "train", 2, params, inputs, body, estimate)
+
+
+def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage, sft: Stage | None) -> Stage:
+    """A policy that TRL's DPOTrainer trains, which computes the reference's log-probabilities itself."""
+    training = recipe.training_of(method)
+    seed = derived_seed(recipe.seed, "train")
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.trl_engine import train_with_trl
+
+        ctx.progress.start(f"training {method.id}", None)
+        return train_with_trl(
+            starting_policy(recipe, ctx.inputs.get("sft")),
+            ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
+            loss,
+            training,
+            folder=ctx.folder,
+            seed=seed,
+            micro_batch_size=recipe.runtime.micro_batch_size,
+            advance=ctx.progress.advance,
+        )
+
+    params = {
+        "policy": policy_identity(recipe),
+        "engine": {"trl": version("trl")},
+        "loss": loss.model_dump(mode="json"),
+        "training": training_identity(training),
+        "seed": seed,
+    }
+    if loss.sees_whole_batch or (training.lora and training.lora.dropout):
+        params["micro_batch_size"] = recipe.runtime.micro_batch_size
+
+    def estimate() -> Estimate:
+        n = recipe.data.responses.n
+        pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
+        return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training) * 2 * pairs / n))
+
+    return Stage(f"train/{method.id}", "train", 1, params, {"ranked": ranked, **_from(sft)}, body, estimate)
+
+
+def _response_tokens(recipe: Recipe, training: Training) -> int:
+    """About how many response tokens the ranked dataset has to train on."""
+    data = recipe.data
+    prompts = expected_seed_prompts(recipe)[0] + (data.prompts.count if data.prompts else 0)
+    return prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)

@@ -20,6 +20,13 @@ from harness.recipe import Lora, Policy
 
 def load_policy(policy: Policy, lora: Lora | None, seed: int) -> Any:
     """The policy on the device with its dropout off; `lora` None: all its weights are to be trained."""
+    model = load_untrained(policy, lora)
+    set_seed(seed)
+    return _with_lora(model, policy, lora) if lora else model.requires_grad_(True)
+
+
+def load_untrained(policy: Policy, lora: Lora | None) -> Any:
+    """The policy in the type that `lora` or full fine-tuning needs, its dropout off, before any adapter is added."""
     bits = lora.bits if lora else None
     model = models.load_causal_lm(policy.model, policy.revision, policy.dtype if lora else "float32", bits)
     if getattr(model, "_hf_peft_config_loaded", False):
@@ -27,8 +34,7 @@ def load_policy(policy: Policy, lora: Lora | None, seed: int) -> Any:
             f"policy {policy.model} is a PEFT adapter; expected a whole model: merge it into its base first"
         )
     disable_dropout(model)
-    set_seed(seed)
-    return _with_lora(model, policy, lora) if lora else model.requires_grad_(True)
+    return model
 
 
 def disable_dropout(model: nn.Module) -> None:
@@ -41,23 +47,32 @@ def disable_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _with_lora(model: Any, policy: Policy, lora: Lora) -> Any:
-    from peft import LoraConfig, get_peft_model
+def lora_config(policy: Policy, lora: Lora) -> Any:
+    """PEFT's configuration of the recipe's adapters."""
+    from peft import LoraConfig
 
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    config = LoraConfig(
+    return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha or 2 * lora.r,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules=_targets(lora),
         bias="none",
         task_type="CAUSAL_LM",
         revision=policy.revision,
     )
+
+
+def _targets(lora: Lora) -> str | list[str]:
+    return lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+
+
+def _with_lora(model: Any, policy: Policy, lora: Lora) -> Any:
+    from peft import get_peft_model
+
     try:
-        return get_peft_model(model, config)
+        return get_peft_model(model, lora_config(policy, lora))
     except ValueError as error:
-        first = str(error).strip().splitlines()[0]
+        first, targets = str(error).strip().splitlines()[0], _targets(lora)
         raise ModelError(f"policy {policy.model}: LoRA on target_modules {targets} is not possible: {first}") from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import chat, models
+from harness import models
 from harness.errors import DataError, ModelError
 from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.losses.mdpo_linear import MdpoLinear
@@ -238,58 +238,6 @@ def test_a_first_step_that_is_no_number_is_an_error(tiny_model: Path, tmp_path: 
 def test_unknown_target_modules_are_named(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"target_modules \['nowhere'\]"):
         train(tiny_model, examples(2), tmp_path / "run", lora=Lora(target_modules=("nowhere",)))
-
-
-def test_parity_with_trl(tiny_model: Path, tmp_path: Path) -> None:
-    """Ten steps of TRL's DPOTrainer on the same pairs in the same order: the same losses, the same weights."""
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
-
-    data = examples(20, responses=2)
-    tokenizer = models.load_tokenizer(str(tiny_model))
-    rows = [
-        {
-            "prompt": tokenizer.decode(chat.encode_prompt(tokenizer, e.messages)),
-            "chosen": e.responses[0].text + tokenizer.eos_token,
-            "rejected": e.responses[1].text + tokenizer.eos_token,
-        }
-        for e in data
-    ]
-    shared = {"learning_rate": 1e-3, "weight_decay": 0.01, "max_grad_norm": 1.0}
-    arguments = DPOConfig(
-        output_dir=str(tmp_path / "trl"),
-        beta=0.1,
-        per_device_train_batch_size=4,
-        num_train_epochs=2,
-        lr_scheduler_type="linear",
-        warmup_steps=0.1,
-        max_length=128,
-        precompute_ref_log_probs=True,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=3,
-        data_seed=3,
-        bf16=False,
-        use_cpu=True,
-        **shared,
-    )
-    model = models.load_causal_lm(str(tiny_model), dtype="float32")
-    theirs = DPOTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-    theirs.train()
-    _, steps = train(
-        tiny_model, data, tmp_path / "ours", DpoBestWorst(beta=0.1), lora=None, epochs=2, warmup_ratio=0.1, **shared
-    )
-    expected = [line for line in theirs.state.log_history if "loss" in line]
-    assert len(steps) == len(expected) == 10
-    assert [s["loss"] for s in steps] == pytest.approx([e["loss"] for e in expected], rel=1e-4)
-    assert [s["learning_rate"] for s in steps] == pytest.approx([e["learning_rate"] for e in expected])
-    assert [s["grad_norm"] for s in steps] == pytest.approx([e["grad_norm"] for e in expected], rel=1e-3)
-    assert steps[0]["loss"] != pytest.approx(steps[-1]["loss"], rel=1e-2)
-    trained = theirs.model.state_dict()
-    for name, ours in weights(tmp_path / "ours").items():
-        torch.testing.assert_close(ours, trained[name], rtol=0, atol=1e-4, msg=name)
 
 
 def test_shared_rows_train_as_separate_rows(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,140 @@
+"""Supervised fine-tuning with TRL's SFTTrainer: the model that a method's preference training starts from."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from harness import chat, models
+from harness.errors import DataError, ModelError
+from harness.recipe import Lora, Policy, Training
+from harness.training.batch import IGNORED
+from harness.training.policy import (
+    autocast_dtype,
+    load_policy,
+    save_policy,
+    trainable_parameters,
+    uncast_adapter_inputs,
+)
+from harness.training.trl_run import Quiet, StepLines, micro_batch_of, one_device, run_arguments
+from harness.types import Advance, RankedExample
+
+
+def fine_tune(
+    policy: Policy,
+    examples: Sequence[RankedExample],
+    training: Training,
+    *,
+    folder: Path,
+    seed: int,
+    micro_batch_size: int,
+    advance: Advance,
+) -> dict[str, Any]:
+    """Fine-tune on the best response of each example, write `folder/checkpoint` (a whole model in float32, adapters
+    merged) and `folder/steps.jsonl`, and report. The loss is the mean over the response tokens of an optimizer step.
+
+    `training.batch_size` and `micro_batch_size` count examples, those of a step and those of one forward (or the
+    largest divisor of the batch size below it: it changes nothing but memory and speed). advance: told the number of
+    examples just done. Raises DataError when no example has a scored response, ModelError for a policy that can't be
+    trained, or a loss that stops being finite.
+    """
+    started = time.monotonic()
+    tokenizer = models.load_tokenizer(policy.model, policy.revision)
+    rows, truncated = best_responses(examples, tokenizer, training)
+    if not rows:
+        raise DataError(f"none of the {len(examples)} examples has a scored response; expected at least one")
+    micro = micro_batch_of(training, micro_batch_size)
+    arguments = SFTConfig(**run_arguments(training, folder=folder, seed=seed, micro=micro))
+    trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance)
+    trained = trainable_parameters(trainer.model)
+    lines = StepLines(folder / "steps.jsonl", lambda logs: {"tokens": trainer.step_tokens})
+    trainer.add_callback(lines)
+    trainer.remove_callback(PrinterCallback)
+    with uncast_adapter_inputs(trainer.model, trainer.autocast):
+        trainer.train()
+    save_policy(merged(trainer.model), tokenizer, folder / "checkpoint")
+    return {
+        **lines.report(),
+        "tokens": trainer.tokens,
+        "seconds": time.monotonic() - started,
+        "examples": len(rows),
+        "unscored_examples": len(examples) - len(rows),
+        "truncated_responses": truncated,
+        "trained_parameters": trained,
+        "micro_batch_size": micro,
+    }
+
+
+def best_responses(
+    examples: Sequence[RankedExample], tokenizer: Any, training: Training
+) -> tuple[list[dict[str, list[int]]], int]:
+    """SFTTrainer's rows (input_ids; labels, which are IGNORED on the prompt) of the best-scored response of each
+    example, the first of several; and how many of them were cut. An example without a score has no row."""
+    rows, truncated = [], 0
+    lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
+    for example in examples:
+        scored = [(r.score, r.text) for r in example.responses if r.score is not None]
+        if not scored:
+            continue
+        _, best = max(scored, key=lambda response: response[0])
+        encoded = chat.encode(tokenizer, example.messages, best, **lengths)
+        truncated += encoded.truncated
+        labels = [IGNORED] * len(encoded.prompt) + encoded.response
+        rows.append({"input_ids": encoded.prompt + encoded.response, "labels": labels})
+    return rows, truncated
+
+
+def _trainer(
+    policy: Policy,
+    lora: Lora | None,
+    rows: Sequence[Mapping[str, list[int]]],
+    arguments: SFTConfig,
+    tokenizer: Any,
+    advance: Advance,
+) -> "ResponseTrainer":
+    model = load_policy(policy, lora, arguments.seed)
+    try:
+        return ResponseTrainer(
+            autocast_dtype(policy, lora),
+            advance,
+            model=model,
+            args=one_device(arguments),
+            train_dataset=Dataset.from_list([dict(row) for row in rows]),
+            processing_class=tokenizer,
+        )
+    except ValueError as error:  # a model or adapters that TRL can't train
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"policy {policy.model}: TRL can't fine-tune it: {first}") from error
+
+
+def merged(model: Any) -> Any:
+    """The whole model in float32, with what adapters have learnt in its weights: in a half precision they would lose
+    most of it."""
+    model = model.float()
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+class ResponseTrainer(Quiet, SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer on rows that hold token ids and labels already."""
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Any]:
+        """The next optimizer step's micro-batches, and how many response tokens they hold."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.count_tokens(sum(int((batch["labels"] != IGNORED).sum()) for batch in batches))
+        return batches, items
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The micro-batch's part of the step's mean loss, by SFTTrainer."""
+        loss: torch.Tensor = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        self.advance(len(inputs["labels"]))
+        return loss

@@ -1,0 +1,188 @@
+"""Trains a policy with TRL's DPOTrainer and any of TRL's losses, on pairs drawn from ranked examples.
+
+TRL gets the same token ids, hyperparameters, adapters, seed and order of rows as the harness's own trainer would; the
+reference's log-probabilities are TRL's, computed once before the first step.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import DPOConfig, DPOTrainer
+
+from harness import models
+from harness.errors import DataError, ModelError
+from harness.recipe import Lora, Policy, Training
+from harness.training.batch import Group, tokenize
+from harness.training.policy import (
+    autocast_dtype,
+    load_untrained,
+    lora_config,
+    save_policy,
+    trainable_parameters,
+    uncast_adapter_inputs,
+)
+from harness.training.trl_run import Quiet, StepLines, micro_batch_of, one_device, run_arguments
+from harness.trl_loss import Pairing, TrlLoss
+from harness.types import Advance, RankedExample
+
+
+def train_with_trl(
+    policy: Policy,
+    examples: Sequence[RankedExample],
+    loss: TrlLoss,
+    training: Training,
+    *,
+    folder: Path,
+    seed: int,
+    micro_batch_size: int,
+    advance: Advance,
+) -> dict[str, Any]:
+    """Train, write `folder/checkpoint` and `folder/steps.jsonl` (one line an optimizer step), and report.
+
+    `training.batch_size` and `micro_batch_size` count pairs, those of a step and those of one forward. The latter (or
+    the largest divisor of the batch size below it) changes memory and speed only, but for a loss that
+    `sees_whole_batch`. advance: told the number of pairs just done.
+
+    Raises DataError for examples that can't be used or hold no preference, ModelError for a policy that can't be
+    trained so, or a loss that stops being finite.
+    """
+    started = time.monotonic()
+    tokenizer = models.load_tokenizer(policy.model, policy.revision)
+    unneeded = {e.id: [0.0] * len(e.responses) for e in examples}  # TRL computes the reference itself
+    lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
+    groups, counts = tokenize(examples, unneeded, tokenizer, **lengths)
+    rows = draw_pairs(groups, loss.pairs)
+    if not rows:
+        raise DataError(f"none of {len(groups)} examples holds a preference: every one has all its scores tied")
+    kept = sum(len(set(group.scores)) > 1 for group in groups)
+    micro = micro_batch_of(training, micro_batch_size)
+    arguments = _arguments(loss, training, folder, seed, micro)
+    trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance)
+    lines = StepLines(folder / "steps.jsonl", partial(_step, trainer, loss.beta))
+    trainer.add_callback(lines)
+    trainer.remove_callback(PrinterCallback)
+    with uncast_adapter_inputs(trainer.model, trainer.autocast):
+        trainer.train()
+    save_policy(trainer.model, tokenizer, folder / "checkpoint")
+    return {
+        **lines.report(),
+        "tokens": trainer.tokens,
+        "seconds": time.monotonic() - started,
+        "examples": kept,
+        "pairs": len(rows),
+        "tied_examples": len(groups) - kept,
+        **counts,
+        "trained_parameters": trainable_parameters(trainer.model),
+        "micro_batch_size": micro,
+        "rows": "two a pair",
+    }
+
+
+def draw_pairs(groups: Sequence[Group], pairing: Pairing) -> list[dict[str, list[int]]]:
+    """DPOTrainer's rows (prompt_ids, chosen_ids, rejected_ids), group by group in the order of responses."""
+    return [
+        {"prompt_ids": g.prompt, "chosen_ids": g.responses[better], "rejected_ids": g.responses[worse]}
+        for g in groups
+        for better, worse in ranked_pairs(g.scores, pairing)
+    ]
+
+
+def ranked_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, int]]:
+    """Positions (better, worse) of the responses of each pair: scores differ strictly, and tied responses stand for
+    each other, so that these are the pairs that the harness's loss `dpo_<pairing>` counts."""
+    levels = sorted(set(scores), reverse=True)
+    level = [levels.index(score) for score in scores]
+    last = len(levels) - 1
+
+    def wanted(better: int, worse: int) -> bool:
+        match pairing:
+            case "best_worst":
+                return better == 0 and worse == last
+            case "best_rest":
+                return better == 0
+            case "adjacent":
+                return worse == better + 1
+            case "all_pairs":
+                return True
+
+    return [(i, j) for i, a in enumerate(level) for j, b in enumerate(level) if a < b and wanted(a, b)]
+
+
+def _arguments(loss: TrlLoss, training: Training, folder: Path, seed: int, micro: int) -> DPOConfig:
+    return DPOConfig(
+        **run_arguments(training, folder=folder, seed=seed, micro=micro),
+        loss_type=list(loss.name),
+        loss_weights=list(loss.loss_weights) if loss.loss_weights else None,
+        beta=loss.beta,
+        label_smoothing=loss.label_smoothing,
+        precompute_ref_log_probs=True,
+        disable_dropout=False,  # it is off in the policy already; this would switch off that of the adapters too
+    )
+
+
+def _trainer(
+    policy: Policy,
+    lora: Lora | None,
+    rows: Sequence[Mapping[str, list[int]]],
+    arguments: DPOConfig,
+    tokenizer: Any,
+    advance: Advance,
+) -> "PairTrainer":
+    model = load_untrained(policy, lora)
+    try:
+        return PairTrainer(
+            autocast_dtype(policy, lora),
+            advance,
+            model=model,
+            args=one_device(arguments),
+            train_dataset=Dataset.from_list([dict(row) for row in rows]),
+            processing_class=tokenizer,
+            peft_config=lora_config(policy, lora) if lora else None,
+        )
+    except ValueError as error:  # a model, adapters or a loss that TRL can't train
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"policy {policy.model}: TRL can't train it so: {first}") from error
+
+
+class PairTrainer(Quiet, DPOTrainer):  # type: ignore[misc]
+    """DPOTrainer on rows that hold token ids already. The loss is the mean over the pairs of a whole optimizer step,
+    however many forwards it takes (TRL's own gives each forward the same weight, also a short last one)."""
+
+    loss_is_scaled_for_ga = True
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        """The rows as they are: TRL's own would make tokens of text, and not by the one function that does."""
+        return dataset
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], int]:
+        """The next optimizer step's micro-batches, and how many pairs they hold."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.count_tokens(sum(int(batch["completion_mask"].sum()) for batch in batches))
+        return batches, sum(len(batch["ref_chosen_logps"]) for batch in batches)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> torch.Tensor:
+        """The micro-batch's part of the step's mean loss."""
+        pairs = len(inputs["ref_chosen_logps"])
+        loss: torch.Tensor = super().compute_loss(model, inputs)
+        self.advance(pairs)
+        return loss * (pairs / (num_items_in_batch or pairs))
+
+
+def _step(trainer: PairTrainer, beta: float, logs: Mapping[str, float]) -> dict[str, Any]:
+    """What of a step's log the harness's own trainer logs too: the mean difference of log-ratios in nats, without
+    beta, and response tokens."""
+    return {"margin_mean": logs["rewards/margins"] / beta, "tokens": trainer.step_tokens}

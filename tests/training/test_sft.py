@@ -1,0 +1,172 @@
+"""Supervised fine-tuning before the preference training: TRL's SFTTrainer on a tiny model."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import chat, models
+from harness.errors import DataError, ModelError
+from harness.recipe import Lora, Policy, Training
+from harness.training import sft
+from harness.training.logps import score_rows
+from harness.training.sft import best_responses, fine_tune
+from harness.types import RankedExample
+from tests.training.models import example, examples
+from tests.training.test_trainer import LENGTHS, LORA, assert_same_weights, weights
+
+
+def tune(
+    model: Path,
+    data: Sequence[RankedExample],
+    folder: Path,
+    *,
+    micro: int = 2,
+    dtype: models.Dtype = "float32",
+    **changes: Any,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The report and the lines of steps.jsonl of a run in `folder`."""
+    fields = {"learning_rate": 1e-2, "batch_size": 4, "lora": LORA, "warmup_ratio": 0.0, **LENGTHS} | changes
+    folder.mkdir()
+    report = fine_tune(
+        Policy(model=str(model), dtype=dtype),
+        data,
+        Training.model_validate(fields),
+        folder=folder,
+        seed=3,
+        micro_batch_size=micro,
+        advance=lambda _n: None,
+    )
+    return report, [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def test_rows_are_the_best_responses_with_a_loss_on_them_alone(tiny_model: Path) -> None:
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    data = [
+        example("middle", ("worse", 1.0), ("best", 2.0), ("unscored", None)),
+        example("tied", ("first", 1.0), ("second", 1.0)),
+        example("unscored", ("a", None), ("b", None)),
+        example("long", ("x" * 300, 1.0), ("y", 0.0)),
+    ]
+    rows, truncated = best_responses(data, tokenizer, Training(**LENGTHS))
+    texts = ["best", "first", "x" * 300]
+    encoded = [
+        chat.encode(tokenizer, e.messages, text, **LENGTHS)
+        for e, text in zip([data[0], data[1], data[3]], texts, strict=True)
+    ]
+    assert [row["input_ids"] for row in rows] == [e.prompt + e.response for e in encoded]
+    assert [row["labels"] for row in rows] == [[-100] * len(e.prompt) + e.response for e in encoded]
+    assert truncated == 1
+    assert rows[0]["labels"][-1] == tokenizer.eos_token_id
+
+
+def test_the_trainer_s_own_batches_have_these_masks(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reaches SFTTrainer's loss: the rows, padded, and a loss that is the mean of -log p over response tokens."""
+    seen: list[dict[str, torch.Tensor]] = []
+    compute = sft.SFTTrainer.compute_loss
+
+    def spy(self: Any, model: Any, inputs: Any, **options: Any) -> Any:
+        seen.append(dict(inputs))
+        return compute(self, model, inputs, **options)
+
+    monkeypatch.setattr(sft.SFTTrainer, "compute_loss", spy)
+    data = [example("one", ("first", 2.0), ("no", 1.0)), example("two", ("a much longer one", 2.0), ("no", 1.0))]
+    report, steps = tune(tiny_model, data, tmp_path / "run", micro=4)
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    expected, _ = best_responses(data, tokenizer, Training(**LENGTHS))
+    (batch,) = seen
+    found = [
+        {"input_ids": ids[real].tolist(), "labels": labels[real].tolist()}
+        for ids, labels, real in zip(batch["input_ids"], batch["labels"], batch["attention_mask"].bool(), strict=True)
+    ]
+    assert sorted(found, key=str) == sorted(expected, key=str)
+    assert (batch["labels"][~batch["attention_mask"].bool()] == -100).all()
+    tokens = sum(label != -100 for row in expected for label in row["labels"])
+    assert report["tokens"] == steps[0]["tokens"] == tokens
+    assert report["forward_tokens"] == sum(len(row["input_ids"]) for row in expected)
+    model = models.load_causal_lm(str(tiny_model), dtype="float32")
+    options: dict[str, Any] = {**LENGTHS, "batch_size": 4, "advance": lambda _n: None}
+    scored = score_rows(model, tokenizer, [(e.messages, e.responses[0].text) for e in data], **options)
+    assert steps[0]["loss"] == pytest.approx(-sum(s.logp for s in scored) / tokens, rel=1e-4)
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_learns_and_leaves_a_whole_float32_model(
+    tiny_model: Path, tmp_path: Path, lora: Lora | None, dtype: models.Dtype
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    data = examples(8)
+    learnt = 0.05 if lora else 1.0  # adapters leave the head alone, and the tiny model's makes only small logits
+    report, steps = tune(tiny_model, data, tmp_path / "run", lora=lora, dtype=dtype, epochs=10)
+    assert report["steps"] == len(steps) == 20
+    assert report["examples"] == 8
+    assert report["last_loss"] < report["first_loss"] - learnt
+    assert sum(s["tokens"] for s in steps) == report["tokens"]
+    checkpoint = tmp_path / "run" / "checkpoint"
+    assert not (checkpoint / "adapter_config.json").exists()
+    assert {t.dtype for t in weights(tmp_path / "run").values()} == {torch.float32}
+    assert not [name for name in weights(tmp_path / "run") if "lora" in name]
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    assert model.dtype == torch.float32
+    assert model.config.use_cache is True
+    models.check(str(checkpoint))
+    rows = [(e.messages, e.responses[0].text) for e in data]
+    options: dict[str, Any] = {**LENGTHS, "batch_size": 8, "advance": lambda _n: None}
+    scored = score_rows(model, tokenizer, rows, **options)
+    reached = -sum(s.logp for s in scored) / sum(s.tokens for s in scored)
+    assert reached < steps[0]["loss"] - learnt
+
+
+def test_what_adapters_have_learnt_is_in_the_merged_weights(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits: list[torch.Tensor] = []
+    ids = torch.arange(1, 9)[None]
+    merged = sft.merged
+
+    def spy(model: Any) -> Any:
+        with torch.no_grad():
+            logits.append(model.eval()(input_ids=ids).logits)
+        return merged(model)
+
+    monkeypatch.setattr(sft, "merged", spy)
+    tune(tiny_model, examples(4), tmp_path / "run", epochs=4)
+    loaded = models.load_causal_lm(str(tmp_path / "run" / "checkpoint"), dtype="float32")
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(input_ids=ids).logits, logits[0], rtol=1e-4, atol=1e-4)
+        untrained = models.load_causal_lm(str(tiny_model), dtype="float32")
+        assert (untrained(input_ids=ids).logits - logits[0]).abs().max() > 0.1
+
+
+def test_micro_batch_size_never_changes_the_trajectory(tiny_model: Path, tmp_path: Path) -> None:
+    data = [*examples(6), example("short", ("a", 1.0), ("b", 0.0))]
+    _, one = tune(tiny_model, data, tmp_path / "1", micro=1, epochs=3)
+    _, four = tune(tiny_model, data, tmp_path / "4", micro=4, epochs=3)
+    assert [s["loss"] for s in one] == pytest.approx([s["loss"] for s in four], rel=1e-4)
+    assert_same_weights(tmp_path / "1", tmp_path / "4", atol=1e-3)
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    _, plain = tune(tiny_model, examples(4), tmp_path / "plain", epochs=3)
+    _, saved = tune(tiny_model, examples(4), tmp_path / "saved", epochs=3, gradient_checkpointing=True)
+    assert [s["loss"] for s in saved] == pytest.approx([s["loss"] for s in plain], rel=1e-5)
+
+
+def test_what_cant_be_tuned_is_told_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none of the 1 examples has a scored response"):
+        tune(tiny_model, [example("x", ("a", None))], tmp_path / "unscored")
+    with pytest.raises(ModelError, match=r"target_modules \['nowhere'\]"):
+        tune(tiny_model, examples(2), tmp_path / "nowhere", lora=Lora(target_modules=("nowhere",)))
+
+
+def test_learning_starts_at_the_model_s_own_loss(tiny_model: Path, tmp_path: Path) -> None:
+    _, steps = tune(tiny_model, examples(4), tmp_path / "run")
+    assert steps[0]["loss"] == pytest.approx(math.log(259), abs=0.5)
