@@ -108,8 +108,9 @@ def markdown(board: Board) -> str:
     parts += _data_and_training(board.entries)
     notes = [
         f"Brackets are 95 % intervals (bootstrap by prompt; Wilson's for proportions). {UNPAIRED}",
-        "`–`: not measured for that row. LC: length-controlled, by the regression that the benchmark's line names. "
-        "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
+        "`–`: not measured for that row. "
+        + ("LC: length-controlled, by the regression that the benchmark's line names. " * _has_lc(board.entries))
+        + "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
         "zero for `base` by definition, so that every pair is a tie and counts one half.",
         *logits_notes(board.entries),
         *(escape_markdown(note) for note in reconstruction_notes(board.entries)),
@@ -118,8 +119,16 @@ def markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _has_lc(entries: Iterable[Entry]) -> bool:
+    return any("alpaca_eval.lc_win_rate" in entry.metrics for entry in entries)
+
+
 def _introduction(entries: Sequence[Entry]) -> str:
-    text = "One row a model. All rows of a table were asked the same prompts and judged by the same judge."
+    text = "One row a model. "
+    if any(entry.section("judge") for entry in entries):
+        text += "All rows of a table were asked the same prompts and judged by the same judge."
+    else:
+        text += "No judge was asked: all figures are about pairs that nothing was trained on."
     if any(entry.method == "base" for entry in entries):
         text += (
             " `base` is the policy before training; every other row is that policy after training with the loss "
@@ -130,7 +139,10 @@ def _introduction(entries: Sequence[Entry]) -> str:
 
 def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
     judge = escape_markdown(judge_name(rows[0])) or "no judge"
-    parts = [f"## {prefix}Results", _measured_with(rows[0], judge), _figures(present(COLUMNS, rows), rows, loss=True)]
+    parts = [f"## {prefix}Results"]
+    if prefix or rows[0].section("judge") or rows[0].section("benchmarks"):
+        parts.append(_measured_with(rows[0], judge))
+    parts.append(_figures(present(COLUMNS, rows), rows, loss=True))
     if categories := present(CATEGORIES, rows):
         parts += ["### MT-bench by category", _figures(categories, rows, head=lambda column: column.title)]
     if further := present(further_columns(rows), rows):

@@ -51,6 +51,7 @@ def heldout_stage(
 
     Implicit reward: log pi(y|x) - log pi_ref(y|x), in nats, without beta. The untrained base has zero everywhere by
     definition, so nothing is computed for it: its margin is 0, every pair is a tie, and it has no rank correlation.
+    On the seed's own pairs no row has one: over two responses, tau is 1 where the pair is right and -1 where not.
     """
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     dtype = scoring_dtype(recipe, training)
@@ -68,8 +69,9 @@ def heldout_stage(
                 [None if m is None else (m > 0) + 0.5 * (m == 0) for m in margins.values()]
             ),
             "heldout.margin": stats.mean_metric(list(margins.values())),
-            "heldout.kendall_tau": stats.mean_metric(taus),
         }
+        if recipe.data.responses:
+            metrics["heldout.kendall_tau"] = stats.mean_metric(taus)
         write_json(ctx.folder / "margins.json", margins)
         _write_metrics(ctx, metrics)
         return {"pairs": len(margins)}

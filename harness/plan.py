@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.augment import prompts_stage, ranked_stage, responses_stage, reward_stage, seeds_stage
+from harness.augment import (
+    own_pairs_stage,
+    prompts_stage,
+    ranked_stage,
+    responses_stage,
+    reward_stage,
+    seeds_stage,
+)
 from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe, Training
@@ -50,13 +57,8 @@ class Plan:
 
 def make_plan(recipe: Recipe) -> Plan:
     """The plan of a recipe."""
-    seeds = seeds_stage(recipe)
-    data = {"seeds": seeds}
-    if recipe.data.prompts:
-        data["prompts"] = prompts_stage(recipe, seeds, recipe.data.prompts)
-    data["responses"] = responses_stage(recipe, seeds, data.get("prompts"))
-    data["reward"] = reward_stage(recipe, seeds)
-    ranked = data["ranked"] = ranked_stage(recipe, data["responses"], data["reward"])
+    data = _data(recipe)
+    ranked = data["ranked"]
 
     def reference(training: Training) -> Stage:
         # Methods that cut at the same lengths get equal stages, with one key.
@@ -74,6 +76,20 @@ def make_plan(recipe: Recipe) -> Plan:
         for benchmark in recipe.evaluation.benchmarks:
             _evaluate(recipe, recipe.evaluation, benchmark, rows)
     return Plan(data, rows)
+
+
+def _data(recipe: Recipe) -> dict[str, Stage]:
+    """The stages up to the ranked dataset, by name."""
+    seeds = seeds_stage(recipe)
+    data = {"seeds": seeds}
+    responses, reward = recipe.data.responses, recipe.data.reward
+    if responses is None or reward is None:  # the recipe has both or neither
+        return data | {"ranked": own_pairs_stage(seeds)}
+    if recipe.data.prompts:
+        data["prompts"] = prompts_stage(recipe, seeds, recipe.data.prompts)
+    data["responses"] = responses_stage(recipe, seeds, data.get("prompts"), responses)
+    data["reward"] = reward_stage(recipe, seeds, reward)
+    return data | {"ranked": ranked_stage(reward, data["responses"], data["reward"])}
 
 
 def _row(

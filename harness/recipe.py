@@ -15,6 +15,7 @@ from harness.components import (
     SeedField,
 )
 from harness.models import Dtype
+from harness.pairs_file import Holdout
 
 
 class Section(BaseModel):
@@ -79,17 +80,31 @@ class ResponseGeneration(Section):
 
 
 class Data(Section):
-    """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them."""
+    """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them. Without `responses`
+    and `reward` there is none: the ranked dataset is the seed's own pairs."""
 
     seeds: list[SeedField] = Field(min_length=1)
-    holdout: float = Field(0.2, gt=0, lt=1)
+    holdout: Holdout = 0.2
+    train_limit: int | None = Field(None, ge=1)
+    """Of the seed's pairs that are not held out, the first so many are kept; what is held out stays the same."""
     prompts: PromptGeneration | None = None
-    responses: ResponseGeneration
-    reward: RewardField
+    responses: ResponseGeneration | None = None
+    reward: RewardField | None = None
+
+    @model_validator(mode="after")
+    def _whole_or_none(self) -> "Data":
+        own = "leave out prompts, responses and reward to train on the seed's own pairs"
+        if self.responses is None and (self.reward is not None or self.prompts is not None):
+            given = "reward" if self.reward is not None else "prompts"
+            why = "scores them" if given == "reward" else "are answered by them"
+            raise ValueError(f"`responses` is missing, and `{given}` {why}: give it, or {own}")
+        if self.responses is not None and self.reward is None:
+            raise ValueError(f"`reward` is missing, and `responses` are ranked by it: give it, or {own}")
+        return self
 
     @model_validator(mode="after")
     def _some_prompts(self) -> "Data":
-        if self.prompts is None and not self.responses.seed_prompts:
+        if self.responses is not None and self.prompts is None and not self.responses.seed_prompts:
             raise ValueError("no prompts to rank: give `prompts`, or set responses.seed_prompts to true")
         return self
 

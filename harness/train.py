@@ -3,7 +3,7 @@
 from typing import Any
 
 from harness import models
-from harness.augment import expected_seed_prompts, identity
+from harness.augment import CHARACTERS_PER_TOKEN, expected_seed_prompts, identity
 from harness.components import source_hash
 from harness.models import Dtype
 from harness.recipe import Method, Recipe, Training
@@ -92,10 +92,19 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
         params["micro_batch_size"] = recipe.runtime.micro_batch_size  # what is dropped depends on the forwards
 
     def estimate() -> Estimate:
-        data = recipe.data
-        prompts = expected_seed_prompts(recipe)[0] + (data.prompts.count if data.prompts else 0)
-        tokens = prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)
-        return Estimate(trained_tokens=round(training.epochs * tokens))
+        return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
 
     inputs = {"ranked": ranked, "reference": reference}
     return Stage(f"train/{method.id}", "train", 1, params, inputs, body, estimate)
+
+
+def _response_tokens(recipe: Recipe, training: Training) -> int:
+    """About how many response tokens the ranked dataset has to train on; reads the seed sets."""
+    data = recipe.data
+    prompts = expected_seed_prompts(recipe)[0]
+    if data.responses is None:
+        pairs = [pair for seed in data.seeds for pair in seed.pairs()]
+        characters = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+        return prompts * characters // (CHARACTERS_PER_TOKEN * len(pairs))
+    prompts += data.prompts.count if data.prompts else 0
+    return prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)

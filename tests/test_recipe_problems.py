@@ -16,6 +16,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return recipe_folder(tmp_path)
 
 
+RESPONSES = """\
+  responses:
+    generator:
+      name: hf
+      model: smollm2-135m-instruct
+    n: 4
+"""
+
 FIELDS = [
     # what is wrong, the old text, the new one, the line, the message's beginning
     ("unknown field, top", "seed: 0", "sead: 0", "3: sead: unknown field; did you mean 'seed'? expected one of: "),
@@ -90,7 +98,39 @@ FIELDS = [
     ),
     ("N < 2", "    n: 4", "    n: 1", "15: data.responses.n: expected at least 2, got 1"),
     ("too much", "    n: 4", "    n: 65", "15: data.responses.n: expected at most 64, got 65"),
-    ("exclusive bound", "holdout: 0.25", "holdout: 1", "9: data.holdout: expected less than 1, got 1"),
+    (
+        "exclusive bound",
+        "epochs: 1, ",
+        "epochs: 1, warmup_ratio: 1, ",
+        "24: training.warmup_ratio: expected less than 1, got 1",
+    ),
+    ("nothing held out", "holdout: 0.25", "holdout: 0", "9: data.holdout: expected more than 0, got 0"),
+    (
+        "neither a share nor a number",
+        "holdout: 0.25",
+        "holdout: 1.5",
+        "9: data.holdout: expected a share below 1, or a whole number of prompts, got 1.5",
+    ),
+    ("all held out", "holdout: 0.25", "holdout: 8", "9: data.holdout: holdout 8 of 8 prompts leaves 0 for training"),
+    ("no training", "holdout: 0.25", "train_limit: 0", "9: data.train_limit: expected at least 1, got 0"),
+    (
+        "responses without a reward",
+        "  reward: {name: trained, base: smollm2-135m-instruct}\n",
+        "",
+        "5: data: `reward` is missing, and `responses` are ranked by it: give it, or leave out prompts, responses and ",
+    ),
+    (
+        "a reward without responses",
+        RESPONSES,
+        "",
+        "5: data: `responses` is missing, and `reward` scores them: give it, or leave out prompts, responses and ",
+    ),
+    (
+        "prompts without responses",
+        RESPONSES + "  reward: {name: trained, base: smollm2-135m-instruct}\n",
+        "",
+        "5: data: `responses` is missing, and `prompts` are answered by them: give it, or leave out prompts, ",
+    ),
     ("negative", "      beta: 0.1", "      beta: -1", "22: methods.1.loss.beta: expected more than 0, got -1"),
     (
         "out of range in a method",

@@ -191,7 +191,7 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
         )
         losses, _ = self.loss(batch)
         self._refuse_non_finite(inputs["ids"], flat, losses)
-        self._done.append(RankedLogps(*(tensor.detach().cpu() for tensor in batch)))
+        self._done.append(RankedLogps(*(tensor.detach().cpu() for tensor in batch if tensor is not None)))
         self.advance(len(mask))
         return losses.sum() / (num_items_in_batch or len(mask))
 
