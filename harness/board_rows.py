@@ -16,7 +16,8 @@ class Row(Record):
     `provenance` is the caller's. What the drawing reads of it: `judge` and `benchmarks` (identities; they decide which
     rows share a table), `judge_calibration` (text; absent or `uncalibrated`: not calibrated), `data` (what each
     data stage reports: counts, and `reward.heldout_accuracy`, a Metric), `training` (`steps`, `tokens`, `first_loss`,
-    `last_loss`), `seed`, `reconstruction` (text). All of it may be absent.
+    `last_loss`), `seed`, `method_id` and `training_seed` (where the method was trained once a seed), `reconstruction`
+    (text). All of it may be absent.
     """
 
     id: str = Field(min_length=1)

@@ -27,6 +27,7 @@ from harness.board_rows import (
     uncalibrated_note,
     visible,
 )
+from harness.board_seeds import OVER_SEEDS, seed_groups, spread_figure
 from harness.types import Metric
 
 # Markup, line breaks and marks that turn the writing direction anywhere; `_` but inside a word; spaces at an edge.
@@ -143,11 +144,26 @@ def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
     if prefix or rows[0].section("judge") or rows[0].section("benchmarks"):
         parts.append(_measured_with(rows[0], judge))
     parts.append(_figures(present(COLUMNS, rows), rows, loss=True))
+    parts += _over_seeds(rows)
     if categories := present(CATEGORIES, rows):
         parts += ["### MT-bench by category", _figures(categories, rows, head=lambda column: column.title)]
     if further := present(further_columns(rows), rows):
         parts += ["### Further figures", _figures(further, rows)]
     return parts
+
+
+def _over_seeds(rows: Sequence[Entry]) -> list[str]:
+    groups = seed_groups(rows)
+    if not groups:
+        return []
+    columns = [c for c in COLUMNS if any(c.metric in group.metrics for group in groups)]
+    lines = []
+    for group in groups:
+        known = [group.metrics.get(column.metric) for column in columns]
+        figures = [spread_figure(s, c.decimals) if s else "–" for s, c in zip(known, columns, strict=True)]
+        lines.append([escape_markdown(group.method_id), escape_markdown(group.method), group.seeds_text, *figures])
+    heads = ["method", "loss", "training seeds", *(_full_head(column) for column in columns)]
+    return ["### Over training seeds", OVER_SEEDS, _table(heads, lines, left=3)]
 
 
 def _measured_with(entry: Entry, judge: str) -> str:
@@ -243,7 +259,8 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
 
 def _training_cells(entry: Entry) -> list[str]:
     training = entry.section("training")
-    cells = [escape_markdown(entry.id), escape_markdown(_loss(entry)), str(entry.provenance.get("seed", "–"))]
+    seed = entry.provenance.get("training_seed", entry.provenance.get("seed", "–"))
+    cells = [escape_markdown(entry.id), escape_markdown(_loss(entry)), str(seed)]
     cells += [f"{x:,}" if isinstance(x := training.get(name), int) else "–" for name in ("steps", "tokens")]
     cells += [
         number(x, 4) if isinstance(x := training.get(name), int | float) else "–"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.arms import Arm, arms_of
 from harness.augment import (
     own_pairs_stage,
     prompts_stage,
@@ -19,7 +20,7 @@ from harness.train import policy_stage, reference_stage
 
 
 class Row(NamedTuple):
-    """A row of the board, and the stages that it is made from; `policy` is None for the untrained base."""
+    """A row of the board, and the stages that it is made from; `policy` and `arm` are None for the untrained base."""
 
     id: str
     method: str
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     heldout: Stage
     answers: dict[str, Stage]
     verdicts: dict[str, Stage]
+    arm: Arm | None = None
 
     @property
     def stages(self) -> list[Stage]:
@@ -67,11 +69,11 @@ def make_plan(recipe: Recipe) -> Plan:
 
     first = reference(recipe.training)
     rows = [_row(recipe, BASE, BASE, recipe.training, ranked, first, None)]
-    for method in recipe.methods:
-        training = recipe.training_of(method)
-        own = reference(training)
-        policy = policy_stage(recipe, method, ranked, own)
-        rows.append(_row(recipe, method.id, method.loss.name, training, ranked, own, policy))  # type: ignore[attr-defined]
+    for arm in arms_of(recipe):
+        own = reference(arm.training)
+        policy = policy_stage(recipe, arm, ranked, own)
+        name = arm.method.loss.name  # type: ignore[attr-defined]
+        rows.append(_row(recipe, arm.id, name, arm.training, ranked, own, policy)._replace(arm=arm))
     if recipe.evaluation:
         for benchmark in recipe.evaluation.benchmarks:
             _evaluate(recipe, recipe.evaluation, benchmark, rows)

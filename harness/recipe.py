@@ -119,10 +119,16 @@ class Lora(Section):
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
 
 
+TrainingSeed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class Training(Section):
     """How a method is trained. `batch_size` counts prompts an optimizer step (each has up to N responses)."""
 
     epochs: float = Field(1.0, gt=0)
+    seeds: Annotated[tuple[TrainingSeed, ...], Field(min_length=1)] | None = None
+    """Train once with each: another order of the data, another initialisation of adapters, the same data. None: once,
+    with the recipe's seed."""
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(8, ge=1)
     lora: Lora | None = Lora()
@@ -139,6 +145,13 @@ class Training(Section):
     def _false_is_none(cls, value: Any) -> Any:
         return None if value is False else Lora() if value is True else value
 
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if repeated := sorted({seed for seed in value or () if (value or ()).count(seed) > 1}):
+            raise ValueError(f"expected each seed once; repeated: {', '.join(map(str, repeated))}")
+        return value
+
     @model_validator(mode="after")
     def _room_for_a_response(self) -> "Training":
         if self.max_prompt_length >= self.max_length:
@@ -147,7 +160,7 @@ class Training(Section):
 
 
 class Method(Section):
-    """One row of the board: a loss, and what of `training` it overrides."""
+    """One row of the board (with training seeds, one a seed): a loss, and what of `training` it overrides."""
 
     id: Name
     loss: LossField

@@ -3,10 +3,11 @@
 from typing import Any
 
 from harness import models
+from harness.arms import Arm
 from harness.augment import CHARACTERS_PER_TOKEN, expected_seed_prompts, identity
 from harness.components import source_hash
 from harness.models import Dtype
-from harness.recipe import Method, Recipe, Training
+from harness.recipe import Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json
 from harness.types import RankedExample
@@ -60,16 +61,16 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
     return Stage("reference", "reference", 1, params, {"ranked": ranked}, body)
 
 
-def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage) -> Stage:
+def policy_stage(recipe: Recipe, arm: Arm, ranked: Stage, reference: Stage) -> Stage:
     """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
-    training = recipe.training_of(method)
-    seed = derived_seed(recipe.seed, "train")
+    method, training = arm.method, arm.training
+    seed = derived_seed(recipe.seed if arm.seed is None else arm.seed, "train")
 
     def body(ctx: Context) -> dict[str, Any]:
         from harness.training.trainer import train_policy
 
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
-        ctx.progress.start(f"training {method.id}", round(training.epochs * len(examples)))
+        ctx.progress.start(f"training {arm.id}", round(training.epochs * len(examples)))
         return train_policy(
             recipe.policy,
             examples,
@@ -85,7 +86,7 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
     params = {
         "policy": policy_identity(recipe),
         "loss": {**identity(method.loss), "source": source_hash(method.loss)},
-        "training": training.model_dump(mode="json"),
+        "training": training.model_dump(mode="json", exclude={"seeds"}),  # one of them is the seed
         "seed": seed,
     }
     if training.lora and training.lora.dropout:
@@ -95,7 +96,7 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
         return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
 
     inputs = {"ranked": ranked, "reference": reference}
-    return Stage(f"train/{method.id}", "train", 1, params, inputs, body, estimate)
+    return Stage(f"train/{arm.id}", "train", 1, params, inputs, body, estimate)
 
 
 def _response_tokens(recipe: Recipe, training: Training) -> int:

@@ -221,6 +221,14 @@ FIELDS = [
         "24: training: max_length must be larger",
     ),
     (
+        "a seed twice",
+        "epochs: 1, ",
+        "epochs: 1, seeds: [0, 1, 0], ",
+        "24: training.seeds: expected each seed once; repeated: 0",
+    ),
+    ("no seeds", "{epochs: 2}", "{seeds: []}", "23: methods.1.training.seeds: expected at least 1 item, got an "),
+    ("a seed that is none", "{epochs: 2}", "{seeds: [-1]}", "23: methods.1.training.seeds.0: expected at least 0, "),
+    (
         "they disagree in a method",
         "{epochs: 2}",
         "{max_length: 100}",
@@ -277,3 +285,12 @@ def test_a_judge_needs_its_key(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "OPENAI_API_KEY" in refused(folder, text)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1234")
     assert load(folder, text).evaluation is not None
+
+
+def test_a_method_may_not_have_the_id_of_anothers_row(folder: Path) -> None:
+    text = edited("{epochs: 2}", "{seeds: [1, 2]}").replace("id: dpo,", "id: multi-dpo.seed-2,")
+    assert refused(folder, text) == (
+        "recipes/x.yaml:18: methods.0.id: 'multi-dpo.seed-2' is the row of 'multi-dpo' with training seed 2; "
+        "rename one of them"
+    )
+    assert load(folder, text, "methods.1.training.seeds=[1, 3]").methods[0].id == "multi-dpo.seed-2"
