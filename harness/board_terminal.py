@@ -9,6 +9,7 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
+    budget_notes,
     common_counts,
     comparable,
     judge_name,
@@ -64,7 +65,7 @@ class _Terminal:
         if note := uncalibrated_note(entries):
             yield Panel(Text(visible(note)), title="uncalibrated judge", title_align="left", border_style="yellow")
         intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
-        for note in (intervals, *reconstruction_notes(entries)):
+        for note in (intervals, *budget_notes(entries), *reconstruction_notes(entries)):
             yield Text(visible(note), style="dim")
 
 

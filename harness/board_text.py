@@ -14,6 +14,7 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
+    budget_notes,
     common_counts,
     comparable,
     counts,
@@ -42,6 +43,12 @@ DATA_STAGES = {
     "responses": "Responses",
     "reward": "Reward model",
     "ranked": "Ranked data",
+}
+AMOUNTS = {
+    "steps": "steps",
+    "prompts_seen": "prompts seen",
+    "forward_tokens": "tokens through the policy",
+    "tokens": "training tokens",
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -114,7 +121,7 @@ def markdown(board: Board) -> str:
         + "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
         "zero for `base` by definition, so that every pair is a tie and counts one half.",
         *logits_notes(board.entries),
-        *(escape_markdown(note) for note in reconstruction_notes(board.entries)),
+        *(escape_markdown(note) for note in (*budget_notes(board.entries), *reconstruction_notes(board.entries))),
     ]
     parts += ["## Notes", _bullets(notes)]
     return "\n\n".join(parts) + "\n"
@@ -252,16 +259,17 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
     trained = [entry for entry in entries if entry.section("training")]
     parts = [_bullets(facts)] if facts else []
     if trained:
-        heads = ["row", "loss", "seed", "steps", "training tokens", "loss, first steps", "loss, last steps"]
-        parts.append(_table(heads, [_training_cells(entry) for entry in trained], left=2))
+        amounts = {name: head for name, head in AMOUNTS.items() if any(name in e.section("training") for e in trained)}
+        heads = ["row", "loss", "seed", *amounts.values(), "loss, first steps", "loss, last steps"]
+        parts.append(_table(heads, [_training_cells(entry, amounts) for entry in trained], left=2))
     return ["## Data and training", *parts] if parts else []
 
 
-def _training_cells(entry: Entry) -> list[str]:
+def _training_cells(entry: Entry, amounts: Iterable[str]) -> list[str]:
     training = entry.section("training")
     seed = entry.provenance.get("training_seed", entry.provenance.get("seed", "–"))
     cells = [escape_markdown(entry.id), escape_markdown(_loss(entry)), str(seed)]
-    cells += [f"{x:,}" if isinstance(x := training.get(name), int) else "–" for name in ("steps", "tokens")]
+    cells += [f"{x:,}" if isinstance(x := training.get(name), int) else "–" for name in amounts]
     cells += [
         number(x, 4) if isinstance(x := training.get(name), int | float) else "–"
         for name in ("first_loss", "last_loss")

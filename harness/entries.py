@@ -58,6 +58,8 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id
         found["training_seed"] = row.arm.seed
+    if row.matched:
+        found["match_to"] = row.matched.id
     if row.policy is not None:
         found["training"] = {k: v for k, v in executed.artifacts[row.policy.key].report.items() if k != "seconds"}
     if row.method == "mdpo_linear":

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.arms import Arm, arms_of
+from harness.arms import Arm, arms_of, matched
+from harness.arms import problems as arm_problems
 from harness.augment import (
     own_pairs_stage,
     prompts_stage,
@@ -12,7 +13,9 @@ from harness.augment import (
     reward_stage,
     seeds_stage,
 )
+from harness.errors import RecipeError
 from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
+from harness.plain_yaml import shown_path
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe, Training
 from harness.stages import Stage
@@ -20,7 +23,8 @@ from harness.train import policy_stage, reference_stage
 
 
 class Row(NamedTuple):
-    """A row of the board, and the stages that it is made from; `policy` and `arm` are None for the untrained base."""
+    """A row of the board, and the stages that it is made from; `policy` and `arm` are None for the untrained base.
+    `matched`: the training whose budget it was given."""
 
     id: str
     method: str
@@ -29,6 +33,7 @@ class Row(NamedTuple):
     answers: dict[str, Stage]
     verdicts: dict[str, Stage]
     arm: Arm | None = None
+    matched: Arm | None = None
 
     @property
     def stages(self) -> list[Stage]:
@@ -49,7 +54,7 @@ class Plan:
         """Data, then training, then answers of all rows, then verdicts: a judge in process is loaded last."""
         wanted = [
             *self.data.values(),
-            *(r.policy for r in self.rows if r.policy),
+            *(s for r in self.rows if r.policy for s in _matched_first(r.policy)),
             *(r.heldout for r in self.rows),
             *(s for r in self.rows for s in r.answers.values()),
             *(s for r in self.rows for s in r.verdicts.values()),
@@ -57,8 +62,15 @@ class Plan:
         return list({stage.key: stage for stage in wanted}.values())
 
 
+def _matched_first(policy: Stage) -> list[Stage]:
+    """A training after the one whose budget it is given."""
+    return [*(_matched_first(policy.inputs["match"]) if "match" in policy.inputs else []), policy]
+
+
 def make_plan(recipe: Recipe) -> Plan:
-    """The plan of a recipe."""
+    """The plan of a recipe. Raises RecipeError for methods that don't go together."""
+    if wrong := arm_problems(recipe):
+        raise RecipeError(f"{shown_path(wrong[0].path)}: {wrong[0].message}")
     data = _data(recipe)
     ranked = data["ranked"]
 
@@ -69,11 +81,20 @@ def make_plan(recipe: Recipe) -> Plan:
 
     first = reference(recipe.training)
     rows = [_row(recipe, BASE, BASE, recipe.training, ranked, first, None)]
-    for arm in arms_of(recipe):
-        own = reference(arm.training)
-        policy = policy_stage(recipe, arm, ranked, own)
+    arms = arms_of(recipe)
+    policies: dict[str, Stage] = {}
+
+    def policy(arm: Arm) -> Stage:
+        if arm.id not in policies:
+            other = matched(recipe, arm, arms)
+            budget = policy(other) if other else None
+            policies[arm.id] = policy_stage(recipe, arm, ranked, reference(arm.training), budget)
+        return policies[arm.id]
+
+    for arm in arms:
         name = arm.method.loss.name  # type: ignore[attr-defined]
-        rows.append(_row(recipe, arm.id, name, arm.training, ranked, own, policy)._replace(arm=arm))
+        made = _row(recipe, arm.id, name, arm.training, ranked, reference(arm.training), policy(arm))
+        rows.append(made._replace(arm=arm, matched=matched(recipe, arm, arms)))
     if recipe.evaluation:
         for benchmark in recipe.evaluation.benchmarks:
             _evaluate(recipe, recipe.evaluation, benchmark, rows)

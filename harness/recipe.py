@@ -159,12 +159,20 @@ class Training(Section):
         return self
 
 
+Match = Literal["steps", "prompts", "tokens"]
+"""What two trainings may have in common: optimizer steps, prompts seen, or tokens put through the policy."""
+
+
 class Method(Section):
     """One row of the board (with training seeds, one a seed): a loss, and what of `training` it overrides."""
 
     id: Name
     loss: LossField
     training: dict[str, Any] = {}
+    match: Match | None = None
+    """Train for as many of these as `match_to` did, instead of for `epochs`."""
+    match_to: Name | None = None
+    """The method to be matched; None: the recipe's first."""
 
 
 class AnswerSampling(Section):

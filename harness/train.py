@@ -10,6 +10,7 @@ from harness.models import Dtype
 from harness.recipe import Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json
+from harness.training.budget import Budget, used
 from harness.types import RankedExample
 
 CHECKPOINT = "checkpoint"
@@ -61,8 +62,9 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training) -> Stage:
     return Stage("reference", "reference", 1, params, {"ranked": ranked}, body)
 
 
-def policy_stage(recipe: Recipe, arm: Arm, ranked: Stage, reference: Stage) -> Stage:
-    """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
+def policy_stage(recipe: Recipe, arm: Arm, ranked: Stage, reference: Stage, matched: Stage | None = None) -> Stage:
+    """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`.
+    `matched`: the training whose budget this one gets; the report then has `match`, `budget` and `used`."""
     method, training = arm.method, arm.training
     seed = derived_seed(recipe.seed if arm.seed is None else arm.seed, "train")
 
@@ -70,8 +72,9 @@ def policy_stage(recipe: Recipe, arm: Arm, ranked: Stage, reference: Stage) -> S
         from harness.training.trainer import train_policy
 
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
-        ctx.progress.start(f"training {arm.id}", round(training.epochs * len(examples)))
-        return train_policy(
+        budget = used(ctx.inputs["match"].report, method.match, matched.id) if matched and method.match else None
+        ctx.progress.start(f"training {arm.id}", _prompts_to_see(training, len(examples), budget))
+        report = train_policy(
             recipe.policy,
             examples,
             ctx.inputs["reference"].json("reference.json"),
@@ -81,22 +84,39 @@ def policy_stage(recipe: Recipe, arm: Arm, ranked: Stage, reference: Stage) -> S
             seed=seed,
             micro_batch_size=recipe.runtime.micro_batch_size,
             advance=ctx.progress.advance,
+            budget=budget,
         )
+        if budget is None:
+            return report
+        spent = used(report, budget.unit, arm.id).amount
+        return report | {"match": budget.unit, "budget": budget.amount, "used": spent}
 
     params = {
         "policy": policy_identity(recipe),
         "loss": {**identity(method.loss), "source": source_hash(method.loss)},
-        "training": training.model_dump(mode="json", exclude={"seeds"}),  # one of them is the seed
+        # One of the seeds is the seed; a budget takes the place of epochs.
+        "training": training.model_dump(mode="json", exclude={"seeds", "epochs"} if matched else {"seeds"}),
         "seed": seed,
     }
+    if matched:
+        params["match"] = method.match
     if training.lora and training.lora.dropout:
         params["micro_batch_size"] = recipe.runtime.micro_batch_size  # what is dropped depends on the forwards
 
     def estimate() -> Estimate:
+        if matched:
+            return matched.estimate()
         return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
 
-    inputs = {"ranked": ranked, "reference": reference}
+    inputs = {"ranked": ranked, "reference": reference} | ({"match": matched} if matched else {})
     return Stage(f"train/{arm.id}", "train", 1, params, inputs, body, estimate)
+
+
+def _prompts_to_see(training: Training, examples: int, budget: Budget | None) -> int | None:
+    """About how many prompts training goes through, for a bar; None where that is not known yet."""
+    if budget is None:
+        return round(training.epochs * examples)
+    return {"steps": budget.amount * training.batch_size, "prompts": budget.amount}.get(budget.unit)
 
 
 def _response_tokens(recipe: Recipe, training: Training) -> int:

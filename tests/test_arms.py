@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from harness.arms import arms_of
+from harness.errors import RecipeError
 from harness.plan import Row, make_plan
 from harness.recipe import Recipe
 
@@ -55,3 +58,50 @@ def test_a_training_seed_is_the_same_whatever_the_recipes() -> None:
     assert other is not None
     assert one.params["seed"] == other.params["seed"]
     assert one.key != other.key  # another split
+
+
+def test_a_budget_is_that_of_the_same_seed_or_of_the_only_training() -> None:
+    made = recipe(
+        {"id": "a"},
+        {"id": "b", "match": "tokens"},
+        {"id": "c", "match": "steps", "match_to": "once"},
+        {"id": "once", "training": {"seeds": None}},
+        {"id": "last", "match": "prompts", "match_to": "b", "training": {"seeds": None}},
+        seeds=[5, 6],
+    )
+    whose = {row.id: row.matched.id for row in make_plan(made).rows if row.matched}
+    assert whose == {
+        "b.seed-5": "a.seed-5",
+        "b.seed-6": "a.seed-6",
+        "c.seed-5": "once",
+        "c.seed-6": "once",
+        "last": "b.seed-5",  # with the recipe's seed
+    }
+
+
+def test_what_is_matched_is_trained_first_and_is_part_of_the_key() -> None:
+    def plan_of(**training: Any) -> Any:
+        other = {"id": "z", "training": training}
+        return make_plan(
+            recipe(
+                {"id": "a", "match": "steps", "match_to": "b"}, {"id": "b", "match": "steps", "match_to": "z"}, other
+            )
+        )
+
+    plan = plan_of(epochs=2)
+    assert [stage.id for stage in plan.stages if stage.name == "train"] == ["train/z", "train/b", "train/a"]
+    assert [row.id for row in plan.rows] == ["base", "a", "b", "z"]
+    other = plan_of(epochs=3)
+    assert not {r.policy.key for r in plan.rows if r.policy} & {r.policy.key for r in other.rows if r.policy}
+
+
+def test_epochs_are_in_no_key_where_a_budget_takes_their_place() -> None:
+    def key(epochs: float) -> str:
+        return train_key(rows(recipe({"id": "a"}, {"id": "b", "match": "tokens", "training": {"epochs": epochs}}))["b"])
+
+    assert key(1) == key(7)
+
+
+def test_a_recipe_that_was_not_read_from_a_file_is_checked_too() -> None:
+    with pytest.raises(RecipeError, match=r"^methods\.0\.match_to: matched in a circle: a -> b -> a; "):
+        make_plan(recipe({"id": "a", "match": "steps", "match_to": "b"}, {"id": "b", "match": "steps"}))

@@ -249,6 +249,22 @@ def test_without_training_seeds_nothing_is_said_of_them(tmp_path: Path) -> None:
     assert "training seeds" not in drawn(tmp_path, 100)
 
 
+def test_a_budget_is_told_beside_what_was_used(tmp_path: Path) -> None:
+    known = {"steps": 4, "tokens": 90, "prompts_seen": 16, "forward_tokens": 1234}
+    given = {"match": "tokens", "budget": 1300, "used": 1234}
+    rows = [entry("a", "sdpo", training=known), entry("b", "sdpo", training=known | given, match_to="a")]
+    write_board(tmp_path, "quickstart", rows)
+    text, note = (
+        (tmp_path / "board.md").read_text(),
+        "trained for as many tokens through the policy as a: 1,300 there, 1,234 here.",
+    )
+    assert f"- b: {note}\n" in text
+    assert f"b: {note}" in " ".join(drawn(tmp_path, 100).split())
+    training = markdown_tables(text)[-1]
+    assert training[0][3:7] == ["steps", "prompts seen", "tokens through the policy", "training tokens"]
+    assert training[1][3:7] == ["4", "16", "1,234", "90"]
+
+
 def test_metrics_without_a_place_are_still_shown(tmp_path: Path) -> None:
     figures = {"alpaca_eval.wins": Metric(value=12.0, n=30), "heldout.a|b": metric(0.5, 0.25)}
     write_board(tmp_path, "quickstart", [entry("dpo", "sdpo", figures)])

@@ -24,6 +24,8 @@ RESPONSES = """\
     n: 4
 """
 
+UNIT = "20: methods.1.match: expected 'steps', 'prompts' or 'tokens', got 'step'; did you mean 'steps'?"
+
 FIELDS = [
     # what is wrong, the old text, the new one, the line, the message's beginning
     ("unknown field, top", "seed: 0", "sead: 0", "3: sead: unknown field; did you mean 'seed'? expected one of: "),
@@ -228,6 +230,25 @@ FIELDS = [
     ),
     ("no seeds", "{epochs: 2}", "{seeds: []}", "23: methods.1.training.seeds: expected at least 1 item, got an "),
     ("a seed that is none", "{epochs: 2}", "{seeds: [-1]}", "23: methods.1.training.seeds.0: expected at least 0, "),
+    ("a unit that is none", "    loss:\n", "    match: step\n    loss:\n", UNIT),
+    (
+        "matched to a method that is not there",
+        "    loss:\n",
+        "    match: steps\n    match_to: dpp\n    loss:\n",
+        "21: methods.1.match_to: unknown method 'dpp'; did you mean 'dpo'? available: dpo",
+    ),
+    (
+        "matched to itself",
+        "  - {id: dpo, ",
+        "  - {id: dpo, match: steps, ",
+        "18: methods.0.match: 'dpo' would be matched to itself; expected match_to: one of multi-dpo",
+    ),
+    (
+        "matched to nobody's amount",
+        "  - {id: dpo, ",
+        "  - {id: dpo, match_to: multi-dpo, ",
+        "18: methods.0.match_to: has no effect without `match`; add match: steps, prompts or tokens, or remove it",
+    ),
     (
         "they disagree in a method",
         "{epochs: 2}",
@@ -294,3 +315,22 @@ def test_a_method_may_not_have_the_id_of_anothers_row(folder: Path) -> None:
         "rename one of them"
     )
     assert load(folder, text, "methods.1.training.seeds=[1, 3]").methods[0].id == "multi-dpo.seed-2"
+
+
+def test_budgets_in_a_circle_are_refused(folder: Path) -> None:
+    text = edited("    loss:\n", "    match: tokens\n    loss:\n")
+    message = refused(folder, text.replace("id: dpo,", "id: dpo, match: steps, match_to: multi-dpo,"))
+    assert message == (
+        "recipes/x.yaml:18: methods.0.match_to: matched in a circle: dpo -> multi-dpo -> dpo; "
+        "one of them needs epochs of its own (and 1 more)"
+    )
+
+
+def test_a_training_seed_without_its_like_is_refused(folder: Path) -> None:
+    text = edited("    loss:\n", "    match: tokens\n    loss:\n")
+    message = refused(folder, text, "training.seeds=[0, 1]", "methods.1.training.seeds=[1, 7]")
+    assert message == (
+        "recipes/x.yaml:20: methods.1.match: 'dpo' has no training with seed 7 to match; its training seeds are 0, 1"
+    )
+    load(folder, text, "methods.1.training.seeds=[1, 7]")  # the other's only training fits every seed
+    load(folder, text, "methods.0.training.seeds=[0, 1]")  # the recipe's own seed is 0

@@ -34,7 +34,8 @@ Batch = dict[str, Any]
 
 input_ids [R, T]; attention_mask [R, T] (1 real, 0 padding), or bool [R, 1, T, T] where rows hold several responses;
 position_ids [R, T], only with the latter; targets [R, T] (the next response token or IGNORED); lengths [K] (tokens a
-response, end token included). For training also ids (list of B strings) and mask, scores, ref_logps [B, N].
+response, end token included). For training also ids (list of B strings), mask, scores, ref_logps [B, N], and
+row_tokens [R] (real input tokens a row).
 """
 
 
@@ -158,13 +159,16 @@ def _branch_mask(branches: Tensor) -> Tensor:
 
 
 def collate(groups: Sequence[Group], pad_id: int, *, shared: bool) -> Batch:
-    """A training batch of B groups: `pad`'s tensors and, padded on the right with zeros, mask, scores and ref_logps."""
-    batch = pad([r for group in groups for r in rows(group, shared=shared)], pad_id)
+    """A training batch of B groups: `pad`'s tensors and, padded on the right with zeros, mask, scores and ref_logps;
+    and row_tokens."""
+    made = [r for group in groups for r in rows(group, shared=shared)]
+    batch = pad(made, pad_id)
     width = max(len(group.responses) for group in groups)
 
     def stack(lists: Sequence[Sequence[float]]) -> Tensor:
         return torch.tensor([[*values, *[0.0] * (width - len(values))] for values in lists], dtype=torch.float32)
 
+    batch["row_tokens"] = torch.tensor([len(r.input_ids) for r in made])
     batch["ids"] = [group.id for group in groups]
     batch["mask"] = stack([[1.0] * len(group.responses) for group in groups]).bool()
     batch["scores"] = stack([group.scores for group in groups])

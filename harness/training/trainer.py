@@ -19,7 +19,8 @@ from harness import models
 from harness.errors import DataError, ModelError
 from harness.protocols import Loss, RankedLogps
 from harness.recipe import Policy, Training
-from harness.training.batch import Batch, Group, collate, tokenize
+from harness.training.batch import Batch, Group, collate, rows, tokenize
+from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.head import response_logps
 from harness.training.layout import lengths_of, shared_prefix_obstacle
 from harness.training.metrics import step_metrics
@@ -46,12 +47,15 @@ def train_policy(
     seed: int,
     micro_batch_size: int,
     advance: Advance,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Train, write `folder/checkpoint` and `folder/steps.jsonl` (one line an optimizer step), and report.
 
     reference: example id -> one summed log-probability a response, in the example's order, computed by `score_rows`
     with the same maximum lengths. micro_batch_size: prompts in one forward (or the largest divisor of the batch size
-    below it); it changes nothing but memory and speed. advance: told the number of prompts just done.
+    below it); it changes nothing but memory and speed. advance: told the number of prompts just done. budget: in place
+    of `training.epochs`, what to come nearest to. The report's `prompts_seen` and `forward_tokens` (real input tokens)
+    are what went through the policy in training.
 
     Examples that the loss finds no preference in (all scores tied) are left out and counted. Raises DataError for
     examples that can't be used, ModelError for a policy that can't be, or a loss that stops being finite.
@@ -67,10 +71,14 @@ def train_policy(
     obstacle = shared_prefix_obstacle(model, [lengths_of(group) for group in kept])
     if obstacle:
         _log.info("%s: one row a response: %s", policy.model, obstacle)
+    max_steps = None
+    if budget:
+        epoch_tokens = sum(len(row.input_ids) for group in kept for row in rows(group, shared=obstacle is None))
+        max_steps = steps_for(budget, Epoch(len(kept), epoch_tokens, training.batch_size))
     micro = max(m for m in range(1, min(micro_batch_size, training.batch_size) + 1) if training.batch_size % m == 0)
     trainer = RankedTrainer(
         model,
-        _arguments(training, folder, seed, micro),
+        _arguments(training, folder, seed, micro, max_steps),
         kept,
         partial(collate, pad_id=int(tokenizer.pad_token_id), shared=obstacle is None),
         loss,
@@ -87,6 +95,8 @@ def train_policy(
         "first_loss": fmean(trainer.losses[:quarter]),
         "last_loss": fmean(trainer.losses[-quarter:]),
         "tokens": trainer.tokens,
+        "prompts_seen": trainer.prompts_seen,
+        "forward_tokens": trainer.forward_tokens,
         "seconds": time.monotonic() - started,
         "examples": len(kept),
         "tied_examples": len(groups) - len(kept),
@@ -105,13 +115,14 @@ def _has_preference(group: Group, loss: Loss) -> bool:
     return bool(loss(RankedLogps(zeros, zeros, scores, mask.long(), mask))[1].item())
 
 
-def _arguments(training: Training, folder: Path, seed: int, micro: int) -> TrainingArguments:
+def _arguments(training: Training, folder: Path, seed: int, micro: int, max_steps: int | None) -> TrainingArguments:
     on_cpu = models.device().type == "cpu"
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=training.batch_size // micro,
         num_train_epochs=training.epochs,
+        max_steps=max_steps or -1,
         learning_rate=training.learning_rate,
         lr_scheduler_type=training.lr_scheduler,
         warmup_steps=training.warmup_ratio,
@@ -161,7 +172,7 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
         self.log_file = log
         self.advance = advance
         self.losses: list[float] = []
-        self.tokens = 0
+        self.tokens = self.prompts_seen = self.forward_tokens = 0
         self._done: list[RankedLogps] = []
         log.write_text("")
 
@@ -192,6 +203,8 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
         losses, _ = self.loss(batch)
         self._refuse_non_finite(inputs["ids"], flat, losses)
         self._done.append(RankedLogps(*(tensor.detach().cpu() for tensor in batch if tensor is not None)))
+        self.prompts_seen += len(mask)
+        self.forward_tokens += int(inputs["row_tokens"].sum())
         self.advance(len(mask))
         return losses.sum() / (num_items_in_batch or len(mask))
 

@@ -19,7 +19,9 @@ def test_exact_tensors_of_separate_rows() -> None:
         Group("b", [4], ([31, 32], [41, 42], [51]), (0.5, 0.5, 0.0), (-4.0, -5.0, -6.0)),
     ]
     batch = collate(groups, pad_id=99, shared=False)
-    assert set(batch) == {"input_ids", "attention_mask", "targets", "lengths", "ids", "mask", "scores", "ref_logps"}
+    training = {"ids", "mask", "scores", "ref_logps", "row_tokens"}
+    assert set(batch) == {"input_ids", "attention_mask", "targets", "lengths", *training}
+    assert batch["row_tokens"].tolist() == [5, 3, 2, 2, 1]
     assert batch["input_ids"].tolist() == [
         [1, 2, 3, 11, 12],
         [1, 2, 3, 99, 99],
@@ -55,6 +57,7 @@ def test_exact_tensors_of_shared_rows() -> None:
     ]
     batch = collate(groups, pad_id=99, shared=True)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 11, 3], [4, 31, 4, 99, 99]]
+    assert batch["row_tokens"].tolist() == [5, 3]
     assert batch["targets"].tolist() == [[X, X, 11, 12, 21], [31, 32, 41, X, X]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
     assert batch["lengths"].tolist() == [2, 1, 2, 1]

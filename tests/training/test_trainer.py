@@ -13,6 +13,7 @@ from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.losses.mdpo_linear import MdpoLinear
 from harness.protocols import Loss, RankedLogps
 from harness.recipe import Lora, Policy, Training
+from harness.training.budget import Budget
 from harness.training.logps import score_rows
 from harness.training.trainer import train_policy
 from harness.types import RankedExample
@@ -43,6 +44,7 @@ def train(
     *,
     micro: int = 2,
     seed: int = 3,
+    budget: Budget | None = None,
     **changes: Any,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The report and the lines of steps.jsonl of a run in `folder`."""
@@ -58,6 +60,7 @@ def train(
         seed=seed,
         micro_batch_size=micro,
         advance=lambda _n: None,
+        budget=budget,
     )
     return report, [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
@@ -189,6 +192,40 @@ def test_gradient_checkpointing_changes_nothing(tiny_model: Path, tmp_path: Path
     _, plain = train(tiny_model, examples(4), tmp_path / "plain", epochs=3)
     _, saved = train(tiny_model, examples(4), tmp_path / "saved", epochs=3, gradient_checkpointing=True)
     assert [s["loss"] for s in saved] == pytest.approx([s["loss"] for s in plain], rel=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_counts_prompts_and_the_tokens_of_rows(
+    tiny_model: Path, tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.training import trainer
+
+    if not shared:
+        monkeypatch.setattr(trainer, "shared_prefix_obstacle", lambda *_: "told not to")
+    data = examples(6)
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    tokens = 0
+    for e in data:
+        encoded = [chat.encode(tokenizer, e.messages, r.text, **LENGTHS) for r in e.responses]
+        prompts = 1 if shared else len(encoded)
+        tokens += prompts * (len(encoded[0].prompt) - 1) + sum(len(found.response) for found in encoded)
+    report, _ = train(tiny_model, data, tmp_path / "run", epochs=2)
+    assert report["prompts_seen"] == 12
+    assert report["forward_tokens"] == 2 * tokens
+
+
+def test_a_budget_ends_training_and_the_learning_rate_together(tiny_model: Path, tmp_path: Path) -> None:
+    data = examples(9)  # three steps a pass: of four prompts, four, and one
+    report, steps = train(tiny_model, data, tmp_path / "own", epochs=2)
+    assert (report["steps"], report["prompts_seen"]) == (6, 18)
+    for unit, amount in (("steps", 6), ("prompts", 18), ("tokens", report["forward_tokens"])):
+        again, same = train(tiny_model, data, tmp_path / unit, epochs=5, budget=Budget(unit, amount))
+        assert same == steps
+        assert again["forward_tokens"] == report["forward_tokens"]
+        assert_same_weights(tmp_path / unit, tmp_path / "own", atol=0)
+    cut, short = train(tiny_model, data, tmp_path / "cut", epochs=5, budget=Budget("prompts", 12))
+    assert (cut["steps"], cut["prompts_seen"]) == (4, 13)
+    assert short[-1]["learning_rate"] == pytest.approx(5e-3 / 4)
 
 
 def test_all_tied_is_refused(tiny_model: Path, tmp_path: Path) -> None:
