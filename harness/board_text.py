@@ -48,7 +48,7 @@ AMOUNTS = {
     "steps": "steps",
     "prompts_seen": "prompts seen",
     "forward_tokens": "tokens through the policy",
-    "tokens": "training tokens",
+    "tokens": "response tokens",
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 

@@ -261,7 +261,7 @@ def test_a_budget_is_told_beside_what_was_used(tmp_path: Path) -> None:
     assert f"- b: {note}\n" in text
     assert f"b: {note}" in " ".join(drawn(tmp_path, 100).split())
     training = markdown_tables(text)[-1]
-    assert training[0][3:7] == ["steps", "prompts seen", "tokens through the policy", "training tokens"]
+    assert training[0][3:7] == ["steps", "prompts seen", "tokens through the policy", "response tokens"]
     assert training[1][3:7] == ["4", "16", "1,234", "90"]
 
 
