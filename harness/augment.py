@@ -1,4 +1,5 @@
-"""The augmentation's stages: seed pairs, new prompts, N responses, the reward model, the ranked dataset."""
+"""The data's stages: seed pairs, new prompts, N responses, the reward model, the ranked dataset; or only seed pairs,
+which are a ranked dataset of two responses a prompt."""
 
 import math
 import random
@@ -9,9 +10,10 @@ from typing import Any, cast
 from harness import stats
 from harness.components import Component
 from harness.errors import DataError
-from harness.pairs_file import split
+from harness.pairs_file import heldout_count, split
 from harness.prompting import ASK, TASK, PromptFilter, choose_shots, few_shot, user_text
-from harness.recipe import PromptGeneration, Recipe
+from harness.protocols import RewardModel
+from harness.recipe import PromptGeneration, Recipe, ResponseGeneration
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json, write_rows
 from harness.types import (
@@ -34,7 +36,7 @@ def identity(component: object) -> dict[str, Any]:
 
 
 def seeds_stage(recipe: Recipe) -> Stage:
-    """Seed pairs, split by prompt into `train.jsonl` and `heldout.jsonl`."""
+    """Seed pairs, split by prompt into `train.jsonl` (no more than `train_limit`) and `heldout.jsonl`."""
 
     def body(ctx: Context) -> dict[str, Any]:
         pairs: dict[str, PreferencePair] = {}
@@ -45,11 +47,14 @@ def seeds_stage(recipe: Recipe) -> Stage:
             for pair in rows:
                 pairs.setdefault(pair.id, pair)  # the first recipe entry that has a prompt provides it
         train, heldout = split(list(pairs.values()), recipe.data.holdout, recipe.seed)
+        train = train[: recipe.data.train_limit]
         write_rows(ctx.folder / "train.jsonl", train)
         write_rows(ctx.folder / "heldout.jsonl", heldout)
         return {"train": len(train), "heldout": len(heldout), "repeated_prompts": total - len(pairs)}
 
     params = {"seeds": [identity(s) for s in recipe.data.seeds], "holdout": recipe.data.holdout, "seed": recipe.seed}
+    if recipe.data.train_limit:
+        params["train_limit"] = recipe.data.train_limit
     return Stage("seeds", "seeds", 1, params, {}, body)
 
 
@@ -96,10 +101,9 @@ def prompts_stage(recipe: Recipe, seeds: Stage, config: PromptGeneration) -> Sta
     return Stage("prompts", "prompts", 1, params, {"seeds": seeds}, body, lambda: estimate)
 
 
-def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None) -> Stage:
+def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config: ResponseGeneration) -> Stage:
     """N responses a prompt: `responses.jsonl`, one `ResponseGroup` a line. Seed prompts keep their chosen and rejected
     answers among the N. Held-out prompts get responses too: the rank correlation is measured on them."""
-    config = recipe.data.responses
     seed = derived_seed(recipe.seed, "responses")
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
 
@@ -193,13 +197,13 @@ def _write_groups(ctx: Context, groups: Sequence[ResponseGroup]) -> dict[str, An
 def expected_seed_prompts(recipe: Recipe) -> tuple[int, int]:
     """How many of the seed's prompts will be ranked for training, and how many held out; reads the seed sets."""
     rows = sum(len(s.pairs()) for s in recipe.data.seeds)
-    heldout = round(rows * recipe.data.holdout)
-    return seed_prompt_count(recipe.data.responses.seed_prompts, rows - heldout), heldout
+    heldout = heldout_count(recipe.data.holdout, rows)
+    train = min(recipe.data.train_limit or rows, rows - heldout)
+    return seed_prompt_count(recipe.data.responses.seed_prompts if recipe.data.responses else True, train), heldout
 
 
-def reward_stage(recipe: Recipe, seeds: Stage) -> Stage:
+def reward_stage(recipe: Recipe, seeds: Stage, reward: RewardModel) -> Stage:
     """The reward model, trained where it is of a kind that is; the report has its accuracy on the held-out pairs."""
-    reward = recipe.data.reward
     seed = derived_seed(recipe.seed, "reward")
 
     def body(ctx: Context) -> dict[str, Any]:
@@ -226,9 +230,9 @@ def _pair_accuracy(pairs: Sequence[tuple[float | None, float | None]]) -> Metric
     return stats.accuracy_metric(outcomes)
 
 
-def ranked_stage(recipe: Recipe, responses: Stage, reward: Stage) -> Stage:
-    """The ranked dataset: `ranked.jsonl` (to train on) and `heldout.jsonl`, one `RankedExample` a line."""
-    model = recipe.data.reward
+def ranked_stage(model: RewardModel, responses: Stage, reward: Stage) -> Stage:
+    """The ranked dataset: `ranked.jsonl` (to train on) and `heldout.jsonl`, one `RankedExample` a line. `reward` is the
+    stage that made `model` ready."""
 
     def body(ctx: Context) -> dict[str, Any]:
         groups = ctx.inputs["responses"].rows("responses.jsonl", ResponseGroup)
@@ -236,13 +240,30 @@ def ranked_stage(recipe: Recipe, responses: Stage, reward: Stage) -> Stage:
         ctx.progress.start("scoring responses", len(rows))
         scores = iter(model.score(rows, ctx.inputs["reward"].folder, advance=ctx.progress.advance))
         ranked = [_rank(g, [next(scores) for _ in g.responses]) for g in groups]
-        write_rows(ctx.folder / "ranked.jsonl", [e for e in ranked if e.split == "train"])
-        write_rows(ctx.folder / "heldout.jsonl", [e for e in ranked if e.split == "heldout"])
-        report = _ranked_report(ranked)
-        write_json(ctx.folder / "report.json", report)
-        return report
+        return _write_ranked(ctx, ranked, _ranked_report(ranked))
 
     return Stage("ranked", "ranked", 1, {}, {"responses": responses, "reward": reward}, body)
+
+
+def own_pairs_stage(seeds: Stage) -> Stage:
+    """The same two files as `ranked_stage`'s, of the seed's own pairs: the chosen answer above the rejected one, with
+    the scores 1 and 0, which say no more than that order."""
+
+    def body(ctx: Context) -> dict[str, Any]:
+        pairs = [g for g in _given_responses(ctx, True) if g.responses[0].text != g.responses[1].text]
+        ranked = [_rank(g, (1.0, 0.0)) for g in pairs]
+        train = sum(e.split == "train" for e in ranked)
+        report = {"train_prompts": train, "heldout_prompts": len(ranked) - train, "responses": 2 * train}
+        return _write_ranked(ctx, ranked, report)
+
+    return Stage("ranked", "ranked", 1, {"responses": "the seed's own"}, {"seeds": seeds}, body)
+
+
+def _write_ranked(ctx: Context, ranked: Sequence[RankedExample], report: dict[str, Any]) -> dict[str, Any]:
+    write_rows(ctx.folder / "ranked.jsonl", [e for e in ranked if e.split == "train"])
+    write_rows(ctx.folder / "heldout.jsonl", [e for e in ranked if e.split == "heldout"])
+    write_json(ctx.folder / "report.json", report)
+    return report
 
 
 def _rank(group: ResponseGroup, scores: Sequence[float | None]) -> RankedExample:

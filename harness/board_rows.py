@@ -16,7 +16,9 @@ class Row(Record):
     `provenance` is the caller's. What the drawing reads of it: `judge` and `benchmarks` (identities; they decide which
     rows share a table), `judge_calibration` (text; absent or `uncalibrated`: not calibrated), `data` (what each
     data stage reports: counts, and `reward.heldout_accuracy`, a Metric), `training` (`steps`, `tokens`, `first_loss`,
-    `last_loss`, `warnings`, `stopped`), `seed`, `reconstruction` (text). All of it may be absent.
+    `last_loss`, `warnings`, `stopped`; `match`, `budget`, `used` where it was given the budget of row `match_to`),
+    `seed`, `method_id` and `training_seed` (where the method was trained once a seed), `reconstruction` (text). All of
+    it may be absent.
     """
 
     id: str = Field(min_length=1)
@@ -191,6 +193,19 @@ def logits_notes(entries: Iterable[Row]) -> list[str]:
         "MT-bench ratings by a local judge are the expectation over its probabilities of the ten replies [[1]] to "
         "[[10]], given without an explanation before: FastChat's prompts, but not its rule of one parsed rating."
     ]
+
+
+def budget_notes(entries: Iterable[Row]) -> list[str]:
+    """Whose training budget a row was given, and how near it came; one note a row that was."""
+    words = {"steps": "optimizer steps", "prompts": "prompts", "tokens": "tokens through the policy"}
+    notes = []
+    for entry in entries:
+        training, other = entry.section("training"), entry.provenance.get("match_to")
+        given, spent = training.get("budget"), training.get("used")
+        if isinstance(given, int) and isinstance(spent, int):
+            what = words.get(str(training.get("match")), str(training.get("match")))
+            notes.append(f"{entry.id}: trained for as many {what} as {other}: {given:,} there, {spent:,} here.")
+    return notes
 
 
 def uncalibrated_note(entries: Iterable[Row]) -> str | None:

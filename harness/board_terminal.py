@@ -9,6 +9,7 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
+    budget_notes,
     common_counts,
     comparable,
     judge_name,
@@ -19,6 +20,7 @@ from harness.board_rows import (
     uncalibrated_note,
     visible,
 )
+from harness.board_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure
 from harness.types import Metric
 
 if TYPE_CHECKING:
@@ -56,6 +58,10 @@ class _Terminal:
             for columns in _blocks(present(COLUMNS, rows), rows, options.max_width):
                 yield ""
                 yield _table(columns, rows, _id_width(rows, options.max_width))
+            if groups_of_seeds := seed_groups(rows):
+                yield Text.assemble("\n", ("Over training seeds", "bold"))
+                yield Text(OVER_SEEDS, style="dim")
+                yield _seeds_table(groups_of_seeds, options.max_width)
         yield ""
         for entry in entries:
             for sign in troubles(entry):
@@ -63,7 +69,7 @@ class _Terminal:
         if note := uncalibrated_note(entries):
             yield Panel(Text(visible(note)), title="uncalibrated judge", title_align="left", border_style="yellow")
         intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
-        for note in (intervals, *reconstruction_notes(entries)):
+        for note in (intervals, *budget_notes(entries), *reconstruction_notes(entries)):
             yield Text(visible(note), style="dim")
 
 
@@ -154,3 +160,24 @@ def _counts(metric: Metric) -> "Text":
 
     counted = Text(f"n={metric.n}", style="dim")
     return counted.append(f"\n{metric.n_invalid} invalid", style="yellow") if metric.n_invalid else counted
+
+
+def _seeds_table(groups: Sequence[SeedGroup], width: int) -> "Table":
+    """One line a figure: narrow enough for any width."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("method", max_width=max(8, width // 3), overflow="fold")
+    table.add_column("figure", overflow="fold")
+    table.add_column("mean ± sd", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for group in groups:
+        name = Text(visible(group.method_id), style="bold")
+        for column in COLUMNS:
+            if spread := group.metrics.get(column.metric):
+                figure = f"{column.group} {column.short}"
+                table.add_row(name, figure, spread_figure(spread, column.decimals), f"n={spread.n}")
+                name = Text("")
+    return table

@@ -14,6 +14,7 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
+    budget_notes,
     common_counts,
     comparable,
     counts,
@@ -28,6 +29,7 @@ from harness.board_rows import (
     uncalibrated_note,
     visible,
 )
+from harness.board_seeds import OVER_SEEDS, seed_groups, spread_figure
 from harness.types import Metric
 
 # Markup, line breaks and marks that turn the writing direction anywhere; `_` but inside a word; spaces at an edge.
@@ -42,6 +44,12 @@ DATA_STAGES = {
     "responses": "Responses",
     "reward": "Reward model",
     "ranked": "Ranked data",
+}
+AMOUNTS = {
+    "steps": "steps",
+    "prompts_seen": "prompts seen",
+    "forward_tokens": "tokens through the policy",
+    "tokens": "response tokens",
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -109,18 +117,27 @@ def markdown(board: Board) -> str:
     parts += _data_and_training(board.entries)
     notes = [
         f"Brackets are 95 % intervals (bootstrap by prompt; Wilson's for proportions). {UNPAIRED}",
-        "`–`: not measured for that row. LC: length-controlled, by the regression that the benchmark's line names. "
-        "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
+        "`–`: not measured for that row. "
+        + ("LC: length-controlled, by the regression that the benchmark's line names. " * _has_lc(board.entries))
+        + "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
         "zero for `base` by definition, so that every pair is a tie and counts one half.",
         *logits_notes(board.entries),
-        *(escape_markdown(note) for note in reconstruction_notes(board.entries)),
+        *(escape_markdown(note) for note in (*budget_notes(board.entries), *reconstruction_notes(board.entries))),
     ]
     parts += ["## Notes", _bullets(notes)]
     return "\n\n".join(parts) + "\n"
 
 
+def _has_lc(entries: Iterable[Entry]) -> bool:
+    return any("alpaca_eval.lc_win_rate" in entry.metrics for entry in entries)
+
+
 def _introduction(entries: Sequence[Entry]) -> str:
-    text = "One row a model. All rows of a table were asked the same prompts and judged by the same judge."
+    text = "One row a model. "
+    if any(entry.section("judge") for entry in entries):
+        text += "All rows of a table were asked the same prompts and judged by the same judge."
+    else:
+        text += "No judge was asked: all figures are about pairs that nothing was trained on."
     if any(entry.method == "base" for entry in entries):
         text += (
             " `base` is the policy before training; every other row is that policy after training with the loss "
@@ -138,12 +155,30 @@ def _introduction(entries: Sequence[Entry]) -> str:
 
 def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
     judge = escape_markdown(judge_name(rows[0])) or "no judge"
-    parts = [f"## {prefix}Results", _measured_with(rows[0], judge), _figures(present(COLUMNS, rows), rows, loss=True)]
+    parts = [f"## {prefix}Results"]
+    if prefix or rows[0].section("judge") or rows[0].section("benchmarks"):
+        parts.append(_measured_with(rows[0], judge))
+    parts.append(_figures(present(COLUMNS, rows), rows, loss=True))
+    parts += _over_seeds(rows)
     if categories := present(CATEGORIES, rows):
         parts += ["### MT-bench by category", _figures(categories, rows, head=lambda column: column.title)]
     if further := present(further_columns(rows), rows):
         parts += ["### Further figures", _figures(further, rows)]
     return parts
+
+
+def _over_seeds(rows: Sequence[Entry]) -> list[str]:
+    groups = seed_groups(rows)
+    if not groups:
+        return []
+    columns = [c for c in COLUMNS if any(c.metric in group.metrics for group in groups)]
+    lines = []
+    for group in groups:
+        known = [group.metrics.get(column.metric) for column in columns]
+        figures = [spread_figure(s, c.decimals) if s else "–" for s, c in zip(known, columns, strict=True)]
+        lines.append([escape_markdown(group.method_id), escape_markdown(group.method), group.seeds_text, *figures])
+    heads = ["method", "loss", "training seeds", *(_full_head(column) for column in columns)]
+    return ["### Over training seeds", OVER_SEEDS, _table(heads, lines, left=3)]
 
 
 def _measured_with(entry: Entry, judge: str) -> str:
@@ -232,17 +267,19 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
     trained = [entry for entry in entries if entry.section("training")]
     parts = [_bullets(facts)] if facts else []
     if trained:
-        heads = ["row", "loss", "seed", "steps", "training tokens", "loss, first steps", "loss, last steps"]
-        parts.append(_table(heads, [_training_cells(entry) for entry in trained], left=2))
+        amounts = {name: head for name, head in AMOUNTS.items() if any(name in e.section("training") for e in trained)}
+        heads = ["row", "loss", "seed", *amounts.values(), "loss, first steps", "loss, last steps"]
+        parts.append(_table(heads, [_training_cells(entry, amounts) for entry in trained], left=2))
         if signs := [f"**{escape_markdown(e.id)}**: {escape_markdown(sign)}" for e in trained for sign in troubles(e)]:
             parts.append("What went wrong in training:\n\n" + _bullets(signs))
     return ["## Data and training", *parts] if parts else []
 
 
-def _training_cells(entry: Entry) -> list[str]:
+def _training_cells(entry: Entry, amounts: Iterable[str]) -> list[str]:
     training = entry.section("training")
-    cells = [escape_markdown(entry.id), escape_markdown(_loss(entry)), str(entry.provenance.get("seed", "–"))]
-    cells += [f"{x:,}" if isinstance(x := training.get(name), int) else "–" for name in ("steps", "tokens")]
+    seed = entry.provenance.get("training_seed", entry.provenance.get("seed", "–"))
+    cells = [escape_markdown(entry.id), escape_markdown(_loss(entry)), str(seed)]
+    cells += [f"{x:,}" if isinstance(x := training.get(name), int) else "–" for name in amounts]
     cells += [
         number(x, 4) if isinstance(x := training.get(name), int | float) else "–"
         for name in ("first_loss", "last_loss")

@@ -55,6 +55,11 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
         found["judge"] = identity(recipe.evaluation.judge)
         found["judge_calibration"] = "uncalibrated"
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
+    if row.arm and row.arm.seed is not None:
+        found["method_id"] = row.arm.method.id
+        found["training_seed"] = row.arm.seed
+    if row.matched:
+        found["match_to"] = row.matched.id
     if row.policy is not None:
         found["training"] = {k: v for k, v in executed.artifacts[row.policy.key].report.items() if k != "seconds"}
     if row.start and row.sft:

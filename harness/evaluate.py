@@ -58,7 +58,8 @@ def heldout_stage(
 
     Implicit reward: log pi(y|x) - log pi_ref(y|x), in nats, without beta. The untrained base has zero everywhere by
     definition, so nothing is computed for it: its margin is 0, every pair is a tie, and it has no rank correlation.
-    A row that starts from a fine-tuned policy (`sft`) is held to that one, which is then what `reference` is of.
+    A row that starts from a fine-tuned policy (`sft`) is held to that one, which is then what `reference` is of. On the
+    seed's own pairs no row has a tau: over two responses it is 1 where the pair is right and -1 where not.
     """
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     dtype, bits = scoring_dtype(recipe, training), scoring_bits(training)
@@ -78,8 +79,9 @@ def heldout_stage(
                 [None if m is None else (m > 0) + 0.5 * (m == 0) for m in margins.values()]
             ),
             "heldout.margin": stats.mean_metric(list(margins.values())),
-            "heldout.kendall_tau": stats.mean_metric(taus),
         }
+        if recipe.data.responses:
+            metrics["heldout.kendall_tau"] = stats.mean_metric(taus)
         write_json(ctx.folder / "margins.json", margins)
         _write_metrics(ctx, metrics)
         return {"pairs": len(margins)}

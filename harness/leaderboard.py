@@ -1,7 +1,7 @@
 """Leaderboards on disk: one entry file a row, and `board.json`, `board.md` and `board.csv` drawn from them.
 
 <board>/entries/<id>.json   a row with its outcomes prompt by prompt: the truth, and all that a merge needs
-<board>/board.json          which rows, in which order, with metrics and provenance
+<board>/board.json          which rows, in which order, with metrics and provenance; figures over training seeds
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from harness.board_rows import Board, Entry, Row
+from harness.board_seeds import SeedGroup, all_seed_groups
 from harness.board_terminal import terminal_table
 from harness.board_text import csv_text, markdown
 from harness.errors import DataError, StoreError
@@ -30,6 +31,7 @@ class _BoardFile(Record):
     board: str
     generated: str
     rows: tuple[Row, ...]
+    training_seeds: tuple[SeedGroup, ...] = ()
 
 
 def write_board(folder: Path, name: str, entries: Sequence[Entry]) -> Path:
@@ -145,7 +147,10 @@ def _not_finite(value: Any, where: str = "") -> str | None:
 
 def _board_json(name: str, generated: str | None, entries: Sequence[Entry]) -> str:
     rows = [entry.model_dump(mode="json", exclude={"outcomes"}) for entry in entries]
-    return _pretty({"board": name, "generated": generated, "rows": rows})
+    groups = [group.model_dump(mode="json") for group in all_seed_groups(entries)]
+    return _pretty(
+        {"board": name, "generated": generated, "rows": rows} | ({"training_seeds": groups} if groups else {})
+    )
 
 
 def _pretty(data: Any) -> str:

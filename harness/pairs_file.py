@@ -41,6 +41,23 @@ Weight = Annotated[float, Field(gt=0), AfterValidator(_a_share)]
 """The share of a seed set's rows to take, above 0 and at most 1."""
 
 
+def _share_or_count(value: float) -> float:
+    if value < 1:
+        return value
+    if value != int(value):
+        raise ValueError("expected a share below 1, or a whole number of prompts")
+    return int(value)
+
+
+Holdout = Annotated[float, Field(gt=0), AfterValidator(_share_or_count)]
+"""What is held out: a share of the prompts (a float, above 0 and below 1) or their number (an int, at least 1)."""
+
+
+def heldout_count(holdout: float, prompts: int) -> int:
+    """How many of so many prompts a `Holdout` holds out."""
+    return holdout if isinstance(holdout, int) else round(holdout * prompts)
+
+
 def read_content(path: Path) -> bytes:
     """A file's content; one that ends in .gz is unpacked. Raises DataError."""
     try:
@@ -97,13 +114,13 @@ def split(
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:
     """(train, held-out), each in the order of `pairs`; no prompt is on both sides.
 
-    Held out are the round(holdout * n) of the n distinct ids with the lowest SHA-256 of `seed:id`. So the shares are
+    Held out are, of the n distinct ids, the `heldout_count` with the lowest SHA-256 of `seed:id`. So the shares are
     exact, the order of rows doesn't matter, and the seed draws another split. The price of exact shares: a new prompt
     can move one other over the line (a threshold on the hash would move none, and leave small sets with uneven shares).
     Raises DataError when a side would be empty.
     """
     ids = {pair.id for pair in pairs}
-    count = round(holdout * len(ids))
+    count = heldout_count(holdout, len(ids))
     if not 0 < count < len(ids):
         sides = f"{len(ids) - count} for training and {count} held out"
         raise DataError(f"holdout {holdout} of {len(ids)} prompts leaves {sides}; expected at least 1 on each side")

@@ -3,21 +3,33 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from harness.augment import prompts_stage, ranked_stage, responses_stage, reward_stage, seeds_stage
+from harness.arms import Arm, arms_of, matched
+from harness.arms import problems as arm_problems
+from harness.augment import (
+    own_pairs_stage,
+    prompts_stage,
+    ranked_stage,
+    responses_stage,
+    reward_stage,
+    seeds_stage,
+)
+from harness.errors import RecipeError
 from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
+from harness.plain_yaml import shown_path
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe, Training
 from harness.stages import Stage
-from harness.train import policy_stage, reference_stage, scoring_bits, sft_stage
+from harness.train import reference_stage, scoring_bits, sft_stage
+from harness.train_methods import Sources, policy_stage
 
 SFT = "sft"
 """The method of a row that is a policy after supervised fine-tuning and before any preference training."""
 
 
 class Row(NamedTuple):
-    """A row of the board, and the stages that it is made from; `policy` is None for the untrained base. `bits`: of the
-    quantised base that its adapter is for. `start`: the fine-tuned policy's row that its training starts from, None for
-    the untrained policy."""
+    """A row of the board, and the stages that it is made from; `policy` and `arm` are None for the untrained base.
+    `bits`: of the quantised base that its adapter is for. `start`: the fine-tuned policy's row that its training starts
+    from, None for the untrained policy. `matched`: the training whose budget it was given."""
 
     id: str
     method: str
@@ -27,6 +39,8 @@ class Row(NamedTuple):
     answers: dict[str, Stage]
     verdicts: dict[str, Stage]
     start: "Row | None" = None
+    arm: Arm | None = None
+    matched: Arm | None = None
 
     @property
     def sft(self) -> Stage | None:
@@ -52,7 +66,7 @@ class Plan:
         """Data, then training, then answers of all rows, then verdicts: a judge in process is loaded last."""
         wanted = [
             *self.data.values(),
-            *(r.policy for r in self.rows if r.policy),
+            *(s for r in self.rows if r.policy for s in _matched_first(r.policy)),
             *(r.heldout for r in self.rows),
             *(s for r in self.rows for s in r.answers.values()),
             *(s for r in self.rows for s in r.verdicts.values()),
@@ -60,15 +74,17 @@ class Plan:
         return list({stage.key: stage for stage in wanted}.values())
 
 
+def _matched_first(policy: Stage) -> list[Stage]:
+    """A training after the one whose budget it is given."""
+    return [*(_matched_first(policy.inputs["match"]) if "match" in policy.inputs else []), policy]
+
+
 def make_plan(recipe: Recipe) -> Plan:
-    """The plan of a recipe."""
-    seeds = seeds_stage(recipe)
-    data = {"seeds": seeds}
-    if recipe.data.prompts:
-        data["prompts"] = prompts_stage(recipe, seeds, recipe.data.prompts)
-    data["responses"] = responses_stage(recipe, seeds, data.get("prompts"))
-    data["reward"] = reward_stage(recipe, seeds)
-    ranked = data["ranked"] = ranked_stage(recipe, data["responses"], data["reward"])
+    """The plan of a recipe. Raises RecipeError for methods that don't go together."""
+    if wrong := arm_problems(recipe):
+        raise RecipeError(f"{shown_path(wrong[0].path)}: {wrong[0].message}")
+    data = _data(recipe)
+    ranked = data["ranked"]
 
     def reference(training: Training, sft: Stage | None = None) -> Stage:
         # Methods that cut at the same lengths get equal stages, with one key.
@@ -90,18 +106,42 @@ def make_plan(recipe: Recipe) -> Plan:
 
     first = reference(recipe.training)
     rows = [_row(recipe, BASE, BASE, recipe.training, ranked, first, None)]
-    for method in recipe.methods:
-        training = recipe.training_of(method)
-        start = fine_tuned(training)
-        sft = start.policy if start else None
-        own = reference(training, sft)
-        policy = policy_stage(recipe, method, ranked, own, sft)
-        rows.append(_row(recipe, method.id, method.label, training, ranked, own, policy, start))
+    arms = arms_of(recipe)
+    policies: dict[str, Stage] = {}
+
+    def policy(arm: Arm) -> Stage:
+        if arm.id not in policies:
+            other = matched(recipe, arm, arms)
+            start = fine_tuned(arm.training)
+            sft = start.policy if start else None
+            own = reference(arm.training, sft)
+            policies[arm.id] = policy_stage(recipe, arm, Sources(ranked, own, sft, policy(other) if other else None))
+        return policies[arm.id]
+
+    for arm in arms:
+        start = fine_tuned(arm.training)
+        own = reference(arm.training, start.policy if start else None)
+        made = _row(recipe, arm.id, arm.method.label, arm.training, ranked, own, policy(arm), start)
+        rows.append(made._replace(arm=arm, matched=matched(recipe, arm, arms)))
     rows[1:1] = tuned.values()
     if recipe.evaluation:
         for benchmark in recipe.evaluation.benchmarks:
             _evaluate(recipe, recipe.evaluation, benchmark, rows)
     return Plan(data, rows)
+
+
+def _data(recipe: Recipe) -> dict[str, Stage]:
+    """The stages up to the ranked dataset, by name."""
+    seeds = seeds_stage(recipe)
+    data = {"seeds": seeds}
+    responses, reward = recipe.data.responses, recipe.data.reward
+    if responses is None or reward is None:  # the recipe has both or neither
+        return data | {"ranked": own_pairs_stage(seeds)}
+    if recipe.data.prompts:
+        data["prompts"] = prompts_stage(recipe, seeds, recipe.data.prompts)
+    data["responses"] = responses_stage(recipe, seeds, data.get("prompts"), responses)
+    data["reward"] = reward_stage(recipe, seeds, reward)
+    return data | {"ranked": ranked_stage(reward, data["responses"], data["reward"])}
 
 
 def _row(

@@ -26,6 +26,7 @@ from harness.components import (
     SeedField,
 )
 from harness.models import Dtype
+from harness.pairs_file import Holdout
 from harness.protocols import Loss
 from harness.trl_loss import Engine, TrlLoss, parse_method_loss
 
@@ -99,17 +100,31 @@ class ResponseGeneration(Section):
 
 
 class Data(Section):
-    """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them."""
+    """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them. Without `responses`
+    and `reward` there is none: the ranked dataset is the seed's own pairs."""
 
     seeds: list[SeedField] = Field(min_length=1)
-    holdout: float = Field(0.2, gt=0, lt=1)
+    holdout: Holdout = 0.2
+    train_limit: int | None = Field(None, ge=1)
+    """Of the seed's pairs that are not held out, the first so many are kept; what is held out stays the same."""
     prompts: PromptGeneration | None = None
-    responses: ResponseGeneration
-    reward: RewardField
+    responses: ResponseGeneration | None = None
+    reward: RewardField | None = None
+
+    @model_validator(mode="after")
+    def _whole_or_none(self) -> "Data":
+        own = "leave out prompts, responses and reward to train on the seed's own pairs"
+        if self.responses is None and (self.reward is not None or self.prompts is not None):
+            given = "reward" if self.reward is not None else "prompts"
+            why = "scores them" if given == "reward" else "are answered by them"
+            raise ValueError(f"`responses` is missing, and `{given}` {why}: give it, or {own}")
+        if self.responses is not None and self.reward is None:
+            raise ValueError(f"`reward` is missing, and `responses` are ranked by it: give it, or {own}")
+        return self
 
     @model_validator(mode="after")
     def _some_prompts(self) -> "Data":
-        if self.prompts is None and not self.responses.seed_prompts:
+        if self.responses is not None and self.prompts is None and not self.responses.seed_prompts:
             raise ValueError("no prompts to rank: give `prompts`, or set responses.seed_prompts to true")
         return self
 
@@ -141,10 +156,16 @@ class Sft(Section):
     batch_size: int = Field(8, ge=1)
 
 
+TrainingSeed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class Training(Section):
     """How a method is trained. `batch_size` counts prompts an optimizer step (each has up to N responses)."""
 
     epochs: float = Field(1.0, gt=0)
+    seeds: Annotated[tuple[TrainingSeed, ...], Field(min_length=1)] | None = None
+    """Train once with each: another order of the data, another initialisation of adapters, the same data. None: once,
+    with the recipe's seed."""
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(8, ge=1)
     lora: Lora | None = Lora()
@@ -168,6 +189,13 @@ class Training(Section):
     def _false_is_none(cls, value: Any) -> Any:
         return None if value is False else Lora() if value is True else value
 
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if repeated := sorted({seed for seed in value or () if (value or ()).count(seed) > 1}):
+            raise ValueError(f"expected each seed once; repeated: {', '.join(map(str, repeated))}")
+        return value
+
     @model_validator(mode="after")
     def _room_for_a_response(self) -> "Training":
         if self.max_prompt_length >= self.max_length:
@@ -179,14 +207,23 @@ class Training(Section):
         return self.model_copy(update={**sft.model_dump(), "sft": None})
 
 
+Match = Literal["steps", "prompts", "tokens"]
+"""What two trainings may have in common: optimizer steps, prompts seen, or tokens put through the policy."""
+
+
 class Method(Section):
-    """One row of the board: a loss, and what of `training` it overrides. With `engine: trl` the loss is one of TRL's,
-    and TRL's DPOTrainer trains on pairs drawn from the same ranked data: `batch_size` then counts pairs."""
+    """One row of the board (with training seeds, one a seed): a loss, and what of `training` it overrides. With
+    `engine: trl` the loss is one of TRL's, and TRL's DPOTrainer trains on pairs drawn from the same ranked data:
+    `batch_size` then counts pairs."""
 
     id: Name
     engine: Engine = "harness"
     loss: Annotated[Loss | TrlLoss, PlainValidator(parse_method_loss)]
     training: dict[str, Any] = {}
+    match: Match | None = None
+    """Train for as many of these as `match_to` did, instead of for `epochs`."""
+    match_to: Name | None = None
+    """The method to be matched; None: the recipe's first."""
 
     @property
     def label(self) -> str:

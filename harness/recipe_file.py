@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness import models
+from harness import arms, models
 from harness.components import Component
 from harness.errors import HarnessError, RecipeError
 from harness.pairs_file import split
@@ -70,7 +70,8 @@ def _first(document: Document, found: Sequence[Problem]) -> RecipeError:
 
 
 def _training_problems(document: Document, recipe: Recipe) -> list[Problem]:
-    """What is wrong with the methods' own training fields once they are merged into the recipe's."""
+    """What is wrong with the methods' own training fields once they are merged into the recipe's, and then with the
+    methods taken together."""
     found: list[Problem] = []
     for i, method in enumerate(recipe.methods):
         try:
@@ -78,7 +79,7 @@ def _training_problems(document: Document, recipe: Recipe) -> list[Problem]:
         except ValidationError as error:
             errors = error.errors(include_url=False)
             found += problems(document, errors, Training, ("methods", i, "training"))
-    return found
+    return found or arms.problems(recipe)
 
 
 def _check_problems(document: Document, recipe: Recipe) -> list[Problem]:

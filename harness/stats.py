@@ -2,14 +2,15 @@
 
 Intervals are 95 %. Means: percentile bootstrap over prompts (Efron & Tibshirani 1993, chapter 13). Where a prompt has
 several values (the turns of a conversation), whole prompts are resampled and the standard error is the cluster-robust
-one, since values of one prompt go up and down together. Proportions: Wilson's interval.
+one, since values of one prompt go up and down together. Proportions: Wilson's interval. How far
+trainings with other seeds lie apart is in no interval of one checkpoint, and has a type of its own: `Spread`.
 """
 
 import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.types import Metric
+from harness.types import Metric, Spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,3 +105,16 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
         return None
     tau = float(kendalltau(first, second).statistic)
     return None if math.isnan(tau) else tau
+
+
+def spread(values: Sequence[float | None]) -> Spread:
+    """Mean and standard deviation of a figure over trainings, one value each; None: that training does not have it."""
+    from statistics import fmean, stdev
+
+    known = [value for value in values if value is not None]
+    return Spread(
+        mean=fmean(known) if known else None,
+        sd=stdev(known) if len(known) > 1 else None,
+        n=len(known),
+        n_invalid=len(values) - len(known),
+    )

@@ -1,16 +1,14 @@
 """The training stages: reference log-probabilities once, then a trained policy a method, all on the same data."""
 
 from importlib.metadata import version
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from harness import models
-from harness.augment import expected_seed_prompts, identity
-from harness.components import Component, source_hash
+from harness.augment import CHARACTERS_PER_TOKEN, expected_seed_prompts
 from harness.models import Dtype
-from harness.recipe import Method, Policy, Recipe, Sft, Training
+from harness.recipe import Policy, Recipe, Sft, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, write_json
-from harness.trl_loss import TrlLoss
 from harness.types import RankedExample
 
 CHECKPOINT = "checkpoint"
@@ -29,11 +27,12 @@ def starting_policy(recipe: Recipe, sft: Artifact | None) -> Policy:
 
 
 def training_identity(training: Training) -> dict[str, Any]:
-    """The part of a stage key that says how it trains; a fine-tuning before that is an input of the stage."""
-    return training.model_dump(mode="json", exclude={"sft"})
+    """The part of a stage key that says how it trains; a fine-tuning before that is an input of the
+    stage, and one of the seeds is its seed."""
+    return training.model_dump(mode="json", exclude={"sft", "seeds"})
 
 
-def _from(sft: Stage | None) -> dict[str, Stage]:
+def started_from(sft: Stage | None) -> dict[str, Stage]:
     """The input of a stage whose model starts from a fine-tuned one."""
     return {"sft": sft} if sft else {}
 
@@ -80,7 +79,7 @@ def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: St
         params["micro_batch_size"] = recipe.runtime.micro_batch_size
 
     def estimate() -> Estimate:
-        tokens = _response_tokens(recipe, training) / recipe.data.responses.n
+        tokens = response_tokens(recipe, training) / responses_a_prompt(recipe)
         return Estimate(trained_tokens=round(training.epochs * tokens))
 
     return Stage(f"train/{row}", "sft", 1, params, {"ranked": ranked}, body, estimate)
@@ -119,96 +118,21 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stag
         }
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths, **({"bits": bits} if bits else {})}
-    return Stage("reference", "reference", 1, params, {"ranked": ranked, **_from(sft)}, body)
+    return Stage("reference", "reference", 1, params, {"ranked": ranked, **started_from(sft)}, body)
 
 
-def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage, sft: Stage | None = None) -> Stage:
-    """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
-    if isinstance(method.loss, TrlLoss):
-        return _trl_stage(recipe, method, method.loss, ranked, sft)
-    loss = method.loss
-    training = recipe.training_of(method)
-    seed = derived_seed(recipe.seed, "train")
-
-    def body(ctx: Context) -> dict[str, Any]:
-        from harness.training.job import TrainingJob
-
-        ranked = ctx.inputs["ranked"]
-        ctx.progress.start(f"training {method.id}", round(training.epochs * ranked.report["train_prompts"]))
-        job = TrainingJob(
-            policy=starting_policy(recipe, ctx.inputs.get("sft")),
-            loss=cast(Component, loss).model_dump(mode="json"),
-            training=training,
-            seed=seed,
-            micro_batch_size=recipe.runtime.micro_batch_size,
-            bounded_memory=recipe.runtime.bounded_memory,
-            report_to=recipe.runtime.report_to,
-            max_steps=None,
-            examples=ranked.path("ranked.jsonl"),
-            reference=ctx.inputs["reference"].path("reference.json"),
-            folder=ctx.folder,
-            partial_folder=ctx.partial,
-            logs=ctx.store.logs / recipe.name / method.id,
-        )
-        launch = recipe.runtime.launch
-        return job.launch(launch.accelerate, ctx.progress.advance) if launch else job.run(ctx.progress.advance)
-
-    params = {
-        "policy": policy_identity(recipe),
-        "loss": {**identity(loss), "source": source_hash(loss)},
-        "training": training_identity(training),
-        "seed": seed,
-    }
-    if training.lora and training.lora.dropout:
-        params["micro_batch_size"] = recipe.runtime.micro_batch_size  # what is dropped depends on the forwards
-
-    def estimate() -> Estimate:
-        return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
-
-    inputs = {"ranked": ranked, "reference": reference, **_from(sft)}
-    return Stage(f"train/{method.id}", "train", 2, params, inputs, body, estimate)
+def responses_a_prompt(recipe: Recipe) -> int:
+    """N; 2 where the seed's own pairs are trained on."""
+    return recipe.data.responses.n if recipe.data.responses else 2
 
 
-def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage, sft: Stage | None) -> Stage:
-    """A policy that TRL's DPOTrainer trains, which computes the reference's log-probabilities itself."""
-    training = recipe.training_of(method)
-    seed = derived_seed(recipe.seed, "train")
-
-    def body(ctx: Context) -> dict[str, Any]:
-        from harness.training.trl_engine import train_with_trl
-
-        ctx.progress.start(f"training {method.id}", None)
-        return train_with_trl(
-            starting_policy(recipe, ctx.inputs.get("sft")),
-            ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
-            loss,
-            training,
-            folder=ctx.folder,
-            seed=seed,
-            micro_batch_size=recipe.runtime.micro_batch_size,
-            advance=ctx.progress.advance,
-        )
-
-    params = {
-        "policy": policy_identity(recipe),
-        "engine": {"trl": version("trl")},
-        "loss": loss.model_dump(mode="json"),
-        "training": training_identity(training),
-        "seed": seed,
-    }
-    if loss.sees_whole_batch or (training.lora and training.lora.dropout):
-        params["micro_batch_size"] = recipe.runtime.micro_batch_size
-
-    def estimate() -> Estimate:
-        n = recipe.data.responses.n
-        pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
-        return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training) * 2 * pairs / n))
-
-    return Stage(f"train/{method.id}", "train", 1, params, {"ranked": ranked, **_from(sft)}, body, estimate)
-
-
-def _response_tokens(recipe: Recipe, training: Training) -> int:
-    """About how many response tokens the ranked dataset has to train on."""
+def response_tokens(recipe: Recipe, training: Training) -> int:
+    """About how many response tokens the ranked dataset has to train on; reads the seed sets."""
     data = recipe.data
-    prompts = expected_seed_prompts(recipe)[0] + (data.prompts.count if data.prompts else 0)
+    prompts = expected_seed_prompts(recipe)[0]
+    if data.responses is None:
+        pairs = [pair for seed in data.seeds for pair in seed.pairs()]
+        characters = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+        return prompts * characters // (CHARACTERS_PER_TOKEN * len(pairs))
+    prompts += data.prompts.count if data.prompts else 0
     return prompts * data.responses.n * min(training.max_length, data.responses.max_new_tokens)

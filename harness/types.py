@@ -165,6 +165,16 @@ class Metric(Record):
     n_invalid: int = 0
 
 
+class Spread(Record):
+    """A figure over several trainings of one method. `sd`: their standard deviation (n - 1); None for fewer than two.
+    `n` counts the trainings that have the figure, `n_invalid` those that should have and don't."""
+
+    mean: float | None
+    sd: float | None = None
+    n: int = 0
+    n_invalid: int = 0
+
+
 class Checkpoint(Record):
     """A trained policy as an artifact holds it: `path` is the checkpoint's folder inside the artifact."""
 

@@ -43,6 +43,13 @@ def four_rows() -> list[Entry]:
     ]
 
 
+def seed_row(method: str, training_seed: int, metrics: dict[str, Metric], **provenance: Any) -> Entry:
+    """A row of a method that was trained once a seed."""
+    return entry(
+        f"{method}.seed-{training_seed}", "sdpo", metrics, method_id=method, training_seed=training_seed, **provenance
+    )
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 

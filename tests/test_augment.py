@@ -16,7 +16,7 @@ from harness.plan import make_plan
 from harness.recipe import Recipe
 from harness.stages import Stage
 from harness.store import Artifact, Store
-from harness.types import Completion, Message, RankedExample, ResponseGroup, Sampling
+from harness.types import Completion, Message, PreferencePair, RankedExample, ResponseGroup, Sampling
 
 
 class Script(Component):
@@ -68,6 +68,13 @@ def recipe(generator: Component | None = None, prompts: dict[str, Any] | None = 
     return Recipe.model_validate({"name": "x", "policy": {"model": "a/b"}, "data": data, "methods": methods})
 
 
+def own_pairs(**data: Any) -> Recipe:
+    """A recipe that trains on the seed's own pairs."""
+    fields: dict[str, Any] = {"seeds": [{"name": "builtin", "limit": 20}], "holdout": 0.25, **data}
+    methods = [{"id": "dpo", "loss": {"name": "dpo_best_worst"}}]
+    return Recipe.model_validate({"name": "x", "policy": {"model": "a/b"}, "data": fields, "methods": methods})
+
+
 def run(made: Recipe, tmp_path: Path) -> dict[str, Artifact]:
     """Run the data stages up to the ranked dataset."""
     plan = make_plan(made)
@@ -113,6 +120,42 @@ def test_two_responses_are_the_seed_pairs_themselves(tmp_path: Path) -> None:
     done = run(recipe(n=2), tmp_path)
     assert done["responses"].report["sampled"] == 0
     assert all({r.source for r in g.responses} == {"seed:chosen", "seed:rejected"} for g in groups(done))
+
+
+def test_without_responses_the_seeds_own_pairs_are_the_ranked_dataset(tmp_path: Path) -> None:
+    done = run(own_pairs(), tmp_path)
+    assert set(done) == {"seeds", "ranked"}
+    assert done["ranked"].report == {"train_prompts": 15, "heldout_prompts": 5, "responses": 30}
+    for file, split in (("ranked.jsonl", "train"), ("heldout.jsonl", "heldout")):
+        pairs = {p.id: p for p in done["seeds"].rows(f"{split}.jsonl", PreferencePair)}
+        rows = done["ranked"].rows(file, RankedExample)
+        assert [(r.id, r.split) for r in rows] == [(i, split) for i in pairs]
+        for row in rows:
+            best, worst = row.responses
+            assert (best.text, best.source, best.score) == (pairs[row.id].chosen, "seed:chosen", 1.0)
+            assert (worst.text, worst.source, worst.score) == (pairs[row.id].rejected, "seed:rejected", 0.0)
+
+
+def test_a_limit_on_training_leaves_what_is_held_out(tmp_path: Path) -> None:
+    done = {limit: run(own_pairs(holdout=6, train_limit=limit), tmp_path) for limit in (None, 4, 99)}
+    rows = {k: [d["ranked"].rows(f, RankedExample) for f in ("ranked.jsonl", "heldout.jsonl")] for k, d in done.items()}
+    assert [len(side) for side in rows[None]] == [14, 6]
+    assert rows[4] == [rows[None][0][:4], rows[None][1]]
+    assert rows[99] == rows[None]
+
+
+def test_a_limit_that_is_not_given_is_in_no_key() -> None:
+    plain, limited = (make_plan(own_pairs(**fields)).data["seeds"] for fields in ({}, {"train_limit": 4}))
+    assert "train_limit" not in plain.params
+    assert plain.key != limited.key
+
+
+def test_what_is_trained_on_is_estimated(tmp_path: Path) -> None:
+    plan = make_plan(own_pairs(train_limit=4))
+    (trained,) = [stage.estimate().trained_tokens for stage in plan.stages if stage.name == "train"]
+    pairs = run(own_pairs(), tmp_path)["seeds"].rows("train.jsonl", PreferencePair)
+    characters = sum(len(p.chosen) + len(p.rejected) for p in pairs) / len(pairs)
+    assert trained == pytest.approx(4 * characters / 4, rel=0.3)
 
 
 def test_groups_of_identical_responses_are_dropped_and_the_rest_counted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.leaderboard import read_board, write_board
 from harness.types import Metric
-from tests.boards import BENCHMARKS, drawn, entry, four_rows, markdown_tables, metric
+from tests.boards import BENCHMARKS, drawn, entry, four_rows, markdown_tables, metric, seed_row
 
 any_text = st.text(max_size=40) | st.sampled_from(
     ["a|b", "`x`\n| y |", "<script>alert(1)</script>", "=1+1", "-cmd", "@SUM(A1)", "\t=1", "\r\n", "'=2", "''-x", "-5",
@@ -219,6 +219,59 @@ def test_what_went_wrong_in_training_is_said(tmp_path: Path) -> None:
     assert "- **dpo**: training step 7: the loss is not finite\n- **dpo**: loss spikes: 2 of 6" in text
     shown = " ".join(drawn(tmp_path, 100).split())
     assert "dpo: training step 7: the loss is not finite dpo: loss spikes: 2 of 6" in shown
+
+
+def test_figures_over_training_seeds_stand_apart_from_intervals(tmp_path: Path) -> None:
+    def figures(score: float, accuracy: float | None) -> dict[str, Metric]:
+        known = Metric(value=None, n_invalid=9) if accuracy is None else metric(accuracy, 0.1)
+        return {"mt_bench.score": metric(score), "heldout.pair_accuracy": known}
+
+    rows = [
+        entry("base", "base", figures(4.0, 0.5)),
+        seed_row("s", 0, figures(5.0, 0.7), seed=9, training={"steps": 3}),
+        seed_row("s", 1, figures(6.0, None), seed=9, training={"steps": 3}),
+        seed_row("s", 7, figures(8.5, 0.9), seed=9, training={"steps": 3}),
+        seed_row("t", 0, figures(5.0, None)),
+    ]
+    write_board(tmp_path, "quickstart", rows)
+    text = (tmp_path / "board.md").read_text()
+    figures_table, over_seeds, training = markdown_tables(text)
+    assert [line[0] for line in figures_table[1:]] == ["base", "s.seed-0", "s.seed-1", "s.seed-7", "t.seed-0"]
+    assert over_seeds == [
+        ["method", "loss", "training seeds", "MT-bench score", "Held-out pair accuracy"],
+        ["s", "sdpo", "0, 1, 7 (n=3)", "6.50 ± 1.80", "0.800 ± 0.141 (in 2 of 3)"],
+        ["t", "sdpo", "0 (n=1)", "5.00", "in none of 1"],
+    ]
+    assert [line[2] for line in training[1:]] == ["0", "1", "7"]
+    assert "### Over training seeds\n\nMean over training seeds ± standard deviation" in text
+    for width in (40, 100):
+        shown = drawn(tmp_path, width)
+        assert "Over training seeds" in shown
+        assert "6.50 ± 1.80" in shown
+        assert "0.800 ± 0.141 (in 2 of 3)" in shown
+        assert max(map(len, shown.splitlines())) <= width
+
+
+def test_without_training_seeds_nothing_is_said_of_them(tmp_path: Path) -> None:
+    write_board(tmp_path, "quickstart", four_rows())
+    assert "training seeds" not in (tmp_path / "board.md").read_text()
+    assert "training seeds" not in drawn(tmp_path, 100)
+
+
+def test_a_budget_is_told_beside_what_was_used(tmp_path: Path) -> None:
+    known = {"steps": 4, "tokens": 90, "prompts_seen": 16, "forward_tokens": 1234}
+    given = {"match": "tokens", "budget": 1300, "used": 1234}
+    rows = [entry("a", "sdpo", training=known), entry("b", "sdpo", training=known | given, match_to="a")]
+    write_board(tmp_path, "quickstart", rows)
+    text, note = (
+        (tmp_path / "board.md").read_text(),
+        "trained for as many tokens through the policy as a: 1,300 there, 1,234 here.",
+    )
+    assert f"- b: {note}\n" in text
+    assert f"b: {note}" in " ".join(drawn(tmp_path, 100).split())
+    training = markdown_tables(text)[-1]
+    assert training[0][3:7] == ["steps", "prompts seen", "tokens through the policy", "response tokens"]
+    assert training[1][3:7] == ["4", "16", "1,234", "90"]
 
 
 def test_metrics_without_a_place_are_still_shown(tmp_path: Path) -> None:

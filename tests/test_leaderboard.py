@@ -12,7 +12,7 @@ import pytest
 from harness.errors import DataError, StoreError
 from harness.leaderboard import read_board, write_board
 from harness.types import Metric
-from tests.boards import contents, entry, four_rows, metric
+from tests.boards import contents, entry, four_rows, metric, seed_row
 
 
 @pytest.mark.parametrize("where", [".", "board.json"])
@@ -49,6 +49,40 @@ def test_board_json_has_the_names_that_other_work_reads(tmp_path: Path) -> None:
     assert set(data["rows"][1]) == {"id", "method", "metrics", "provenance"}
     win_rate = {"value": 53.125, "stderr": 2.53125, "ci95": [48.0625, 58.1875], "n": 30, "n_invalid": 0}
     assert data["rows"][1]["metrics"]["alpaca_eval.win_rate"] == win_rate
+
+
+def test_board_json_has_figures_over_training_seeds(tmp_path: Path) -> None:
+    lost = Metric(value=None, n_invalid=30)
+    rows = [
+        entry("base", "base"),
+        *(seed_row("s", seed, {"mt_bench.score": metric(value)}) for seed, value in ((0, 5.0), (1, 6.0), (7, 8.5))),
+        *(seed_row("t", seed, {"mt_bench.score": found}) for seed, found in ((0, metric(5.0)), (1, lost))),
+        entry("once", "sdpo"),
+    ]
+    data = json.loads(write_board(tmp_path, "quickstart", rows).read_text())
+    assert set(data) == {"board", "generated", "rows", "training_seeds"}
+    first, second = data["training_seeds"]
+    assert {k: first[k] for k in ("method_id", "method", "seeds", "rows")} == {
+        "method_id": "s",
+        "method": "sdpo",
+        "seeds": [0, 1, 7],
+        "rows": ["s.seed-0", "s.seed-1", "s.seed-7"],
+    }
+    assert first["metrics"]["mt_bench.score"] == {
+        "mean": 6.5,
+        "sd": pytest.approx(1.802775637731995),
+        "n": 3,
+        "n_invalid": 0,
+    }
+    assert second["metrics"]["mt_bench.score"] == {"mean": 5.0, "sd": None, "n": 1, "n_invalid": 1}
+    assert list(read_board(tmp_path).entries) == rows
+
+
+def test_rows_of_different_judges_are_in_no_common_mean(tmp_path: Path) -> None:
+    figures = {"mt_bench.score": metric(5.0)}
+    rows = [seed_row("s", 0, figures), seed_row("s", 1, figures, judge={"name": "openai", "model": "gpt-4"})]
+    data = json.loads(write_board(tmp_path, "quickstart", rows).read_text())
+    assert [group["seeds"] for group in data["training_seeds"]] == [[0], [1]]
 
 
 def test_writing_the_same_again_changes_no_byte(tmp_path: Path) -> None:

@@ -189,6 +189,15 @@ def test_split_keeps_its_promises(numbers: list[int], holdout: float, seed: int)
     assert {p.id for p in split(pairs[::-1], holdout, seed)[1]} == heldout_ids
 
 
+def test_split_by_number() -> None:
+    pairs = [pair(i) for i in range(40)]
+    train, heldout = split(pairs, 13, 0)
+    assert (len(train), len(heldout)) == (27, 13)
+    assert heldout == split(pairs, 13 / 40, 0)[1]
+    with pytest.raises(DataError, match="holdout 40 of 40 prompts leaves 0 for training and 40 held out"):
+        split(pairs, 40, 0)
+
+
 @given(count=st.integers(10, 60), new=st.integers(1000, 2000), seed=st.integers(0, 5))
 def test_a_new_prompt_moves_at_most_one_other(count: int, new: int, seed: int) -> None:
     pairs = [pair(i) for i in range(count)]

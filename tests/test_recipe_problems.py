@@ -16,6 +16,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return recipe_folder(tmp_path)
 
 
+RESPONSES = """\
+  responses:
+    generator:
+      name: hf
+      model: smollm2-135m-instruct
+    n: 4
+"""
+
+UNIT = "20: methods.1.match: expected 'steps', 'prompts' or 'tokens', got 'step'; did you mean 'steps'?"
+
 FIELDS = [
     # what is wrong, the old text, the new one, the line, the message's beginning
     ("unknown field, top", "seed: 0", "sead: 0", "3: sead: unknown field; did you mean 'seed'? expected one of: "),
@@ -90,7 +100,39 @@ FIELDS = [
     ),
     ("N < 2", "    n: 4", "    n: 1", "15: data.responses.n: expected at least 2, got 1"),
     ("too much", "    n: 4", "    n: 65", "15: data.responses.n: expected at most 64, got 65"),
-    ("exclusive bound", "holdout: 0.25", "holdout: 1", "9: data.holdout: expected less than 1, got 1"),
+    (
+        "exclusive bound",
+        "epochs: 1, ",
+        "epochs: 1, warmup_ratio: 1, ",
+        "24: training.warmup_ratio: expected less than 1, got 1",
+    ),
+    ("nothing held out", "holdout: 0.25", "holdout: 0", "9: data.holdout: expected more than 0, got 0"),
+    (
+        "neither a share nor a number",
+        "holdout: 0.25",
+        "holdout: 1.5",
+        "9: data.holdout: expected a share below 1, or a whole number of prompts, got 1.5",
+    ),
+    ("all held out", "holdout: 0.25", "holdout: 8", "9: data.holdout: holdout 8 of 8 prompts leaves 0 for training"),
+    ("no training", "holdout: 0.25", "train_limit: 0", "9: data.train_limit: expected at least 1, got 0"),
+    (
+        "responses without a reward",
+        "  reward: {name: trained, base: smollm2-135m-instruct}\n",
+        "",
+        "5: data: `reward` is missing, and `responses` are ranked by it: give it, or leave out prompts, responses and ",
+    ),
+    (
+        "a reward without responses",
+        RESPONSES,
+        "",
+        "5: data: `responses` is missing, and `reward` scores them: give it, or leave out prompts, responses and ",
+    ),
+    (
+        "prompts without responses",
+        RESPONSES + "  reward: {name: trained, base: smollm2-135m-instruct}\n",
+        "",
+        "5: data: `responses` is missing, and `prompts` are answered by them: give it, or leave out prompts, ",
+    ),
     ("negative", "      beta: 0.1", "      beta: -1", "22: methods.1.loss.beta: expected more than 0, got -1"),
     (
         "out of range in a method",
@@ -268,6 +310,33 @@ FIELDS = [
         "24: training: max_length must be larger",
     ),
     (
+        "a seed twice",
+        "epochs: 1, ",
+        "epochs: 1, seeds: [0, 1, 0], ",
+        "24: training.seeds: expected each seed once; repeated: 0",
+    ),
+    ("no seeds", "{epochs: 2}", "{seeds: []}", "23: methods.1.training.seeds: expected at least 1 item, got an "),
+    ("a seed that is none", "{epochs: 2}", "{seeds: [-1]}", "23: methods.1.training.seeds.0: expected at least 0, "),
+    ("a unit that is none", "    loss:\n", "    match: step\n    loss:\n", UNIT),
+    (
+        "matched to a method that is not there",
+        "    loss:\n",
+        "    match: steps\n    match_to: dpp\n    loss:\n",
+        "21: methods.1.match_to: unknown method 'dpp'; did you mean 'dpo'? available: dpo",
+    ),
+    (
+        "matched to itself",
+        "  - {id: dpo, ",
+        "  - {id: dpo, match: steps, ",
+        "18: methods.0.match: 'dpo' would be matched to itself; expected match_to: one of multi-dpo",
+    ),
+    (
+        "matched to nobody's amount",
+        "  - {id: dpo, ",
+        "  - {id: dpo, match_to: multi-dpo, ",
+        "18: methods.0.match_to: has no effect without `match`; add match: steps, prompts or tokens, or remove it",
+    ),
+    (
         "they disagree in a method",
         "{epochs: 2}",
         "{max_length: 100}",
@@ -324,3 +393,31 @@ def test_a_judge_needs_its_key(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "OPENAI_API_KEY" in refused(folder, text)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1234")
     assert load(folder, text).evaluation is not None
+
+
+def test_a_method_may_not_have_the_id_of_anothers_row(folder: Path) -> None:
+    text = edited("{epochs: 2}", "{seeds: [1, 2]}").replace("id: dpo,", "id: multi-dpo.seed-2,")
+    assert refused(folder, text) == (
+        "recipes/x.yaml:18: methods.0.id: 'multi-dpo.seed-2' is the row of 'multi-dpo' with training seed 2; "
+        "rename one of them"
+    )
+    assert load(folder, text, "methods.1.training.seeds=[1, 3]").methods[0].id == "multi-dpo.seed-2"
+
+
+def test_budgets_in_a_circle_are_refused(folder: Path) -> None:
+    text = edited("    loss:\n", "    match: tokens\n    loss:\n")
+    message = refused(folder, text.replace("id: dpo,", "id: dpo, match: steps, match_to: multi-dpo,"))
+    assert message == (
+        "recipes/x.yaml:18: methods.0.match_to: matched in a circle: dpo -> multi-dpo -> dpo; "
+        "one of them needs epochs of its own (and 1 more)"
+    )
+
+
+def test_a_training_seed_without_its_like_is_refused(folder: Path) -> None:
+    text = edited("    loss:\n", "    match: tokens\n    loss:\n")
+    message = refused(folder, text, "training.seeds=[0, 1]", "methods.1.training.seeds=[1, 7]")
+    assert message == (
+        "recipes/x.yaml:20: methods.1.match: 'dpo' has no training with seed 7 to match; its training seeds are 0, 1"
+    )
+    load(folder, text, "methods.1.training.seeds=[1, 7]")  # the other's only training fits every seed
+    load(folder, text, "methods.0.training.seeds=[0, 1]")  # the recipe's own seed is 0

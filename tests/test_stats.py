@@ -6,7 +6,15 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats import RESAMPLES, accuracy_metric, bootstrap_indices, kendall_tau, mean_metric, proportion_metric
+from harness.stats import (
+    RESAMPLES,
+    accuracy_metric,
+    bootstrap_indices,
+    kendall_tau,
+    mean_metric,
+    proportion_metric,
+    spread,
+)
 
 values = st.lists(st.one_of(st.none(), st.floats(-100, 100)), max_size=30)
 
@@ -128,3 +136,12 @@ def test_kendall_tau_with_ties_and_without_a_ranking() -> None:
     assert kendall_tau([1, 2, 3, 4], [1, 3, 2, 3]) == pytest.approx(3 / math.sqrt(30))
     assert kendall_tau([1, 1, 1], [1, 2, 3]) is None
     assert kendall_tau([1], [2]) is None
+
+
+@given(values)
+def test_spread_is_numpys_over_what_there_is(x: list[float | None]) -> None:
+    known = [value for value in x if value is not None]
+    found = spread(x)
+    assert (found.n, found.n_invalid) == (len(known), len(x) - len(known))
+    assert found.mean == (pytest.approx(np.mean(known)) if known else None)
+    assert found.sd == (pytest.approx(np.std(known, ddof=1), abs=1e-9) if len(known) > 1 else None)

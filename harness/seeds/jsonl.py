@@ -1,5 +1,6 @@
 """Seed pairs from a JSONL file."""
 
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field
@@ -29,5 +30,10 @@ class Jsonl(Component):
 
     def pairs(self) -> list[PreferencePair]:
         """All rows, in file order; of rows with the same prompt, the first."""
+        return list(self._pairs)
+
+    @cached_property
+    def _pairs(self) -> list[PreferencePair]:
+        # Read once a process: checks and estimates ask for them too, and what was left out is to be told once.
         source = self.path.name.removesuffix(".gz").rpartition(".")[0] or self.path.name
         return parse_pairs(read_content(self.path), str(self.path), source, limit=self.limit, weight=self.weight)

@@ -20,6 +20,7 @@ from harness.errors import HarnessError, ModelError
 from harness.protocols import Loss
 from harness.recipe import Accelerate, Policy, Training
 from harness.store import write_json
+from harness.training.budget import Budget
 from harness.types import Advance, RankedExample, Record
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class TrainingJob(Record):
     micro_batch_size: int
     bounded_memory: bool
     report_to: tuple[str, ...]
-    max_steps: int | None
+    budget: Budget | None
     examples: Path
     reference: Path
     folder: Path
@@ -63,7 +64,7 @@ class TrainingJob(Record):
                 partial_folder=self.partial_folder,
                 bounded_memory=self.bounded_memory,
                 report_to=self.report_to,
-                max_steps=self.max_steps,
+                budget=self.budget,
             )
 
     def launch(self, accelerate: Accelerate, advance: Advance) -> dict[str, Any]:

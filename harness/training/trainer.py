@@ -17,7 +17,8 @@ from harness import models
 from harness.errors import DataError, ModelError
 from harness.protocols import Loss, RankedLogps
 from harness.recipe import Policy, Training
-from harness.training.batch import Group, collate, tokenize
+from harness.training.batch import Group, collate, rows, tokenize
+from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.head import give_logps
 from harness.training.layout import lengths_of, shared_prefix_obstacle
 from harness.training.policy import (
@@ -55,7 +56,7 @@ def train_policy(
     partial_folder: Path | None = None,
     bounded_memory: bool = False,
     report_to: Sequence[str] = (),
-    max_steps: int | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Train, write `folder/checkpoint` and `folder/steps.jsonl` (one line an optimizer step), and report.
 
@@ -63,7 +64,9 @@ def train_policy(
     with the same maximum lengths. micro_batch_size: prompts in one forward (or the largest divisor of a process's share
     of the batch below it); like bounded_memory (one response at a time) it changes nothing but memory and speed.
     advance: told the number of prompts just done. partial_folder: where `training.save_every` keeps the state that a
-    stopped run goes on from. report_to: transformers' names of what draws curves. max_steps: in place of the epochs.
+    stopped run goes on from. report_to: transformers' names of what draws curves. budget: in place of
+    `training.epochs`, what to come nearest to. The report's `prompts_seen` and `forward_tokens` (real input tokens) are
+    what went through the policy in training.
 
     Examples that the loss finds no preference in (all scores tied) are left out and counted. A loss or gradient that is
     no number stops the run before the weights move: they are kept, and the report's `stopped` says when and why.
@@ -81,6 +84,10 @@ def train_policy(
     if obstacle:
         _log.info("%s: one row a response: %s", policy.model, obstacle)
     give_logps(model)
+    max_steps = None
+    if budget:
+        epoch_tokens = sum(len(row.input_ids) for group in kept for row in rows(group, shared=obstacle is None))
+        max_steps = steps_for(budget, Epoch(len(kept), epoch_tokens, training.batch_size))
     work = partial_folder or folder
     work.mkdir(parents=True, exist_ok=True)
     arguments = _arguments(training, work, seed, micro_batch_size, report_to, max_steps)

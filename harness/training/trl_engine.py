@@ -19,6 +19,7 @@ from harness import models
 from harness.errors import DataError, ModelError
 from harness.recipe import Lora, Policy, Training
 from harness.training.batch import Group, tokenize
+from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.policy import (
     autocast_dtype,
     load_untrained,
@@ -42,12 +43,14 @@ def train_with_trl(
     seed: int,
     micro_batch_size: int,
     advance: Advance,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Train, write `folder/checkpoint` and `folder/steps.jsonl` (one line an optimizer step), and report.
 
     `training.batch_size` and `micro_batch_size` count pairs, those of a step and those of one forward. The latter (or
     the largest divisor of the batch size below it) changes memory and speed only, but for a loss that
-    `sees_whole_batch`. advance: told the number of pairs just done.
+    `sees_whole_batch`. advance: told the number of pairs just done. budget: in place of `training.epochs`, what to come
+    nearest to; a pair counts as a prompt.
 
     Raises DataError for examples that can't be used or hold no preference, ModelError for a policy that can't be
     trained so, or a loss that stops being finite.
@@ -63,6 +66,8 @@ def train_with_trl(
     kept = sum(len(set(group.scores)) > 1 for group in groups)
     micro = micro_batch_of(training, micro_batch_size)
     arguments = _arguments(loss, training, folder, seed, micro)
+    if budget:
+        arguments.max_steps = steps_for(budget, Epoch(len(rows), sum(map(input_tokens, rows)), training.batch_size))
     trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance)
     lines = StepLines(folder / "steps.jsonl", partial(_step, trainer, loss.beta))
     trainer.add_callback(lines)
@@ -74,6 +79,7 @@ def train_with_trl(
         **lines.report(),
         "tokens": trainer.tokens,
         "seconds": time.monotonic() - started,
+        "prompts_seen": trainer.pairs_seen,
         "examples": kept,
         "pairs": len(rows),
         "tied_examples": len(groups) - kept,
@@ -91,6 +97,11 @@ def draw_pairs(groups: Sequence[Group], pairing: Pairing) -> list[dict[str, list
         for g in groups
         for better, worse in ranked_pairs(g.scores, pairing)
     ]
+
+
+def input_tokens(row: Mapping[str, list[int]]) -> int:
+    """Tokens that a pair puts through the policy: the prompt goes with either response."""
+    return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
 def ranked_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, int]]:
@@ -155,6 +166,7 @@ class PairTrainer(Quiet, DPOTrainer):  # type: ignore[misc]
     however many forwards it takes (TRL's own gives each forward the same weight, also a short last one)."""
 
     loss_is_scaled_for_ga = True
+    pairs_seen = 0
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         """The rows as they are: TRL's own would make tokens of text, and not by the one function that does."""
@@ -177,6 +189,7 @@ class PairTrainer(Quiet, DPOTrainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         """The micro-batch's part of the step's mean loss."""
         pairs = len(inputs["ref_chosen_logps"])
+        self.pairs_seen += pairs
         loss: torch.Tensor = super().compute_loss(model, inputs)
         self.advance(pairs)
         return loss * (pairs / (num_items_in_batch or pairs))

@@ -174,7 +174,7 @@ def job(model: Path, data: list[RankedExample], folder: Path, **changes: Any) ->
         micro_batch_size=1,
         bounded_memory=False,
         report_to=(),
-        max_steps=None,
+        budget=None,
         examples=folder / "examples.jsonl",
         reference=folder / "reference.json",
         folder=folder,

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness import models
+from harness import chat, models
 from harness.errors import DataError, ModelError
 from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.losses.mdpo_linear import MdpoLinear
 from harness.protocols import Loss, RankedLogps
 from harness.recipe import Lora, Policy, Training
+from harness.training.budget import Budget
 from harness.training.logps import score_rows
 from harness.training.trainer import train_policy
 from harness.types import RankedExample
@@ -45,6 +46,7 @@ def train(
     seed: int = 3,
     bounded_memory: bool = False,
     partial_folder: Path | None = None,
+    budget: Budget | None = None,
     **changes: Any,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The report and the lines of steps.jsonl of a run in `folder`."""
@@ -63,6 +65,7 @@ def train(
         advance=lambda _n: None,
         bounded_memory=bounded_memory,
         partial_folder=partial_folder,
+        budget=budget,
     )
     return report, [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
@@ -72,6 +75,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
     (file,) = (folder / "checkpoint").glob("*.safetensors")
     return load_file(file)
+
+
+def untimed(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Steps without what depends on the clock and the machine."""
+    timed = ("tokens_per_second", "peak_memory_gb")
+    return [{name: value for name, value in step.items() if name not in timed} for step in steps]
 
 
 def assert_same_weights(one: Path, two: Path, *, atol: float) -> None:
@@ -158,10 +167,7 @@ def test_same_seed_same_weights_other_seed_other_order(tiny_model: Path, tmp_pat
     _, one = train(tiny_model, data, tmp_path / "one", epochs=2)
     _, two = train(tiny_model, data, tmp_path / "two", epochs=2)
     _, other = train(tiny_model, data, tmp_path / "other", epochs=2, seed=4)
-    timed = ("tokens_per_second", "peak_memory_gb")
-    assert [{k: v for k, v in s.items() if k not in timed} for s in one] == [
-        {k: v for k, v in s.items() if k not in timed} for s in two
-    ]
+    assert untimed(one) == untimed(two)
     assert_same_weights(tmp_path / "one", tmp_path / "two", atol=0)
     assert [s["logp_by_rank"] for s in one] != [s["logp_by_rank"] for s in other]
 
@@ -197,6 +203,40 @@ def test_gradient_checkpointing_changes_nothing(tiny_model: Path, tmp_path: Path
     _, plain = train(tiny_model, examples(4), tmp_path / "plain", epochs=3)
     _, saved = train(tiny_model, examples(4), tmp_path / "saved", epochs=3, gradient_checkpointing=True)
     assert [s["loss"] for s in saved] == pytest.approx([s["loss"] for s in plain], rel=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_counts_prompts_and_the_tokens_of_rows(
+    tiny_model: Path, tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.training import trainer
+
+    if not shared:
+        monkeypatch.setattr(trainer, "shared_prefix_obstacle", lambda *_: "told not to")
+    data = examples(6)
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    tokens = 0
+    for e in data:
+        encoded = [chat.encode(tokenizer, e.messages, r.text, **LENGTHS) for r in e.responses]
+        prompts = 1 if shared else len(encoded)
+        tokens += prompts * (len(encoded[0].prompt) - 1) + sum(len(found.response) for found in encoded)
+    report, _ = train(tiny_model, data, tmp_path / "run", epochs=2)
+    assert report["prompts_seen"] == 12
+    assert report["forward_tokens"] == 2 * tokens
+
+
+def test_a_budget_ends_training_and_the_learning_rate_together(tiny_model: Path, tmp_path: Path) -> None:
+    data = examples(9)  # three steps a pass: of four prompts, four, and one
+    report, steps = train(tiny_model, data, tmp_path / "own", epochs=2)
+    assert (report["steps"], report["prompts_seen"]) == (6, 18)
+    for unit, amount in (("steps", 6), ("prompts", 18), ("tokens", report["forward_tokens"])):
+        again, same = train(tiny_model, data, tmp_path / unit, epochs=5, budget=Budget(unit, amount))
+        assert untimed(same) == untimed(steps)
+        assert again["forward_tokens"] == report["forward_tokens"]
+        assert_same_weights(tmp_path / unit, tmp_path / "own", atol=0)
+    cut, short = train(tiny_model, data, tmp_path / "cut", epochs=5, budget=Budget("prompts", 12))
+    assert (cut["steps"], cut["prompts_seen"]) == (4, 13)
+    assert short[-1]["learning_rate"] == pytest.approx(5e-3 / 4)
 
 
 def test_all_tied_is_refused(tiny_model: Path, tmp_path: Path) -> None:

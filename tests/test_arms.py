@@ -1,0 +1,107 @@
+"""A recipe's trainings: one a training seed, and what of a stage's key depends on that."""
+
+from typing import Any
+
+import pytest
+
+from harness.arms import arms_of
+from harness.errors import RecipeError
+from harness.plan import Row, make_plan
+from harness.recipe import Recipe
+
+
+def recipe(*methods: dict[str, Any], seed: int = 5, **training: Any) -> Recipe:
+    losses = [{"loss": {"name": "dpo_best_worst"}, **method} for method in methods]
+    data = {"seeds": [{"name": "builtin", "limit": 20}]}
+    fields = {"name": "x", "seed": seed, "policy": {"model": "a/b"}, "data": data, "training": training}
+    return Recipe.model_validate(fields | {"methods": losses})
+
+
+def rows(made: Recipe) -> dict[str, Row]:
+    return {row.id: row for row in make_plan(made).rows}
+
+
+def train_key(row: Row) -> str:
+    assert row.policy is not None
+    return row.policy.key
+
+
+def test_one_training_a_seed_in_the_recipes_order() -> None:
+    made = recipe({"id": "a"}, {"id": "b", "training": {"seeds": [7]}}, {"id": "c", "training": {"seeds": None}})
+    assert [(arm.id, arm.method.id, arm.seed) for arm in arms_of(made)] == [
+        ("a", "a", None),
+        ("b.seed-7", "b", 7),
+        ("c", "c", None),
+    ]
+    seeded = made.model_copy(update={"training": made.training.model_copy(update={"seeds": (2, 0)})})
+    assert [arm.id for arm in arms_of(seeded)] == ["a.seed-2", "a.seed-0", "b.seed-7", "c"]
+    assert list(rows(seeded)) == ["base", "a.seed-2", "a.seed-0", "b.seed-7", "c"]
+
+
+def test_only_training_depends_on_the_training_seed() -> None:
+    plan = make_plan(recipe({"id": "a"}, seeds=[0, 1, 2]))
+    trained = [row for row in plan.rows if row.policy]
+    assert len({train_key(row) for row in trained}) == 3
+    assert len({row.heldout.inputs["ranked"].key for row in plan.rows}) == 1
+    assert len([stage for stage in plan.stages if stage.name not in ("train", "heldout")]) == 3
+
+
+def test_the_recipes_seed_as_training_seed_finds_the_same_training() -> None:
+    plain, seeded = rows(recipe({"id": "a"})), rows(recipe({"id": "a"}, seeds=[5, 6]))
+    assert train_key(seeded["a.seed-5"]) == train_key(plain["a"]) != train_key(seeded["a.seed-6"])
+    assert "seeds" not in plain["a"].policy.params["training"]  # type: ignore[union-attr]
+
+
+def test_a_training_seed_is_the_same_whatever_the_recipes() -> None:
+    one, other = (rows(recipe({"id": "a"}, seeds=[3], seed=seed))["a.seed-3"].policy for seed in (0, 1))
+    assert one is not None
+    assert other is not None
+    assert one.params["seed"] == other.params["seed"]
+    assert one.key != other.key  # another split
+
+
+def test_a_budget_is_that_of_the_same_seed_or_of_the_only_training() -> None:
+    made = recipe(
+        {"id": "a"},
+        {"id": "b", "match": "tokens"},
+        {"id": "c", "match": "steps", "match_to": "once"},
+        {"id": "once", "training": {"seeds": None}},
+        {"id": "last", "match": "prompts", "match_to": "b", "training": {"seeds": None}},
+        seeds=[5, 6],
+    )
+    whose = {row.id: row.matched.id for row in make_plan(made).rows if row.matched}
+    assert whose == {
+        "b.seed-5": "a.seed-5",
+        "b.seed-6": "a.seed-6",
+        "c.seed-5": "once",
+        "c.seed-6": "once",
+        "last": "b.seed-5",  # with the recipe's seed
+    }
+
+
+def test_what_is_matched_is_trained_first_and_is_part_of_the_key() -> None:
+    def plan_of(**training: Any) -> Any:
+        other = {"id": "z", "training": training}
+        return make_plan(
+            recipe(
+                {"id": "a", "match": "steps", "match_to": "b"}, {"id": "b", "match": "steps", "match_to": "z"}, other
+            )
+        )
+
+    plan = plan_of(epochs=2)
+    assert [stage.id for stage in plan.stages if stage.name == "train"] == ["train/z", "train/b", "train/a"]
+    assert [row.id for row in plan.rows] == ["base", "a", "b", "z"]
+    other = plan_of(epochs=3)
+    assert not {r.policy.key for r in plan.rows if r.policy} & {r.policy.key for r in other.rows if r.policy}
+
+
+def test_epochs_are_in_no_key_where_a_budget_takes_their_place() -> None:
+    def key(epochs: float) -> str:
+        return train_key(rows(recipe({"id": "a"}, {"id": "b", "match": "tokens", "training": {"epochs": epochs}}))["b"])
+
+    assert key(1) == key(7)
+
+
+def test_a_recipe_that_was_not_read_from_a_file_is_checked_too() -> None:
+    with pytest.raises(RecipeError, match=r"^methods\.0\.match_to: matched in a circle: a -> b -> a; "):
+        make_plan(recipe({"id": "a", "match": "steps", "match_to": "b"}, {"id": "b", "match": "steps"}))
