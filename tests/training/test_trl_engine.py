@@ -168,6 +168,16 @@ def test_other_losses_run_and_learn(tiny_model: Path, tmp_path: Path, names: lis
     assert sum(s["tokens"] for s in steps) == report["tokens"]
 
 
+def test_the_adapters_own_dropout_is_kept(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Any] = []
+    save = trl_engine.save_policy
+    monkeypatch.setattr(trl_engine, "save_policy", lambda model, *rest: saved.append(model) or save(model, *rest))
+    train_trl(tiny_model, examples(4), tmp_path / "run", lora=Lora(r=4, dropout=0.25))
+    dropouts = {name: m.p for name, m in saved[0].named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert {p for name, p in dropouts.items() if "lora_dropout" in name} == {0.25}
+    assert {p for name, p in dropouts.items() if "lora_dropout" not in name} <= {0.0}
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_on_a_half_precision_policy(tiny_model: Path, tmp_path: Path, checkpointing: bool) -> None:
     report, steps = train_trl(
