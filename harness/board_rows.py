@@ -17,8 +17,8 @@ class Row(Record):
     `provenance` is the caller's. What the drawing reads of it: `judge` and `benchmarks` (identities; they decide which
     rows share a table), `judge_calibration` (text; absent or `uncalibrated`: not calibrated), `data` (what each
     data stage reports: counts, and `reward.heldout_accuracy`, a Metric), `training` (`steps`, `tokens`, `first_loss`,
-    `last_loss`), `sft` (`row`: the fine-tuned one that it was trained from), `seed`, `reconstruction` (text). All of it
-    may be absent.
+    `last_loss`, `warnings`, `stopped`), `sft` (`row`: the fine-tuned one that it was trained from), `seed`,
+    `reconstruction` (text). All of it may be absent.
     """
 
     id: str = Field(min_length=1)
@@ -160,6 +160,14 @@ def common_counts(column: Column, entries: Iterable[Row]) -> str | None:
     metrics = [entry.metrics[column.metric] for entry in entries if column.metric in entry.metrics]
     shown = {counts(metric) for metric in metrics if metric.value is not None}
     return shown.pop() if len(shown) == 1 else None
+
+
+def troubles(entry: Row) -> list[str]:
+    """What a row's training says went wrong: why it stopped early, and its failure signatures."""
+    training = entry.section("training")
+    signs = training.get("warnings")
+    stopped = training.get("stopped")
+    return [str(s) for s in [*([stopped] if stopped else []), *(signs if isinstance(signs, list | tuple) else [])]]
 
 
 def is_calibrated(entry: Row) -> bool:

@@ -15,6 +15,7 @@ from harness.board_rows import (
     number,
     present,
     reconstruction_notes,
+    troubles,
     uncalibrated_note,
     visible,
 )
@@ -56,6 +57,9 @@ class _Terminal:
                 yield ""
                 yield _table(columns, rows, _id_width(rows, options.max_width))
         yield ""
+        for entry in entries:
+            for sign in troubles(entry):
+                yield Text(visible(f"{entry.id}: {sign}"), style="yellow")
         if note := uncalibrated_note(entries):
             yield Panel(Text(visible(note)), title="uncalibrated judge", title_align="left", border_style="yellow")
         intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"

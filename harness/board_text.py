@@ -24,6 +24,7 @@ from harness.board_rows import (
     number,
     present,
     reconstruction_notes,
+    troubles,
     uncalibrated_note,
     visible,
 )
@@ -233,6 +234,8 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
     if trained:
         heads = ["row", "loss", "seed", "steps", "training tokens", "loss, first steps", "loss, last steps"]
         parts.append(_table(heads, [_training_cells(entry) for entry in trained], left=2))
+        if signs := [f"**{escape_markdown(e.id)}**: {escape_markdown(sign)}" for e in trained for sign in troubles(e)]:
+            parts.append("What went wrong in training:\n\n" + _bullets(signs))
     return ["## Data and training", *parts] if parts else []
 
 

@@ -52,9 +52,13 @@ class Component(BaseModel):
 
 
 def source_hash(component: object) -> str:
-    """SHA-256 of the file that a component's class stands in. Part of a loss's stage key: losses are small files that
-    are written, tried and mended, and a mended one must not find the old one's checkpoint."""
-    return hashlib.sha256(inspect.getsource(inspect.getmodule(type(component)) or type(component)).encode()).hexdigest()
+    """SHA-256 of the file that a component's class stands in, and of those of its bases below Component. Part of a
+    loss's stage key: losses are small files that are written, tried and mended, and a mended one must not find the old
+    one's checkpoint."""
+    above = {object, *Component.__mro__}
+    classes = [c for c in type(component).__mro__ if c not in above]
+    sources = {c.__module__: inspect.getsource(inspect.getmodule(c) or c) for c in classes}
+    return hashlib.sha256("\0".join(sources[name] for name in sorted(sources)).encode()).hexdigest()
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:

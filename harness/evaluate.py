@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from harness import chat, models, stats
 from harness.augment import identity
@@ -13,7 +13,7 @@ from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Policy, Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, canonical_json, write_json, write_rows
-from harness.train import CHECKPOINT, policy_identity, scoring_dtype, starting_policy
+from harness.train import CHECKPOINT, policy_identity, scoring_bits, scoring_dtype, starting_policy
 from harness.types import (
     Answer,
     FinishReason,
@@ -30,13 +30,14 @@ ANSWER_BATCH = 32
 """Sequences in one forward when a checkpoint answers: speed and memory only."""
 
 
-def _load(start: Policy, checkpoint: Artifact | None, dtype: Dtype) -> Any:
+def _load(start: Policy, checkpoint: Artifact | None, dtype: Dtype, bits: Literal[4, 8] | None) -> Any:
     """The row's model: the policy that training starts from, the checkpoint in a training artifact, or the policy with
-    the artifact's adapter (the policy as the recipe names it, revision included, not as the adapter remembers it)."""
+    the artifact's adapter (the policy as the recipe names it, revision included, rather than as the adapter remembers
+    it); quantised to `bits` where adapters were, or are to be, trained on it so."""
     folder = None if checkpoint is None else checkpoint.folder / CHECKPOINT
     if folder is not None and not (folder / "adapter_config.json").exists():
-        return models.load_causal_lm(str(folder), None, dtype)
-    policy = models.load_causal_lm(start.model, start.revision, dtype)
+        return models.load_causal_lm(str(folder), None, dtype, bits)
+    policy = models.load_causal_lm(start.model, start.revision, dtype, bits)
     if folder is None:
         return policy
     from peft import PeftModel
@@ -60,13 +61,15 @@ def heldout_stage(
     A row that starts from a fine-tuned policy (`sft`) is held to that one, which is then what `reference` is of.
     """
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
-    dtype = scoring_dtype(recipe, training)
+    dtype, bits = scoring_dtype(recipe, training), scoring_bits(training)
 
     def body(ctx: Context) -> dict[str, Any]:
         examples = ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
         rewards = {e.id: [0.0] * len(e.responses) for e in examples}
         if policy is not None:
-            rewards = _implicit_rewards(ctx, recipe, examples, lengths, dtype)
+            start = starting_policy(recipe, ctx.inputs.get("sft"))
+            model = _load(start, ctx.inputs["policy"], dtype, bits)
+            rewards = _implicit_rewards(ctx, recipe, examples, lengths, model)
         margins = {e.id: _seed_margin(e, rewards[e.id]) for e in examples}
         # A constant has no rank order: for the base there is nothing to score, which is not "failed to score".
         taus = [_tau(e, rewards[e.id]) for e in examples] if policy is not None else []
@@ -88,14 +91,13 @@ def heldout_stage(
 
 
 def _implicit_rewards(
-    ctx: Context, recipe: Recipe, examples: Sequence[RankedExample], lengths: Mapping[str, int], dtype: Dtype
+    ctx: Context, recipe: Recipe, examples: Sequence[RankedExample], lengths: Mapping[str, int], model: Any
 ) -> dict[str, list[float]]:
     from harness.training.logps import score_rows
 
     rows = [(e.messages, r.text) for e in examples for r in e.responses]
     reference = ctx.inputs["reference"].json("reference.json")
     tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
-    model = _load(starting_policy(recipe, ctx.inputs.get("sft")), ctx.inputs["policy"], dtype)
     ctx.progress.start("held-out log-probabilities", len(rows))
     scored = score_rows(
         model, tokenizer, rows, **lengths, batch_size=recipe.runtime.score_batch_size, advance=ctx.progress.advance
@@ -128,9 +130,11 @@ def answers_stage(
     evaluation: Evaluation,
     benchmark: Benchmark,
     policy: Stage | None,
+    bits: Literal[4, 8] | None = None,
     sft: Stage | None = None,
 ) -> Stage:
-    """A row's answers to a benchmark: `answers.jsonl`. Turn by turn, each with what was said before in context."""
+    """A row's answers to a benchmark: `answers.jsonl`. Turn by turn, each with what was said before in context. `bits`:
+    of the base that the row's adapter was trained on."""
     name = identity(benchmark)["name"]
     config = evaluation.answers
     seed = derived_seed(recipe.seed, "answers")
@@ -141,7 +145,7 @@ def answers_stage(
         questions = benchmark.questions()
         tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
         start = starting_policy(recipe, ctx.inputs.get("sft"))
-        model = _load(start, ctx.inputs.get("policy"), recipe.policy.dtype)
+        model = _load(start, ctx.inputs.get("policy"), recipe.policy.dtype, bits)
         said: dict[str, list[Message]] = {q.id: [] for q in questions}
         turns: dict[str, list[tuple[str, FinishReason, int]]] = {q.id: [] for q in questions}
         for turn in range(max(len(q.turns) for q in questions)):
@@ -172,6 +176,7 @@ def answers_stage(
         "questions": benchmark.question_identity(),
         "sampling": config.model_dump(mode="json"),
         "seed": seed,
+        **({"bits": bits} if bits else {}),
     }
 
     def estimate() -> Estimate:

@@ -239,11 +239,33 @@ def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokeni
     return tokenizer
 
 
-def load_causal_lm(model: str, revision: str | None = None, dtype: Dtype = "bfloat16") -> "PreTrainedModel":
-    """A causal language model in evaluation mode, on the device. A folder with a PEFT adapter loads with its base."""
+def load_causal_lm(
+    model: str, revision: str | None = None, dtype: Dtype = "bfloat16", bits: Literal[4, 8] | None = None
+) -> "PreTrainedModel":
+    """A causal language model in evaluation mode, on the device. A folder with a PEFT adapter loads with its base.
+    `bits`: its linear layers quantised by bitsandbytes, as nf4 with double quantisation (4) or LLM.int8 (8)."""
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, model, revision, dtype)
+    if bits is None:
+        return _load(AutoModelForCausalLM, model, revision, dtype)
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=bits == 4,
+        load_in_8bit=bits == 8,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    place = {"quantization_config": config, "device_map": {"": str(device())}}
+    loaded = _load(AutoModelForCausalLM, model, revision, dtype, **place)
+    for module in loaded.modules():
+        # On some CPUs the first forward without gradients would repack a layer for a kernel that has none: training
+        # that follows would go wrong without a word.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return loaded
 
 
 def load_sequence_classifier(
@@ -269,7 +291,8 @@ def _load(auto: Any, model: str, revision: str | None, dtype: Dtype, **options: 
             trust_remote_code=False,
             **options,
         )
-    return loaded.to(device()).eval()
+    # A quantised model is on its device from the start, and refuses to be moved.
+    return loaded.eval() if "quantization_config" in options else loaded.to(device()).eval()
 
 
 class _readable:

@@ -1,26 +1,28 @@
 """A recipe becomes a plan: all stages with their keys, derived without running anything."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from harness.augment import prompts_stage, ranked_stage, responses_stage, reward_stage, seeds_stage
 from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe, Training
 from harness.stages import Stage
-from harness.train import policy_stage, reference_stage, sft_stage
+from harness.train import policy_stage, reference_stage, scoring_bits, sft_stage
 
 SFT = "sft"
 """The method of a row that is a policy after supervised fine-tuning and before any preference training."""
 
 
 class Row(NamedTuple):
-    """A row of the board, and the stages that it is made from; `policy` is None for the untrained base. `start`: the
-    fine-tuned policy's row that its training starts from, None for the untrained policy."""
+    """A row of the board, and the stages that it is made from; `policy` is None for the untrained base. `bits`: of the
+    quantised base that its adapter is for. `start`: the fine-tuned policy's row that its training starts from, None for
+    the untrained policy."""
 
     id: str
     method: str
     policy: Stage | None
+    bits: Literal[4, 8] | None
     heldout: Stage
     answers: dict[str, Stage]
     verdicts: dict[str, Stage]
@@ -113,14 +115,14 @@ def _row(
     start: Row | None = None,
 ) -> Row:
     heldout = heldout_stage(recipe, row, training, ranked, reference, policy, start.policy if start else None)
-    return Row(row, method, policy, heldout, {}, {}, start)
+    return Row(row, method, policy, scoring_bits(training) if policy else None, heldout, {}, {}, start)
 
 
 def _evaluate(recipe: Recipe, evaluation: Evaluation, benchmark: Benchmark, rows: list[Row]) -> None:
     """Add the answers of every row to a benchmark, then the verdicts; a reference row's answers are an input."""
     name = benchmark.name  # type: ignore[attr-defined]
     for row in rows:
-        row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.sft)
+        row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.bits, row.sft)
     needed = getattr(benchmark, "needs_row", None)
     reference = next(r for r in rows if r.id == needed).answers[name] if needed else None
     for row in rows:

@@ -1,9 +1,12 @@
 """The recipe: what a run is, checked once and then passed around as objects. `recipe_file` reads it from YAML."""
 
 import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,6 +21,7 @@ from harness.components import (
     GeneratorField,
     JudgeField,
     ModelReference,
+    RecipePath,
     RewardField,
     SeedField,
 )
@@ -40,6 +44,13 @@ def _safe_name(value: str) -> str:
 
 Name = Annotated[str, BeforeValidator(lambda v: _safe_name(v) if isinstance(v, str) else v)]
 """A name that becomes a folder or file name."""
+
+
+def _installed(package: str, value: Any, remedy: str) -> Any:
+    """`value`, if the package that it needs is there. Raises ValueError."""
+    if find_spec(package) is None:
+        raise ValueError(f"needs the package {package}, which is not installed: {remedy}")
+    return value
 
 
 def _empty(value: Any) -> tuple[()]:
@@ -111,6 +122,14 @@ class Lora(Section):
     """Scaling numerator; 2 r where it is not given."""
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    bits: Literal[4, 8] | None = None
+    """QLoRA (2305.14314): the frozen base in 4 bits (nf4, double quantisation) or 8, by bitsandbytes. The reference is
+    that quantised base, and its checkpoints are evaluated on it."""
+
+    @field_validator("bits")
+    @classmethod
+    def _can_quantise(cls, value: int | None) -> int | None:
+        return value if value is None else _installed("bitsandbytes", value, "pip install 'preference-harness[qlora]'")
 
 
 class Sft(Section):
@@ -136,6 +155,11 @@ class Training(Section):
     max_prompt_length: int = Field(512, ge=8)
     max_length: int = Field(1024, ge=16)
     gradient_checkpointing: bool = False
+    save_every: int | None = Field(None, ge=1)
+    """Optimizer steps between checkpoints: a stopped run goes on from the last, and the artifact keeps them all."""
+    all_responses: bool = False
+    """Compute the responses that the loss doesn't look at too (as DPO on best and worst doesn't at those between), so
+    that steps.jsonl shows them."""
     sft: Sft | None = None
     """Given: the method starts from a policy that was fine-tuned so, and is held to that one."""
 
@@ -194,6 +218,35 @@ class Evaluation(Section):
         return value
 
 
+class Accelerate(Section):
+    """`accelerate launch`: the processes that train one policy. `config`: an accelerate configuration in YAML (DDP,
+    FSDP, DeepSpeed: see recipes/accelerate/); what is given here goes before what it says."""
+
+    num_processes: int | None = Field(None, ge=1)
+    config: RecipePath | None = None
+
+    @field_validator("config")
+    @classmethod
+    def _there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"no such file: {value.name}; expected an accelerate configuration in YAML")
+        return value
+
+
+class Launch(Section):
+    """How the processes of a training stage are started."""
+
+    accelerate: Accelerate
+
+
+def _reporter(value: str) -> str:
+    return str(_installed(value, value, f"pip install {value}"))
+
+
+Reporter = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_reporter)]
+"""What may draw a training's curves as it goes."""
+
+
 class Runtime(Section):
     """What can't change a result and is in no key."""
 
@@ -202,6 +255,17 @@ class Runtime(Section):
     score_batch_size: int = Field(16, ge=1)
     """Responses in one forward without gradients."""
     judge_concurrency: int = Field(8, ge=1)
+    bounded_memory: bool = False
+    """Train with one response's activations in memory at a time, for N large: exact, at about 4/3 of the time."""
+    report_to: tuple[Reporter, ...] = ()
+    """Draw the steps' metrics with these too; TensorBoard's files lie in the store, under logs/RECIPE/METHOD."""
+    launch: Launch | None = None
+    """Train in several processes."""
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Recipe(Section):
@@ -232,6 +296,12 @@ class Recipe(Section):
                 raise ValueError(f"'{method.id}' names a row of a policy that is only fine-tuned; rename the method")
             seen.add(method.id)
         return methods
+
+    @model_validator(mode="after")
+    def _exact_in_two_passes(self) -> "Recipe":
+        if self.runtime.bounded_memory and self.training.lora and self.training.lora.dropout:
+            raise ValueError("runtime.bounded_memory runs each forward twice, which dropout makes unequal; set it to 0")
+        return self
 
     def training_of(self, method: Method) -> Training:
         """The recipe's training with the method's overrides. Raises pydantic's ValidationError."""

@@ -25,14 +25,15 @@ class Progress(Protocol):
 
 @dataclass
 class Context:
-    """What a stage's function is given: an empty folder to fill, its inputs by role, a bar, a log, and the store (for
-    its journals only)."""
+    """What a stage's function is given: an empty folder to fill, its inputs by role, a bar, a log, the store (for its
+    journals and logs only), and the place for what it would go on from, should it be stopped (it need not exist)."""
 
     folder: Path
     inputs: Mapping[str, Artifact]
     progress: Progress
     log: logging.Logger
     store: Store
+    partial: Path
 
 
 class Estimate(NamedTuple):

@@ -68,11 +68,17 @@ class Artifact:
     def report(self) -> dict[str, Any]:
         return self.record.report
 
+    def path(self, name: str) -> Path:
+        """A file of the artifact, checked against its SHA-256."""
+        with (self.folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != self.record.files[name].sha256:
+                raise StoreError(
+                    f"{self.folder / name}: its content has changed since it was made; delete {self.folder}"
+                )
+        return self.folder / name
+
     def _read(self, name: str) -> str:
-        data = (self.folder / name).read_bytes()
-        if hashlib.sha256(data).hexdigest() != self.record.files[name].sha256:
-            raise StoreError(f"{self.folder / name}: its content has changed since it was made; delete {self.folder}")
-        return data.decode()
+        return self.path(name).read_text(encoding="utf-8")
 
     def rows(self, name: str, row: type[R]) -> list[R]:
         """The records of a JSONL file."""
@@ -132,6 +138,15 @@ class Store:
                 return None
         return Artifact(folder, record)
 
+    def partial(self, key: str) -> Path:
+        """Where an unfinished stage keeps what it goes on from, should it be stopped; gone once it is published."""
+        return self.root / "partial" / key
+
+    @property
+    def logs(self) -> Path:
+        """Folder of what draws a run's curves."""
+        return self.root / "logs"
+
     @contextlib.contextmanager
     def building(self, key: str) -> Iterator[Path]:
         """A fresh folder to build an artifact in; hold the key's lock. What a killed run left is removed."""
@@ -155,4 +170,5 @@ class Store:
         folder = self._artifacts / record.key
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
+        shutil.rmtree(self.partial(record.key), ignore_errors=True)
         return Artifact(folder, record)

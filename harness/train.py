@@ -1,16 +1,16 @@
 """The training stages: reference log-probabilities once, then a trained policy a method, all on the same data."""
 
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal, cast
 
 from harness import models
 from harness.augment import expected_seed_prompts, identity
-from harness.components import source_hash
+from harness.components import Component, source_hash
 from harness.models import Dtype
 from harness.recipe import Method, Policy, Recipe, Sft, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, write_json
-from harness.trl_loss import TrlLoss
+from harness.trl_loss import Engine, TrlLoss
 from harness.types import RankedExample
 
 CHECKPOINT = "checkpoint"
@@ -28,9 +28,11 @@ def starting_policy(recipe: Recipe, sft: Artifact | None) -> Policy:
     return recipe.policy.model_copy(update={"model": str(sft.folder / CHECKPOINT), "revision": None})
 
 
-def training_identity(training: Training) -> dict[str, Any]:
-    """The part of a stage key that says how it trains; a fine-tuning before that is an input of the stage."""
-    return training.model_dump(mode="json", exclude={"sft"})
+def training_identity(training: Training, engine: Engine = "harness") -> dict[str, Any]:
+    """The part of a stage key that says how it trains: a fine-tuning before that is an input of the stage, and TRL's
+    trainers write no checkpoints on the way and compute what they compute."""
+    exclude = {"sft"} | ({"save_every", "all_responses"} if engine == "trl" else set())
+    return training.model_dump(mode="json", exclude=exclude)
 
 
 def _from(sft: Stage | None) -> dict[str, Stage]:
@@ -42,6 +44,11 @@ def scoring_dtype(recipe: Recipe, training: Training) -> Dtype:
     """The type in which log-probabilities are computed: the one that training uses, so that before the first step the
     policy's equal the reference's. Whole models are trained in float32."""
     return recipe.policy.dtype if training.lora else "float32"
+
+
+def scoring_bits(training: Training) -> Literal[4, 8] | None:
+    """The bits of the frozen base that training adapts, where it is quantised: scored as it is trained."""
+    return training.lora.bits if training.lora else None
 
 
 def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: Stage) -> Stage:
@@ -68,7 +75,7 @@ def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: St
     params = {
         "policy": policy_identity(recipe),
         "engine": {"trl": version("trl")},
-        "training": training_identity(training),
+        "training": training_identity(training, "trl"),
         "seed": seed,
     }
     if training.lora and training.lora.dropout:
@@ -85,7 +92,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stag
     """Log-probabilities of all responses under the policy that training starts from: `reference.json`,
     {example id: [one a response]}. Methods that cut at the same lengths and start from the same policy share it."""
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
-    dtype = scoring_dtype(recipe, training)
+    dtype, bits = scoring_dtype(recipe, training), scoring_bits(training)
 
     def body(ctx: Context) -> dict[str, Any]:
         from harness.training.logps import score_rows
@@ -95,7 +102,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stag
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
         policy = starting_policy(recipe, ctx.inputs.get("sft"))
         tokenizer = models.load_tokenizer(policy.model, policy.revision)
-        model = models.load_causal_lm(policy.model, policy.revision, dtype)
+        model = models.load_causal_lm(policy.model, policy.revision, dtype, bits)
         ctx.progress.start("reference log-probabilities", len(rows))
         scored = score_rows(
             model,
@@ -113,7 +120,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stag
             "truncated": sum(s.truncated for s in scored),
         }
 
-    params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
+    params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths, **({"bits": bits} if bits else {})}
     return Stage("reference", "reference", 1, params, {"ranked": ranked, **_from(sft)}, body)
 
 
@@ -126,21 +133,27 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
     seed = derived_seed(recipe.seed, "train")
 
     def body(ctx: Context) -> dict[str, Any]:
-        from harness.training.trainer import train_policy
+        from harness.training.job import TrainingJob
 
-        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
-        ctx.progress.start(f"training {method.id}", round(training.epochs * len(examples)))
-        return train_policy(
-            starting_policy(recipe, ctx.inputs.get("sft")),
-            examples,
-            ctx.inputs["reference"].json("reference.json"),
-            loss,
-            training,
-            folder=ctx.folder,
+        ranked = ctx.inputs["ranked"]
+        ctx.progress.start(f"training {method.id}", round(training.epochs * ranked.report["train_prompts"]))
+        job = TrainingJob(
+            policy=starting_policy(recipe, ctx.inputs.get("sft")),
+            loss=cast(Component, loss).model_dump(mode="json"),
+            training=training,
             seed=seed,
             micro_batch_size=recipe.runtime.micro_batch_size,
-            advance=ctx.progress.advance,
+            bounded_memory=recipe.runtime.bounded_memory,
+            report_to=recipe.runtime.report_to,
+            max_steps=None,
+            examples=ranked.path("ranked.jsonl"),
+            reference=ctx.inputs["reference"].path("reference.json"),
+            folder=ctx.folder,
+            partial_folder=ctx.partial,
+            logs=ctx.store.logs / recipe.name / method.id,
         )
+        launch = recipe.runtime.launch
+        return job.launch(launch.accelerate, ctx.progress.advance) if launch else job.run(ctx.progress.advance)
 
     params = {
         "policy": policy_identity(recipe),
@@ -155,11 +168,11 @@ def policy_stage(recipe: Recipe, method: Method, ranked: Stage, reference: Stage
         return Estimate(trained_tokens=round(training.epochs * _response_tokens(recipe, training)))
 
     inputs = {"ranked": ranked, "reference": reference, **_from(sft)}
-    return Stage(f"train/{method.id}", "train", 1, params, inputs, body, estimate)
+    return Stage(f"train/{method.id}", "train", 2, params, inputs, body, estimate)
 
 
 def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage, sft: Stage | None) -> Stage:
-    """A policy that TRL's DPOTrainer trains, which computes the reference's log-probabilities itself."""
+    """A policy that TRL's DPOTrainer trains, in this process, and for which it computes the reference itself."""
     training = recipe.training_of(method)
     seed = derived_seed(recipe.seed, "train")
 
@@ -182,7 +195,7 @@ def _trl_stage(recipe: Recipe, method: Method, loss: TrlLoss, ranked: Stage, sft
         "policy": policy_identity(recipe),
         "engine": {"trl": version("trl")},
         "loss": loss.model_dump(mode="json"),
-        "training": training_identity(training),
+        "training": training_identity(training, "trl"),
         "seed": seed,
     }
     if loss.sees_whole_batch or (training.lora and training.lora.dropout):

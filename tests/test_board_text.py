@@ -212,6 +212,15 @@ def test_data_and_training_are_shown_where_known(tmp_path: Path) -> None:
     assert "Data and training" not in (tmp_path / "b" / "board.md").read_text()
 
 
+def test_what_went_wrong_in_training_is_said(tmp_path: Path) -> None:
+    training = {"steps": 6, "warnings": ["loss spikes: 2 of 6"], "stopped": "training step 7: the loss is not finite"}
+    write_board(tmp_path, "quickstart", [entry("base", "base"), entry("dpo", "sdpo", training=training)])
+    text = (tmp_path / "board.md").read_text()
+    assert "- **dpo**: training step 7: the loss is not finite\n- **dpo**: loss spikes: 2 of 6" in text
+    shown = " ".join(drawn(tmp_path, 100).split())
+    assert "dpo: training step 7: the loss is not finite dpo: loss spikes: 2 of 6" in shown
+
+
 def test_metrics_without_a_place_are_still_shown(tmp_path: Path) -> None:
     figures = {"alpaca_eval.wins": Metric(value=12.0, n=30), "heldout.a|b": metric(0.5, 0.25)}
     write_board(tmp_path, "quickstart", [entry("dpo", "sdpo", figures)])

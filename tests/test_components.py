@@ -1,6 +1,7 @@
 """Every component file, of every kind: the promises that `harness.components` makes for it."""
 
 import contextlib
+import importlib
 import inspect
 import json
 import subprocess
@@ -191,3 +192,20 @@ def test_two_classes_in_a_file_are_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(components, "modules", lambda _: {"two": "two_losses"})
     with pytest.raises(TypeError, match="exactly one public Component, has 2"):
         component_class("loss", "two")
+
+
+def test_the_source_of_a_component_is_also_that_of_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_base.py").write_text(
+        "from harness.components import Component\n\n\nclass Base(Component):\n    strength: float = 2.0\n"
+    )
+    (tmp_path / "a_loss.py").write_text("from a_base import Base\n\n\nclass Mine(Base):\n    name: str = 'mine'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("a_loss").Mine()
+    before = components.source_hash(mine)
+    assert before == components.source_hash(mine)
+    for file in ("a_base.py", "a_loss.py"):
+        text = (tmp_path / file).read_text()
+        (tmp_path / file).write_text(text + "# mended\n")
+        assert components.source_hash(mine) != before
+        (tmp_path / file).write_text(text)
+        assert components.source_hash(mine) == before

@@ -14,7 +14,7 @@ LEVELS = [
     {"types", "errors", "stats", "paths", "provenance"},
     {"protocols", "models", "chat", "pairs_file", "plain_yaml", "yaml_document"}
     | {"datafiles", "annotator", "length_control", "prompting", "ranking", "decoding", "choices", "scoring"},
-    {"components", "trl_loss", *COMPONENTS},
+    {"components", "preference_loss", "trl_loss", *COMPONENTS},
     {"recipe", "recipe_problems", "recipe_file", "store", "stages"},
     {"training", "judging", "leaderboard", "board_rows", "board_text", "board_terminal"},
     {"augment", "train", "evaluate"},

@@ -35,7 +35,7 @@ FIELDS = [
         "unknown field, method's training",
         "{epochs: 2}",
         "{epoch: 2}",
-        "23: methods.1.training.epoch: unknown field; did you mean 'epochs'? expected one of: batch_size, epochs, ",
+        "23: methods.1.training.epoch: unknown field; did you mean 'epochs'? expected one of: all_responses, ",
     ),
     (
         "unknown field, lora",

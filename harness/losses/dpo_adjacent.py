@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from harness.components import Component
-from harness.ranking import implicit_rewards, pairwise_loss, strict_pairs
+from harness.preference_loss import DpoLoss
+from harness.ranking import beaten_and_beating, differences
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,25 +11,28 @@ if TYPE_CHECKING:
     from harness.protocols import RankedLogps
 
 
-class DpoAdjacent(Component):
+class DpoAdjacent(DpoLoss):
     """1/(N-1) sum_i -log sigmoid(r_i - r_{i+1}), with r = beta log(pi / pi_ref): DPO (2305.18290, eq. 7) on the pairs
     of consecutive ranks.
 
     All pairs of a prompt are computed from one forward of its N responses; the gradient is that of N-1 separate rows.
     Ties: consecutive *distinct* scores are compared, each such comparison being the mean over its (upper, lower)
     pairs and all comparisons weighing the same. N=2 is DPO. All tied: loss 0, not valid.
+
+    With a tie margin there need be no levels ("within the margin" is not transitive). i and j are then neighbours where
+    i beats j and no third response is worse than i and better than j; those that beat, and are beaten by, the same
+    others make up a level. Without a margin that says the same as above.
     """
 
     name: Literal["dpo_adjacent"] = "dpo_adjacent"
-    beta: float = Field(0.1, gt=0, allow_inf_nan=False)
 
-    def __call__(self, batch: "RankedLogps") -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B]) from [B, N] log-probabilities, scores and mask."""
-        scores, mask = batch.scores, batch.mask
-        rewards = implicit_rewards(batch, self.beta)
-        pairs = strict_pairs(scores, mask)
+    def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
+        """[B] from [B, N] log-probabilities and [B, N, N] pairs."""
+        rewards = self.rewards(batch)
         # i > k > j for some k: the pair (i, j) skips a level.
         skips = (pairs[:, :, :, None] & pairs[:, None, :, :]).any(dim=2)
-        tied = ((scores[:, :, None] == scores[:, None, :]) & mask[:, None, :]).sum(dim=2).clamp(min=1)
-        weights = (pairs & ~skips).to(rewards.dtype) / (tied[:, :, None] * tied[:, None, :])
-        return pairwise_loss(rewards, weights)
+        # Those that a response beats are the lowest-scored ones, so their number tells which they are; so too upwards.
+        beaten, beating = beaten_and_beating(pairs)
+        level = ((differences(beaten) == 0) & (differences(beating) == 0)).sum(dim=2)
+        weights = (pairs & ~skips).to(rewards.dtype) / (level[:, :, None] * level[:, None, :])
+        return self.over_pairs(rewards, weights)

@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from harness.components import Component
-from harness.ranking import implicit_rewards, pairwise_loss, strict_pairs
+from harness.preference_loss import DpoLoss
+from harness.ranking import beaten_and_beating, differences, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,18 +11,33 @@ if TYPE_CHECKING:
     from harness.protocols import RankedLogps
 
 
-class DpoAllPairs(Component):
-    """Mean over i beats j of -log sigmoid(r_i - r_j), with r = beta log(pi / pi_ref): DPO (2305.18290, eq. 7) on all
-    N(N-1)/2 pairs, each with the same weight.
+class DpoAllPairs(DpoLoss):
+    """Weighted mean over i beats j of -log sigmoid(r_i - r_j), with r = beta log(pi / pi_ref): DPO (2305.18290, eq. 7)
+    on all N(N-1)/2 pairs.
 
-    Never below `mdpo_linear` with `normalise: pairs` (Jensen: the sigmoid's logarithm is concave), and equal to it in
-    value and gradient where policy and reference agree. Ties: only strict pairs count. N=2 is DPO. All tied: loss 0,
-    not valid.
+    `weights`: `uniform`, all pairs the same; `rank`, the gap in rank j - i; `score`, the gap in score g_i - g_j. They
+    are divided by their sum, so that the scale of the scores doesn't matter.
+
+    With uniform weights it is never below `mdpo_linear` with `normalise: pairs` (Jensen: the sigmoid's logarithm is
+    concave), and equal to it in value and gradient where policy and reference agree; with `weights: score` so are both.
+    Ties: only strict pairs count, and tied responses share a mid-rank. N=2 is DPO. All tied: loss 0, not valid.
     """
 
     name: Literal["dpo_all_pairs"] = "dpo_all_pairs"
-    beta: float = Field(0.1, gt=0, allow_inf_nan=False)
+    weights: Literal["uniform", "rank", "score"] = "uniform"
 
-    def __call__(self, batch: "RankedLogps") -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B]) from [B, N] log-probabilities, scores and mask."""
-        return pairwise_loss(implicit_rewards(batch, self.beta), strict_pairs(batch.scores, batch.mask))
+    def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
+        """[B] from [B, N] log-probabilities and scores, and [B, N, N] pairs."""
+        return self.over_pairs(self.rewards(batch), self._pair_weights(batch.scores, pairs))
+
+    def _pair_weights(self, scores: "Tensor", pairs: "Tensor") -> "Tensor":
+        """[B, N, N], 0 for what is no pair."""
+        match self.weights:
+            case "uniform":
+                return pairs
+            case "rank":
+                beaten, beating = beaten_and_beating(pairs)
+                # Twice the gap between mid-ranks.
+                return differences(beaten - beating).masked_fill(~pairs, 0)
+            case "score":
+                return differences(wide(scores)).masked_fill(~pairs, 0.0)

@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from harness.components import Component
-from harness.ranking import extreme_responses, implicit_rewards, pairwise_loss, strict_pairs
+from harness.preference_loss import DpoLoss
+from harness.ranking import extreme_responses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from harness.protocols import RankedLogps
 
 
-class DpoBestRest(Component):
+class DpoBestRest(DpoLoss):
     """1/(N-1) sum_{j>1} -log sigmoid(r_1 - r_j), with r = beta log(pi / pi_ref): one of the two ways to make N-1 DPO
     (2305.18290, eq. 7) pairs of a ranked list.
 
@@ -22,10 +20,8 @@ class DpoBestRest(Component):
     """
 
     name: Literal["dpo_best_rest"] = "dpo_best_rest"
-    beta: float = Field(0.1, gt=0, allow_inf_nan=False)
 
-    def __call__(self, batch: "RankedLogps") -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B]) from [B, N] log-probabilities, scores and mask."""
-        pairs = strict_pairs(batch.scores, batch.mask)
+    def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
+        """[B] from [B, N] log-probabilities and [B, N, N] pairs."""
         best, _ = extreme_responses(pairs)
-        return pairwise_loss(implicit_rewards(batch, self.beta), pairs & best[:, :, None])
+        return self.over_pairs(self.rewards(batch), pairs & best[:, :, None])

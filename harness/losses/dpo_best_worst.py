@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from harness.components import Component
-from harness.ranking import extreme_responses, implicit_rewards, pairwise_loss, strict_pairs
+from harness.preference_loss import DpoLoss
+from harness.ranking import extreme_responses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from harness.protocols import RankedLogps
 
 
-class DpoBestWorst(Component):
+class DpoBestWorst(DpoLoss):
     """-log sigmoid(r_best - r_worst), with r = beta log(pi / pi_ref): DPO (2305.18290, eq. 7) on one pair a prompt.
 
     The responses between are not looked at. Several tied best or worst: the mean over all (tied best, tied worst)
@@ -21,9 +19,9 @@ class DpoBestWorst(Component):
     """
 
     name: Literal["dpo_best_worst"] = "dpo_best_worst"
-    beta: float = Field(0.1, gt=0, allow_inf_nan=False)
 
-    def __call__(self, batch: "RankedLogps") -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B]) from [B, N] log-probabilities, scores and mask."""
-        best, worst = extreme_responses(strict_pairs(batch.scores, batch.mask))
-        return pairwise_loss(implicit_rewards(batch, self.beta), best[:, :, None] & worst[:, None, :])
+    def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
+        """[B] from [B, N] log-probabilities and [B, N, N] pairs."""
+        best, worst = extreme_responses(pairs)
+        # `pairs` again: with a tie margin, one of several best may be tied with one of several worst.
+        return self.over_pairs(self.rewards(batch), pairs & best[:, :, None] & worst[:, None, :])

@@ -1,11 +1,12 @@
 """Multi-DPO: one sigmoid over a normalised weighted sum of all N implicit rewards. A reconstruction."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from harness.components import Component
-from harness.ranking import implicit_rewards, strict_pairs
+from harness.errors import DataError
+from harness.preference_loss import DpoLoss
+from harness.ranking import beaten_and_beating, differences, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from harness.protocols import RankedLogps
 
 
-class MdpoLinear(Component):
+class MdpoLinear(DpoLoss):
     """-log sigmoid(sum_i w_i r_i), with r = beta log(pi / pi_ref) and w_i = (#worse_i - #better_i) / Z.
 
     This is a RECONSTRUCTION of Multi-DPO (2412.07812) from what its abstract says: a "normalized weighted sum" over
@@ -27,26 +28,36 @@ class MdpoLinear(Component):
     `weights: score` weighs pair (i, j) by its score gap g_i - g_j, so that w_i is proportional to g_i - mean(g); Z
     follows (`pairs`: the sum of the gaps). Ties: only strict pairs count, so that tied responses share a mid-rank.
     N=2 is DPO, whatever the scores (with `none` and `score`: at beta times the gap). All tied: loss 0, not valid.
+
+    `weights: [3, 1, -1, -3]` gives them outright, the best response's first, and `normalise` divides them as it would
+    those of `rank` (for this list the two are the same; `none` leaves the list as it is). Tied responses share the mean
+    of their places' weights. A prompt with a preference and another number of responses than the list has is an error:
+    no weights were said for it. Weights that do not sum to 0 leave the partition function in the loss.
     """
 
     name: Literal["mdpo_linear"] = "mdpo_linear"
-    beta: float = Field(0.1, gt=0, allow_inf_nan=False)
     normalise: Literal["pairs", "l1", "max", "none"] = "pairs"
-    weights: Literal["rank", "score"] = "rank"
+    weights: Literal["rank", "score"] | Annotated[tuple[float, ...], Field(min_length=2)] = "rank"
 
-    def __call__(self, batch: "RankedLogps") -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B]) from [B, N] log-probabilities, scores and mask."""
-        from torch.nn.functional import softplus
+    @field_validator("weights")
+    @classmethod
+    def _not_all_zero(cls, weights: str | tuple[float, ...]) -> str | tuple[float, ...]:
+        if not isinstance(weights, str) and not any(weights):
+            raise ValueError("weights must not all be 0")
+        return weights
 
-        rewards = implicit_rewards(batch, self.beta)
-        pairs = strict_pairs(batch.scores, batch.mask)
-        gaps = (batch.scores[:, :, None] - batch.scores[:, None, :]).to(rewards.dtype)
+    def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
+        """[B] from [B, N] log-probabilities and scores, and [B, N, N] pairs."""
+        rewards = self.rewards(batch)
+        gaps = differences(wide(batch.scores)).to(rewards.dtype)
         pair_weights = gaps.masked_fill(~pairs, 0.0) if self.weights == "score" else pairs.to(rewards.dtype)
-        weights = pair_weights.sum(dim=2) - pair_weights.sum(dim=1)
-        valid = pairs.flatten(1).any(dim=1)
-        total = self._total(weights, pair_weights).masked_fill(~valid, 1.0)
-        argument = (weights * rewards).sum(dim=1) / total
-        return softplus(-argument).masked_fill(~valid, 0.0), valid
+        if isinstance(self.weights, tuple):
+            weights = _of_places(rewards.new_tensor(self.weights), pairs, batch.mask)
+        else:
+            weights = pair_weights.sum(dim=2) - pair_weights.sum(dim=1)
+        total = self._total(weights, pair_weights)
+        argument = (weights * rewards).sum(dim=1) / total.masked_fill(total == 0, 1.0)
+        return self.logistic(argument)
 
     def _total(self, weights: "Tensor", pair_weights: "Tensor") -> "Tensor":
         """Z [B]; 0 for an all-tied prompt unless `normalise` is `none`."""
@@ -59,3 +70,23 @@ class MdpoLinear(Component):
                 return weights.abs().amax(dim=1)
             case "none":
                 return weights.new_ones(len(weights))
+
+
+def _of_places(listed: "Tensor", pairs: "Tensor", mask: "Tensor") -> "Tensor":
+    """Each response's weight [B, N] from a list by place: the mean over the places that it may take, which are those
+    below all that beat it and above all that it beats. 0 for prompts without a preference, and for padding."""
+    from torch.nn.functional import pad
+
+    used = pairs.flatten(1).any(dim=1)
+    sizes = mask.sum(dim=1)
+    wrong = sizes[used & (sizes != len(listed))]
+    if len(wrong):
+        raise DataError(
+            f"mdpo_linear: weights has {len(listed)} numbers, but a prompt has {wrong[0].item()} responses; "
+            "give as many weights as responses, or use weights: rank"
+        )
+    beaten, beating = beaten_and_beating(pairs)
+    sums = pad(listed.cumsum(dim=0), (1, 0))
+    first, end = beating, len(listed) - beaten
+    weights = (sums[end] - sums[first]) / (end - first).clamp(min=1)
+    return weights.masked_fill(~(mask & used[:, None]), 0.0)

@@ -1,11 +1,11 @@
-"""Plackett-Luce over the whole ranking (DPO's appendix A.3; ListMLE)."""
+"""Plackett-Luce over the whole ranking (DPO's appendix A.3; ListMLE), or over its first places."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.components import Component
-from harness.ranking import implicit_rewards, masked_mean, strict_pairs
+from harness.preference_loss import DpoLoss
+from harness.ranking import choice_losses, masked_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.protocols import RankedLogps
 
 
-class PlackettLuce(Component):
+class PlackettLuce(DpoLoss):
     """1/(N-1) sum_{k<N} [logsumexp(r_k, ..., r_N) - r_k], with r = beta log(pi / pi_ref): the negative log-likelihood
     of the ranking under Plackett-Luce (DPO, 2305.18290, appendix A.3), divided by its number of choices.
 
@@ -21,21 +21,17 @@ class PlackettLuce(Component):
     other losses (at initialisation the loss is log(N!)/(N-1)). Ties: each response is compared with those strictly
     worse than it, as softplus(logsumexp_{j worse than i} r_j - r_i), which is the same thing without ties; the
     divisor is the number of responses that have a worse one, N-1 without ties. N=2 is DPO. All tied: loss 0, not valid.
+
+    `top_k` keeps the first k choices only (responses that fewer than k others beat): the best k in their order, each
+    against all below. 1 is `sdpo`. `label_smoothing` takes each choice for a wrong one with that probability.
     """
 
     name: Literal["plackett_luce"] = "plackett_luce"
-    beta: float = Field(0.1, gt=0, allow_inf_nan=False)
+    top_k: Annotated[int, Field(ge=1)] | None = None
 
-    def __call__(self, batch: "RankedLogps") -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B]) from [B, N] log-probabilities, scores and mask."""
-        import torch
-        from torch.nn.functional import softplus
-
-        rewards = implicit_rewards(batch, self.beta)
-        pairs = strict_pairs(batch.scores, batch.mask)
-        chooses = pairs.any(dim=2)
-        # A large finite number in place of -inf, whose logsumexp over nothing would have NaN gradients.
-        nothing = torch.finfo(rewards.dtype).min / 2
-        worse = rewards[:, None, :].expand(pairs.shape).masked_fill(~pairs, nothing).logsumexp(dim=2)
-        losses = softplus(worse.masked_fill(~chooses, 0.0) - rewards)
-        return masked_mean(losses, chooses, dim=1), chooses.any(dim=1)
+    def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
+        """[B] from [B, N] log-probabilities and [B, N, N] pairs."""
+        choices = pairs.any(dim=2)
+        if self.top_k is not None:
+            choices = choices & (pairs.sum(dim=1) < self.top_k)
+        return masked_mean(choice_losses(self.rewards(batch), pairs, self.label_smoothing), choices, dim=1)

@@ -15,7 +15,7 @@ prompt + y[:-1], under an ordinary causal mask. A response's last token is a tar
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,18 +34,31 @@ Batch = dict[str, Any]
 
 input_ids [R, T]; attention_mask [R, T] (1 real, 0 padding), or bool [R, 1, T, T] where rows hold several responses;
 position_ids [R, T], only with the latter; targets [R, T] (the next response token or IGNORED); lengths [K] (tokens a
-response, end token included). For training also ids (list of B strings) and mask, scores, ref_logps [B, N].
+response, end token included). For training also ids and input_tokens (lists of B: names, real input tokens); and,
+[B, N]: mask, scores, ref_logps, response_lengths, and computed (True at the K responses that stand in the rows).
 """
 
 
 class Group(NamedTuple):
-    """An example as token ids: its prompt and, in the example's order, its scored responses (end token included)."""
+    """An example as token ids: its prompt and, in the example's order, its scored responses (end token included).
+    `used`: which of them the loss looks at; empty: all. The others are in no row, and nothing is computed for them."""
 
     id: str
     prompt: list[int]
     responses: tuple[list[int], ...]
     scores: tuple[float, ...]
     ref_logps: tuple[float, ...]
+    used: tuple[bool, ...] = ()
+
+    @property
+    def computed(self) -> tuple[bool, ...]:
+        """`used`, spelt out."""
+        return self.used or (True,) * len(self.responses)
+
+    @property
+    def computed_responses(self) -> tuple[list[int], ...]:
+        """The responses that are computed."""
+        return tuple(r for r, used in zip(self.responses, self.computed, strict=True) if used)
 
 
 class Row(NamedTuple):
@@ -124,8 +137,8 @@ def row(prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> Row:
 
 
 def rows(group: Group, *, shared: bool) -> list[Row]:
-    """A group's rows: one with all its responses, or one a response."""
-    sets = [group.responses] if shared else [(r,) for r in group.responses]
+    """A group's rows: one with all its computed responses, or one a response."""
+    sets = [group.computed_responses] if shared else [(r,) for r in group.computed_responses]
     return [row(group.prompt, responses) for responses in sets]
 
 
@@ -149,6 +162,18 @@ def pad(rows: Sequence[Row], pad_id: int) -> Batch:
     return batch
 
 
+FORWARD = ("input_ids", "attention_mask", "position_ids", "targets", "lengths")
+"""The tensors of a batch that a forward needs."""
+
+
+def single_rows(batch: Batch) -> Iterator[Batch]:
+    """A batch of one response a row, taken apart: each row's own batch, without the padding."""
+    for k in range(len(batch["lengths"])):
+        width = int(batch["attention_mask"][k].sum())
+        cut = {name: batch[name][k : k + 1, :width] for name in ("input_ids", "attention_mask", "targets")}
+        yield {**cut, "lengths": batch["lengths"][k : k + 1]}
+
+
 def _branch_mask(branches: Tensor) -> Tensor:
     """bool [R, 1, T, T] from branches [R, T] (-1: padding): True where query (dim 2) may attend to key (dim 3). Padding
     attends to itself, so that no query is left without a key."""
@@ -158,15 +183,19 @@ def _branch_mask(branches: Tensor) -> Tensor:
 
 
 def collate(groups: Sequence[Group], pad_id: int, *, shared: bool) -> Batch:
-    """A training batch of B groups: `pad`'s tensors and, padded on the right with zeros, mask, scores and ref_logps."""
-    batch = pad([r for group in groups for r in rows(group, shared=shared)], pad_id)
+    """A training batch of B groups: `pad`'s tensors and what stands beside them, padded on the right with zeros."""
+    made = [rows(group, shared=shared) for group in groups]
+    batch = pad([r for of_group in made for r in of_group], pad_id)
     width = max(len(group.responses) for group in groups)
 
-    def stack(lists: Sequence[Sequence[float]]) -> Tensor:
-        return torch.tensor([[*values, *[0.0] * (width - len(values))] for values in lists], dtype=torch.float32)
+    def stack(lists: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
+        return torch.tensor([[*values, *[0] * (width - len(values))] for values in lists], dtype=dtype)
 
     batch["ids"] = [group.id for group in groups]
-    batch["mask"] = stack([[1.0] * len(group.responses) for group in groups]).bool()
-    batch["scores"] = stack([group.scores for group in groups])
-    batch["ref_logps"] = stack([group.ref_logps for group in groups])
+    batch["input_tokens"] = [sum(len(r.input_ids) for r in of_group) for of_group in made]
+    batch["mask"] = stack([[1] * len(group.responses) for group in groups], torch.bool)
+    batch["computed"] = stack([group.computed for group in groups], torch.bool)
+    batch["response_lengths"] = stack([[len(r) for r in group.responses] for group in groups], torch.long)
+    batch["scores"] = stack([group.scores for group in groups], torch.float32)
+    batch["ref_logps"] = stack([group.ref_logps for group in groups], torch.float32)
     return batch

@@ -27,10 +27,12 @@ _log = logging.getLogger(__name__)
 
 
 class Head(NamedTuple):
-    """A causal model taken apart: the decoder, and what makes float32 logits of its hidden states."""
+    """A causal model taken apart: the decoder, and what makes float32 logits of its hidden states. `vocabulary`: how
+    many logits a token has (a sharded projection can't be asked)."""
 
     decoder: nn.Module
     projection: nn.Module
+    vocabulary: int
     scale: float
     softcap: float | None
 
@@ -66,6 +68,20 @@ def response_logps(model: nn.Module, batch: Batch, *, tile: int = TILE) -> tuple
     return pad_sequence(list(torch.split(tokens, lengths.tolist())), batch_first=True).sum(dim=1), lengths
 
 
+def give_logps(model: nn.Module) -> None:
+    """Make `model(**batch)` of a batch with targets return `response_logps`. Training calls the model itself, since
+    what wraps it (DDP, FSDP, DeepSpeed) does its work around the model's own forward."""
+    _head_of(model)  # the trial forward comes before anything is wrapped or sharded
+    own = model.forward
+
+    def forward(*args: Any, targets: Tensor | None = None, lengths: Tensor | None = None, **inputs: Any) -> Any:
+        if targets is None:
+            return own(*args, **inputs)
+        return response_logps(model, {"targets": targets, "lengths": lengths, **inputs})
+
+    model.forward = forward
+
+
 def _inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     names = ("input_ids", "attention_mask", "position_ids")
     inputs = {name: batch[name] for name in names if name in batch}
@@ -83,7 +99,7 @@ def text_config(model: nn.Module) -> Any:
 
 def _tiled(head: Head, hidden: Tensor, targets: Tensor, tile: int) -> Tensor:
     """Token log-probabilities [K], a tile of tokens at a time, forward and backward."""
-    size = max(1, tile // next(head.projection.parameters()).shape[0])
+    size = max(1, tile // head.vocabulary)
     trained = any(p.requires_grad for p in head.projection.parameters())
     if torch.is_grad_enabled() and hidden.requires_grad and not trained:
         found: Tensor = _FrozenHead.apply(hidden, targets, head, size)  # type: ignore[no-untyped-call]
@@ -137,7 +153,8 @@ def _take_apart(model: nn.Module) -> tuple[Head | None, str | None]:
     if decoder is base or projection is None:
         return None, "its decoder and head can't be told apart"
     scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
-    head = Head(decoder, projection, scale, getattr(config, "final_logit_softcapping", None))
+    softcap = getattr(config, "final_logit_softcapping", None)
+    head = Head(decoder, projection, config.vocab_size, scale, softcap)
     ids = torch.arange(1, 9, device=next(model.parameters()).device)[None] % config.vocab_size
     with torch.no_grad(), evaluating(model):
         own = model(input_ids=ids, use_cache=False).logits[0].float()

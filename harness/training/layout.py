@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.training.batch import Group, collate
+from harness.training.batch import FORWARD, Group, collate
 from harness.training.head import evaluating, response_logps, text_config
 
 Lengths = tuple[int, Sequence[int]]
@@ -17,8 +17,8 @@ Lengths = tuple[int, Sequence[int]]
 
 
 def lengths_of(group: Group) -> Lengths:
-    """A group's `Lengths`."""
-    return len(group.prompt), [len(r) for r in group.responses]
+    """A group's `Lengths`, of what is computed."""
+    return len(group.prompt), [len(r) for r in group.computed_responses]
 
 
 def shared_prefix_obstacle(model: nn.Module, lengths: Sequence[Lengths]) -> str | None:
@@ -70,7 +70,7 @@ def _tried(model: nn.Module) -> str | None:
 
     def logps(shared: bool) -> torch.Tensor:
         batch: dict[str, Any] = collate([group], 0, shared=shared)
-        found, _ = response_logps(model, {k: v.to(parameter.device) for k, v in batch.items() if k != "ids"})
+        found, _ = response_logps(model, {k: batch[k].to(parameter.device) for k in FORWARD if k in batch})
         return found
 
     try:

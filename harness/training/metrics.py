@@ -1,58 +1,102 @@
 """What a training step's log says of its prompts. Log-ratios are log pi - log pi_ref in nats, without beta."""
 
+import resource
+import sys
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from harness.protocols import RankedLogps
 from harness.ranking import implicit_rewards, masked_mean, strict_pairs
 
 
-def step_metrics(batches: Sequence[RankedLogps]) -> dict[str, Any]:
-    """Means over the prompts of a step's micro-batches.
+class Measured(NamedTuple):
+    """A micro-batch after its forward: the log-probabilities, which of them were computed ([B, N] bool; the others are
+    no concern of the loss), and how many input tokens went through the policy."""
+
+    batch: RankedLogps
+    computed: Tensor
+    input_tokens: int
+
+
+def step_metrics(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Means over the prompts of a step's micro-batches, of the responses that were computed.
 
     margin_mean, margin_variance: mean and variance of a prompt's log-ratio differences over its strict pairs.
     pair_accuracy: share of a prompt's strict pairs whose log-ratios are in the scores' order (a tie is half).
+    kendall_tau: tau-a of log-ratios with scores over the strict pairs, 2 pair_accuracy - 1.
     top1_accuracy: of the responses with a prompt's largest log-ratio, the share with its best score.
-    log_ratio_by_rank, logp_by_rank, length_by_rank: a list, the best-scored response first.
-    tokens: response tokens, end tokens included.
+    kl_proxy: mean log-ratio over responses; it is the KL divergence from the reference only on the policy's samples.
+    log_ratio_by_rank, logp_by_rank, length_by_rank: a list, the best-scored response first; null where none of that
+    rank was computed.
+    tokens: response tokens, end tokens included. forward_tokens: all input tokens, prompts included. prompts: how many.
     """
-    found = [_of_prompt(*prompt) for batch in batches for prompt in _prompts(batch)]
+    found = [_of_prompt(*prompt) for part in measured for prompt in _prompts(part)]
     means = {name: fmean(prompt[name] for prompt in found) for name in found[0] if not name.endswith("_by_rank")}
     lists = {name: _by_rank([prompt[name] for prompt in found]) for name in found[0] if name.endswith("_by_rank")}
-    tokens = sum(int(batch.lengths[batch.mask].sum()) for batch in batches)
-    return means | lists | {"tokens": tokens}
+    counts = {
+        "tokens": sum(int(part.batch.lengths[part.computed].sum()) for part in measured),
+        "forward_tokens": sum(part.input_tokens for part in measured),
+        "prompts": len(found),
+    }
+    return means | lists | counts
 
 
-def _prompts(batch: RankedLogps) -> list[tuple[Tensor, ...]]:
-    """One prompt's (log-ratios, log-probabilities, lengths, scores), the best first, without padding."""
+def _prompts(part: Measured) -> list[tuple[Tensor, ...]]:
+    """One prompt's (log-ratios, log-probabilities, lengths, scores, computed), the best first, without padding."""
+    batch = part.batch
     ratios = implicit_rewards(batch, 1.0)
     prompts = []
     for b, mask in enumerate(batch.mask):
         order = batch.scores[b][mask].argsort(descending=True, stable=True)
-        rows = (ratios, batch.logps, batch.lengths, batch.scores)
+        rows = (ratios, batch.logps, batch.lengths, batch.scores, part.computed)
         prompts.append(tuple(values[b][mask][order] for values in rows))
     return prompts
 
 
-def _of_prompt(ratios: Tensor, logps: Tensor, lengths: Tensor, scores: Tensor) -> dict[str, Any]:
-    pairs = strict_pairs(scores[None], (lengths > 0)[None])[0]
+def _of_prompt(ratios: Tensor, logps: Tensor, lengths: Tensor, scores: Tensor, computed: Tensor) -> dict[str, Any]:
+    pairs = strict_pairs(scores[None], computed[None])[0]
     margins = (ratios[:, None] - ratios[None, :])[pairs].double()
-    top = ratios == ratios.max()
+    top = computed & (ratios == ratios[computed].max())
+    accuracy = float(((margins > 0).double() + 0.5 * (margins == 0)).mean())
     return {
         "margin_mean": float(margins.mean()),
         "margin_variance": float(margins.var(unbiased=False)),
-        "pair_accuracy": float(((margins > 0).double() + 0.5 * (margins == 0)).mean()),
-        "top1_accuracy": float(masked_mean((scores == scores.max()).double(), top, dim=0)),
-        "log_ratio_by_rank": ratios.tolist(),
-        "logp_by_rank": logps.tolist(),
-        "length_by_rank": lengths.tolist(),
+        "pair_accuracy": accuracy,
+        "kendall_tau": 2 * accuracy - 1,
+        "top1_accuracy": float(masked_mean((scores == scores[computed].max()).double(), top, dim=0)),
+        "kl_proxy": float(ratios[computed].mean()),
+        "log_ratio_by_rank": _where(ratios, computed),
+        "logp_by_rank": _where(logps, computed),
+        "length_by_rank": _where(lengths, computed),
     }
 
 
-def _by_rank(prompts: Sequence[Sequence[float]]) -> list[float]:
+def _where(values: Tensor, computed: Tensor) -> list[float | None]:
+    return [value if real else None for value, real in zip(values.tolist(), computed.tolist(), strict=True)]
+
+
+def _by_rank(prompts: Sequence[Sequence[float | None]]) -> list[float | None]:
     """The mean over prompts of each rank's value, where prompts may have different numbers of ranks."""
     ranks = max(len(values) for values in prompts)
-    return [fmean(values[k] for values in prompts if len(values) > k) for k in range(ranks)]
+    at_rank = [[v for values in prompts if len(values) > k and (v := values[k]) is not None] for k in range(ranks)]
+    return [fmean(values) if values else None for values in at_rank]
+
+
+def flat(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics as single numbers, for what draws curves: `logp_by_rank/1` is the best response's."""
+    single = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    lists = {name: value for name, value in metrics.items() if isinstance(value, list)}
+    ranks = {f"{name}/{k}": v for name, values in lists.items() for k, v in enumerate(values, 1) if v is not None}
+    return single | ranks
+
+
+def peak_memory_gigabytes() -> float:
+    """The most memory that this process has held so far: the accelerator's, or resident memory on a CPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -27,7 +27,8 @@ def load_policy(policy: Policy, lora: Lora | None, seed: int) -> Any:
 
 def load_untrained(policy: Policy, lora: Lora | None) -> Any:
     """The policy in the type that `lora` or full fine-tuning needs, its dropout off, before any adapter is added."""
-    model = models.load_causal_lm(policy.model, policy.revision, policy.dtype if lora else "float32")
+    bits = lora.bits if lora else None
+    model = models.load_causal_lm(policy.model, policy.revision, policy.dtype if lora else "float32", bits)
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(
             f"policy {policy.model} is a PEFT adapter; expected a whole model: merge it into its base first"
@@ -102,10 +103,12 @@ def trainable_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def save_policy(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_policy(
+    model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
     """Write a folder that `AutoModelForCausalLM.from_pretrained` loads: an adapter that names its base, or a whole
-    model; as safetensors, with the tokenizer."""
+    model; as safetensors, with the tokenizer. `weights`: gathered from all processes, where they are sharded."""
     model.eval()
     with torch.no_grad():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)

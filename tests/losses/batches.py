@@ -1,13 +1,41 @@
-"""Batches of ranked log-probabilities for the loss tests, and the literal DPO term in float64."""
+"""Batches of ranked log-probabilities for the loss tests, all losses that ship, and the DPO term in float64."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from harness.protocols import RankedLogps
+import harness.losses
+from harness.components import build, component_class
+from harness.protocols import Loss, RankedLogps
 
 Row = Sequence[float]
+NAMES = sorted(p.stem for p in Path(harness.losses.__path__[0]).glob("*.py") if p.stem != "__init__")
+
+
+def takes(name: str, option: str) -> bool:
+    return option in component_class("loss", name).model_fields
+
+
+def a_loss(name: str, **fields: Any) -> Loss:
+    """A loss with those of the fields that it takes."""
+    component = build("loss", {"name": name, **{k: v for k, v in fields.items() if takes(name, k)}})
+    assert callable(component)
+    return component
+
+
+def each(change: Callable[[torch.Tensor], torch.Tensor], batch: RankedLogps) -> RankedLogps:
+    """A batch with every tensor changed."""
+    return RankedLogps(*(None if tensor is None else change(tensor) for tensor in batch))
+
+
+def gradient(loss: Loss, batch: RankedLogps) -> torch.Tensor:
+    """Of the sum of losses, by the policy's log-probabilities."""
+    losses = loss(batch)[0].sum()
+    # Where no loss touches the log-probabilities at all, there is no graph to go back through.
+    return torch.autograd.grad(losses + 0.0 * batch.logps.nan_to_num(0.0, 0.0, 0.0).sum(), batch.logps)[0]
 
 
 def batch_of(logps: Sequence[Row], scores: Sequence[Row], refs: Sequence[Row] | None = None) -> RankedLogps:
@@ -23,14 +51,15 @@ def batch_of(logps: Sequence[Row], scores: Sequence[Row], refs: Sequence[Row] | 
 
 
 def random_batch(prompts: int = 5, responses: int = 4, seed: int = 0, spread: float = 8.0) -> RankedLogps:
-    """Distinct scores in a random order, log-ratios of a size that leaves no sigmoid flat at beta 0.1."""
+    """Distinct scores in a random order, log-ratios of a size that leaves no sigmoid flat at beta 0.1. With draws."""
     generator = torch.Generator().manual_seed(seed)
     shape = (prompts, responses)
     scores = torch.rand(shape, generator=generator, dtype=torch.float64).argsort(dim=1).double() * 1.5 - 2.0
     refs = -100 * torch.rand(shape, generator=generator, dtype=torch.float64)
     logps = (refs + spread * torch.randn(shape, generator=generator, dtype=torch.float64)).requires_grad_()
     mask = torch.ones(shape, dtype=torch.bool)
-    return RankedLogps(logps, refs, scores, mask.long() * 9, mask)
+    draws = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return RankedLogps(logps, refs, scores, mask.long() * 9, mask, draws)
 
 
 def rewards_best_first(batch: RankedLogps, row: int, beta: float) -> list[float]:

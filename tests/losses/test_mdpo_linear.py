@@ -3,10 +3,10 @@ from typing import Literal
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from harness.losses.dpo_all_pairs import DpoAllPairs
+from harness.components import build
+from harness.errors import DataError
+from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.losses.mdpo_linear import MdpoLinear
 from tests.losses.batches import batch_of, dpo_term, random_batch, rewards_best_first
 
@@ -70,35 +70,62 @@ def test_score_weights_with_two_responses_is_dpo(normalise: Normalise) -> None:
     assert losses.item() == pytest.approx(dpo_term(0.5 * 3.5), rel=1e-12)
 
 
-numbers = st.floats(-50, 50, allow_nan=False)
-groups = st.integers(2, 6).flatmap(
-    lambda n: st.tuples(st.lists(numbers, min_size=n, max_size=n), st.lists(st.integers(0, 5), min_size=n, max_size=n))
+@pytest.mark.parametrize("normalise", ["pairs", "l1", "max", "none"])
+def test_listed_weights_of_ranks_are_ranks(normalise: Normalise) -> None:
+    """With and without ties: a tied response has the mean of its places' weights."""
+    r = [1.0, 0.5, -2.0, 3.0]
+    batch = batch_of([r, r, r], [[3.0, 2.0, 0.0, 1.0], [2.0, 2.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
+    listed = MdpoLinear(beta=0.5, normalise=normalise, weights=(3, 1, -1, -3))
+    torch.testing.assert_close(listed(batch)[0], MdpoLinear(beta=0.5, normalise=normalise)(batch)[0])
+
+
+def test_listed_weights_are_best_first_and_tied_places_share_their_mean() -> None:
+    r = [1.0, 0.5, -2.0, 3.0]
+    loss = MdpoLinear(beta=1.0, normalise="none", weights=(0.6, 0.3, -0.2, -0.7))
+    losses, _ = loss(batch_of([r, r], [[1.0, 2.0, 4.0, 3.0], [1.0, 5.0, 5.0, 5.0]]))
+    by_place = 0.6 * -2.0 + 0.3 * 3.0 - 0.2 * 0.5 - 0.7 * 1.0
+    shared = (0.6 + 0.3 - 0.2) / 3
+    assert losses.tolist() == pytest.approx([dpo_term(by_place), dpo_term(shared * (0.5 - 2.0 + 3.0) - 0.7)])
+
+
+def test_listed_weights_at_the_ends_are_best_against_worst() -> None:
+    batch = random_batch(responses=4)
+    ends = MdpoLinear(beta=0.1, normalise="max", weights=(1, 0, 0, -1))
+    torch.testing.assert_close(ends(batch)[0], DpoBestWorst(beta=0.1)(batch)[0])
+
+
+def test_listed_weights_that_cancel_in_a_tie_say_nothing() -> None:
+    batch = batch_of([[-1.0, -2.0, -4.0, -3.0]], [[2.0, 2.0, 1.0, 1.0]])
+    losses, valid = MdpoLinear(normalise="l1", weights=(1, -1, 1, -1))(batch)
+    losses.sum().backward()
+    assert losses.item() == pytest.approx(math.log(2))
+    assert valid.item()
+    assert batch.logps.grad is not None
+    assert (batch.logps.grad == 0).all()
+
+
+def test_another_number_of_responses_than_weights_is_an_error() -> None:
+    loss = MdpoLinear(weights=(3, 1, -1, -3))
+    with pytest.raises(DataError, match="weights has 4 numbers, but a prompt has 3 responses; give as many"):
+        loss(batch_of([[-1.0] * 4, [-1.0] * 3], [[4.0, 3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]))
+    # Where nothing is preferred, no weight is asked for.
+    assert loss(batch_of([[-1.0] * 3, [-1.0]], [[1.0] * 3, [1.0]]))[1].tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([0.0, 0.0], "must not all be 0"),
+        ([1.0], "at least 2"),
+        ("ranks", "'rank' or 'score'"),
+        ([1.0, math.inf], "finite"),
+    ],
 )
+def test_weights_that_are_none_are_refused(weights: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build("loss", {"name": "mdpo_linear", "weights": weights})
 
 
-@settings(max_examples=200, deadline=None)
-@given(groups)
-def test_never_above_the_mean_over_all_pairs(group: tuple[list[float], list[int]]) -> None:
-    batch = batch_of([group[0]], [[float(s) for s in group[1]]])
-    linear, valid = MdpoLinear(beta=0.5)(batch)
-    pairs, also_valid = DpoAllPairs(beta=0.5)(batch)
-    assert linear.item() <= pairs.item() + 1e-12
-    assert valid.item() == also_valid.item()
-
-
-@settings(max_examples=200, deadline=None)
-@given(groups)
-def test_equals_all_pairs_in_value_and_gradient_where_policy_is_reference(
-    group: tuple[list[float], list[int]],
-) -> None:
-    logps, scores = group
-    found = []
-    for loss in (MdpoLinear(beta=0.5), DpoAllPairs(beta=0.5)):
-        batch = batch_of([logps], [[float(s) for s in scores]], [logps])
-        losses, valid = loss(batch)
-        losses.sum().backward()
-        assert losses.item() == pytest.approx(math.log(2) if valid.item() else 0.0)
-        found.append(batch.logps.grad)
-    assert found[0] is not None
-    assert found[1] is not None
-    torch.testing.assert_close(found[0], found[1])
+def test_a_list_of_weights_is_part_of_the_identity() -> None:
+    loss = build("loss", {"name": "mdpo_linear", "weights": [1, 0, -1]})
+    assert loss.identity()["weights"] == [1.0, 0.0, -1.0]

@@ -7,7 +7,7 @@ import torch
 
 from harness import chat, models
 from harness.errors import DataError
-from harness.training.batch import Group, collate, pad, row, tokenize
+from harness.training.batch import Group, collate, pad, row, single_rows, tokenize
 from tests.training.models import example
 
 X = -100
@@ -19,7 +19,9 @@ def test_exact_tensors_of_separate_rows() -> None:
         Group("b", [4], ([31, 32], [41, 42], [51]), (0.5, 0.5, 0.0), (-4.0, -5.0, -6.0)),
     ]
     batch = collate(groups, pad_id=99, shared=False)
-    assert set(batch) == {"input_ids", "attention_mask", "targets", "lengths", "ids", "mask", "scores", "ref_logps"}
+    of_rows = {"input_ids", "attention_mask", "targets", "lengths"}
+    of_groups = {"ids", "input_tokens", "mask", "computed", "scores", "ref_logps", "response_lengths"}
+    assert set(batch) == of_rows | of_groups
     assert batch["input_ids"].tolist() == [
         [1, 2, 3, 11, 12],
         [1, 2, 3, 99, 99],
@@ -46,6 +48,29 @@ def test_exact_tensors_of_separate_rows() -> None:
     assert batch["mask"].tolist() == [[True, True, False], [True, True, True]]
     assert batch["scores"].tolist() == [[2.0, 1.0, 0.0], [0.5, 0.5, 0.0]]
     assert batch["ref_logps"].tolist() == [[-3.0, -1.0, 0.0], [-4.0, -5.0, -6.0]]
+    assert batch["response_lengths"].tolist() == [[3, 1, 0], [2, 2, 1]]
+    assert batch["input_tokens"] == [5 + 3, 2 + 2 + 1]
+    assert batch["computed"].tolist() == batch["mask"].tolist()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_responses_that_a_loss_does_not_look_at_are_in_no_row(shared: bool) -> None:
+    group = Group("a", [1, 2], ([11, 12], [21], [31]), (2.0, 1.0, 0.0), (-3.0, -1.0, -2.0), (True, False, True))
+    batch = collate([group], pad_id=99, shared=shared)
+    assert batch["targets"][batch["targets"] != X].tolist() == [11, 12, 31]
+    assert batch["lengths"].tolist() == [2, 1]
+    assert batch["computed"].tolist() == [[True, False, True]]
+    assert batch["mask"].tolist() == [[True, True, True]]
+    assert batch["response_lengths"].tolist() == [[2, 1, 1]]
+
+
+def test_rows_taken_apart_have_no_padding() -> None:
+    groups = [Group("a", [1, 2, 3], ([11, 12, 13], [21]), (2.0, 1.0), (-3.0, -1.0))]
+    one, two = single_rows(collate(groups, pad_id=99, shared=False))
+    assert one["input_ids"].tolist() == [[1, 2, 3, 11, 12]]
+    assert two["input_ids"].tolist() == [[1, 2, 3]]
+    assert two["targets"].tolist() == [[X, X, 21]]
+    assert (one["lengths"].tolist(), two["lengths"].tolist()) == ([3], [1])
 
 
 def test_exact_tensors_of_shared_rows() -> None:

@@ -1,0 +1,35 @@
+"""RRHF: a hinge on wrongly ordered responses, and the likelihood of the best. No reference."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from harness.preference_loss import WithTieMargin
+from harness.ranking import differences, held_logps, token_counts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.protocols import RankedLogps
+
+
+class Rrhf(WithTieMargin):
+    """sum over i beats j of max(0, p_j - p_i), plus `nll_alpha` times the best's -log pi per token, with
+    p = log pi / |y|^`length_penalty`: RRHF (2304.05302).
+
+    The sum over pairs is the paper's: what it weighs against the likelihood. That is averaged over the response's
+    tokens (the authors' code averages over padding as well). The hinge has no margin, so a prompt whose responses are
+    in order has the likelihood's gradient only, and no beta. Neither reference nor label smoothing. N=2 is RRHF, not
+    DPO. Ties: only strict pairs count; of several tied best, the mean likelihood. All tied: loss 0, not valid.
+    """
+
+    name: Literal["rrhf"] = "rrhf"
+    length_penalty: float = Field(1.0, ge=0)
+    nll_alpha: float = Field(1.0, ge=0)
+
+    def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
+        """[B] from [B, N] log-probabilities and lengths, and [B, N, N] pairs; the likelihood is added by the base."""
+        logps = held_logps(batch.logps, batch.mask)
+        lengths = token_counts(batch).to(logps.dtype)
+        hinges = (-differences(logps / lengths**self.length_penalty)).relu()
+        return hinges.masked_fill(~pairs, 0.0).sum(dim=(1, 2))

@@ -1,0 +1,211 @@
+"""transformers' Trainer over groups of ranked responses: one forward a response feeds every loss."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from harness.protocols import Loss, RankedLogps
+from harness.training.batch import FORWARD, Batch, Group, single_rows
+from harness.training.metrics import Measured, flat, peak_memory_gigabytes, step_metrics
+from harness.training.order import EpochOrder
+from harness.types import Advance
+
+_log = logging.getLogger(__name__)
+
+STAND_IN = ""
+"""The id of a group that makes a batch full and counts for nothing."""
+
+
+class NotFinite(Exception):
+    """A step whose loss or gradient is no number. It is raised before the optimizer moves: the weights are good."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to train what is to be trained. autocast: the dtype of matrix products, where it isn't the weights'.
+    bounded_memory: one response at a time. steps: the JSONL file of steps, which may have some. seed: of `draws`."""
+
+    autocast: torch.dtype | None
+    bounded_memory: bool
+    steps: Path
+    seed: int
+    advance: Advance
+
+
+def stand_in(groups: Sequence[Group]) -> Group:
+    """The shortest group with all its scores tied, so that no loss counts it."""
+    short = min(groups, key=lambda g: len(g.prompt) + sum(map(len, g.responses)))
+    return short._replace(id=STAND_IN, scores=(0.0,) * len(short.scores))
+
+
+class RankedTrainer(Trainer):  # type: ignore[misc]
+    """The loss is the mean over the prompts of a whole optimizer step, however many forwards and processes it takes.
+
+    `model` has been through `give_logps`. Raises NotFinite, in every process at the same step.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        arguments: TrainingArguments,
+        groups: Sequence[Group],
+        collator: Callable[[Sequence[Group]], Batch],
+        loss: Loss,
+        manner: Manner,
+        processing_class: Any,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=arguments,
+            data_collator=collator,
+            train_dataset=[*groups, stand_in(groups)],
+            processing_class=processing_class,
+            callbacks=[_StopAtNoNumber(self)],
+        )
+        self.remove_callback(PrinterCallback)
+        self.loss = loss
+        self.manner = manner
+        self.trouble = ""
+        self._measured: list[Measured] = []
+        self._clock = time.monotonic()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        """The order of the real groups, and as many stand-ins as make the last batches of all processes full."""
+        processes = self.accelerator.num_processes
+        multiple = processes * self.args.per_device_train_batch_size if processes > 1 else 1
+        return EpochOrder(len(self.train_dataset) - 1, self.args.data_seed, multiple)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], int]:
+        """The next optimizer step's micro-batches, and how many prompts those of all processes hold."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        count = torch.tensor(sum(name != STAND_IN for batch in batches for name in batch["ids"]), device=device)
+        return batches, int(self.accelerator.reduce(count, "sum"))
+
+    def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
+        """Autocasting of the whole forward."""
+        kind = self.args.device.type
+        return torch.autocast(kind, self.manner.autocast) if self.manner.autocast else nullcontext()
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: int | None = None
+    ) -> Tensor:
+        """The micro-batch's part of the step's mean loss. Processes' gradients are averaged, hence the factor."""
+        prompts = num_items_in_batch or len(inputs["ids"])
+        scale = self.accelerator.num_processes / prompts
+        if self.manner.bounded_memory:
+            return self._two_passes(model, inputs, scale)
+        logps, _ = model(**{name: inputs[name] for name in FORWARD if name in inputs})
+        loss: Tensor = self._sum_of_losses(inputs, logps) * scale
+        return loss
+
+    def _two_passes(self, model: Any, inputs: Batch, scale: float) -> Tensor:
+        """The same loss and gradient with one response's activations at a time (GradCache, 2101.06983): the loss sees
+        the network only through the log-probabilities, so first its gradient with respect to those is found without
+        one through the network, and then each response's forward is done again and weighed with its share."""
+        rows = list(single_rows(inputs))
+        with torch.no_grad():
+            logps = torch.cat([model(**row)[0] for row in rows])
+        loss = self._sum_of_losses(inputs, logps.requires_grad_()) * scale
+        (weights,) = torch.autograd.grad(loss, logps)
+        for weight, row in zip(weights[:-1], rows[:-1], strict=True):
+            # Only the last backward of a step may add up the processes' gradients.
+            with self.accelerator.no_sync(model):
+                part = (weight * model(**row)[0]).sum()
+                with torch.autocast(self.args.device.type, enabled=False):
+                    self.accelerator.backward(part)
+        last = (weights[-1] * model(**rows[-1])[0]).sum()
+        # The gradient is the last response's, the value the whole loss's.
+        value: Tensor = last + (loss - last).detach()
+        return value
+
+    def _sum_of_losses(self, inputs: Batch, logps: Tensor) -> Tensor:
+        """The summed loss of a micro-batch from the log-probabilities [K] of its computed responses. A response that
+        isn't computed stands at the reference's log-probability; the loss doesn't depend on it."""
+        batch = RankedLogps(
+            logps=inputs["ref_logps"].masked_scatter(inputs["computed"], logps),
+            ref_logps=inputs["ref_logps"],
+            scores=inputs["scores"],
+            lengths=inputs["response_lengths"],
+            mask=inputs["mask"],
+            draws=self._draws(inputs),
+        )
+        losses, _ = self.loss(batch)
+        total = losses.sum()
+        if not (logps.isfinite().all() and losses.isfinite().all()):
+            what = "the loss" if logps.isfinite().all() else "a log-probability"
+            self.trouble = f"{what} is not finite on examples {', '.join(inputs['ids'])}"
+            total = total * float("nan")  # reaches every process with the gradient
+        self._note(inputs, batch)
+        return total
+
+    def _draws(self, inputs: Batch) -> Tensor:
+        """Uniform numbers [B, N] by (seed, epoch, example)."""
+        epoch, width = int(self.state.epoch or 0), inputs["mask"].shape[1]
+        streams = [np.random.default_rng([self.manner.seed, epoch, *name.encode()]) for name in inputs["ids"]]
+        drawn = np.stack([stream.random(width) for stream in streams])
+        return torch.tensor(drawn, dtype=torch.float32, device=inputs["mask"].device)
+
+    def _note(self, inputs: Batch, batch: RankedLogps) -> None:
+        """Keep what the step's metrics are made of: the real groups of the micro-batch."""
+        real = torch.tensor([name != STAND_IN for name in inputs["ids"]])
+        tokens = sum(n for n, name in zip(inputs["input_tokens"], inputs["ids"], strict=True) if name != STAND_IN)
+        kept = RankedLogps(*(tensor.detach().cpu()[real] for tensor in batch if tensor is not None))
+        if real.any():
+            self._measured.append(Measured(kept, inputs["computed"].cpu()[real], tokens))
+        self.manner.advance(int(real.sum()) * self.accelerator.num_processes)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Write a step's line; Trainer's closing summary has no grad_norm and goes to its own log alone."""
+        if "grad_norm" in logs:
+            line = self._step_line(logs)
+            logs = flat({name: value for name, value in line.items() if name != "step"})
+        super().log(logs, start_time)
+
+    def _step_line(self, logs: Mapping[str, float]) -> dict[str, Any]:
+        measured = gather_object(self._measured)
+        metrics = step_metrics(measured)
+        self._measured.clear()
+        now = time.monotonic()
+        line = {
+            "step": self.state.global_step,
+            **{name: logs[name] for name in ("loss", "learning_rate", "grad_norm")},
+            **metrics,
+            "tokens_per_second": metrics["forward_tokens"] / max(now - self._clock, 1e-9),
+            "peak_memory_gb": peak_memory_gigabytes(),
+        }
+        self._clock = now
+        if self.is_world_process_zero():
+            with self.manner.steps.open("a") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        return line
+
+
+class _StopAtNoNumber(TrainerCallback):  # type: ignore[misc]
+    """Looks at the gradients of all processes before the optimizer uses them."""
+
+    def __init__(self, trainer: RankedTrainer) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        gradients = [p.grad for p in given["model"].parameters() if p.grad is not None]
+        bad = sum(int(not g.isfinite().all()) for g in gradients)
+        trainer = self._trainer
+        count = torch.tensor(bad, device=args.device)
+        if int(trainer.accelerator.reduce(count, "sum")):
+            raise NotFinite(f"training step {state.global_step + 1}: {trainer.trouble or 'the gradient is not finite'}")

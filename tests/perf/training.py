@@ -1,0 +1,251 @@
+"""Multi-DPO against TRL's DPOTrainer on the adjacent pairs of the same data: `python -m tests.perf.training`.
+
+SmolLM2-135M, full fine-tuning in float32, AdamW, N responses a prompt, one prompt an optimizer step. Ours: one
+shared-prefix row a prompt, reference log-probabilities cached. TRL's: the N-1 pairs of the prompt in one forward, the
+reference in the loop (its default), no gradient checkpointing. Each measurement is a process of its own (so that its
+peak of resident memory is), which first takes a step on a short prompt and then times the steps that count.
+
+Prints a table over N and prompt:response, beside the token counts that losses.md section 5 predicts (`--main` leaves it
+out). The last line is one JSON object: `time_ratio` (ours over TRL's, reference cached), `time_ratio_with_reference`
+(our reference pass included), `memory_ratio`, all at N=4 with 128 and 128 tokens, medians of 3.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MODEL = "smollm2-135m-instruct"
+SEED = 0
+WARM_UP = (16, 16)
+ROUNDS = 3
+
+
+class Size(NamedTuple):
+    """Responses a prompt, tokens of the prompt and of each response, and how many prompts are timed."""
+
+    n: int
+    prompt: int
+    response: int
+    prompts: int
+
+
+MAIN = Size(4, 128, 128, 2)
+TABLE = [Size(n, p, r, 1) for n in (2, 4, 8) for p, r in ((64, 128), (128, 128), (512, 128))]
+
+
+def predicted(size: Size, *, reference: bool) -> float:
+    """Ours over TRL's in token-forwards (losses.md, section 5): training costs 3 a token, a reference pass 1."""
+    shared = size.prompt - 1 + size.n * size.response
+    pairs = 2 * (size.n - 1) * (size.prompt + size.response)
+    return (3 + reference) * shared / (4 * pairs)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--main", action="store_true", help="leave the table out")
+    options.add_argument("--child", nargs=5, metavar=("WHO", "N", "PROMPT", "RESPONSE", "PROMPTS"))
+    chosen = options.parse_args()
+    if chosen.child:
+        who, *numbers = chosen.child
+        print(json.dumps(measure(who, Size(*map(int, numbers)))))
+        return
+    rounds = [(run("ours", MAIN), run("trl", MAIN)) for _ in range(ROUNDS)]
+    for ours, theirs in rounds:
+        print(f"ours {ours}\nTRL  {theirs}", flush=True)
+    if not chosen.main:
+        table()
+    print(
+        json.dumps(
+            {
+                "time_ratio": ratio(rounds, "seconds"),
+                "time_ratio_with_reference": ratio(rounds, "with_reference", "seconds"),
+                "memory_ratio": ratio(rounds, "gigabytes"),
+            }
+        )
+    )
+
+
+def ratio(rounds: Sequence[tuple[dict[str, float], dict[str, float]]], ours: str, theirs: str | None = None) -> float:
+    """Median of ours over median of TRL's."""
+    mine = statistics.median(pair[0][ours] for pair in rounds)
+    return round(mine / statistics.median(pair[1][theirs or ours] for pair in rounds), 3)
+
+
+def table() -> None:
+    """One measurement a side and size: how the ratio grows with N and with the share of the prompt."""
+    print(
+        "\n| N | prompt:response | ours, s a prompt | TRL, s a prompt | ratio | predicted | with reference | predicted |"
+    )
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for size in TABLE:
+        ours, theirs = run("ours", size), run("trl", size)
+        ratios = [ours[name] / theirs["seconds"] for name in ("seconds", "with_reference")]
+        counts = [predicted(size, reference=reference) for reference in (False, True)]
+        print(
+            f"| {size.n} | {size.prompt}:{size.response} | {ours['seconds']:.2f} | {theirs['seconds']:.2f} "
+            f"| {ratios[0]:.3f} | {counts[0]:.3f} | {ratios[1]:.3f} | {counts[1]:.3f} |",
+            flush=True,
+        )
+
+
+def run(who: str, size: Size) -> dict[str, float]:
+    """A measurement in a process of its own."""
+    command = [sys.executable, "-m", "tests.perf.training", "--child", who, *map(str, size)]
+    environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "passive", "TQDM_DISABLE": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(who: str, size: Size) -> dict[str, float]:
+    """Seconds a prompt and peak gigabytes; ours also with what its share of the reference pass took."""
+    from harness import models
+
+    tokenizer = models.load_tokenizer(MODEL)
+    groups = [random_group(tokenizer, size.n, *WARM_UP, 0)]
+    groups += [random_group(tokenizer, size.n, size.prompt, size.response, k) for k in range(1, size.prompts + 1)]
+    with tempfile.TemporaryDirectory() as scratch:
+        found = (train_ours if who == "ours" else train_trl)(groups, tokenizer, Path(scratch))
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {name: value / size.prompts for name, value in found.items()} | {"gigabytes": gigabytes}
+
+
+def random_group(tokenizer: Any, n: int, prompt: int, response: int, seed: int) -> Any:
+    """A prompt with N responses of random tokens, every response better than the next."""
+    import random
+
+    from harness.training.batch import Group
+
+    rng = random.Random(seed)
+    ids = [[rng.randrange(100, len(tokenizer) - 100) for _ in range(k)] for k in (prompt, *[response] * n)]
+    scores = tuple(float(-k) for k in range(n))
+    return Group(f"g{seed}", ids[0], tuple(ids[1:]), scores, (0.0,) * n)
+
+
+def in_training_order(wanted: Sequence[Any]) -> list[Any]:
+    """The rows so laid out that the trainers' shuffling brings them into the order wanted."""
+    from harness.training.order import EpochOrder
+
+    rows: list[Any] = [None] * len(wanted)
+    for row, place in zip(wanted, EpochOrder(len(wanted), SEED), strict=True):
+        rows[place] = row
+    return rows
+
+
+def arguments(folder: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder),
+        "learning_rate": 1e-6,
+        "seed": SEED,
+        "data_seed": SEED,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def timed_steps(trainer: Any) -> Callable[[], float]:
+    """Adds a clock to a trainer: seconds from the end of its first step to the end of its last."""
+    from transformers import TrainerCallback
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
+    return lambda: ends[-1] - ends[0]
+
+
+def train_ours(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
+    """The reference pass over the timed groups, then a pass of multi_dpo."""
+    from functools import partial
+
+    import torch
+    from transformers import TrainingArguments
+
+    from harness import models
+    from harness.components import build
+    from harness.recipe import Policy
+    from harness.training.batch import FORWARD, collate
+    from harness.training.head import evaluating, give_logps, response_logps
+    from harness.training.policy import load_policy
+    from harness.training.ranked_trainer import Manner, RankedTrainer
+
+    pad = partial(collate, pad_id=int(tokenizer.pad_token_id), shared=True)
+    reference = models.load_causal_lm(MODEL, dtype="float32")
+    with torch.no_grad(), evaluating(reference):
+        for k, group in enumerate(groups):
+            if k == 1:
+                started = time.perf_counter()
+            batch = pad([group])
+            response_logps(reference, {name: batch[name] for name in FORWARD if name in batch})
+        referred = time.perf_counter() - started
+    del reference
+    policy = load_policy(Policy(model=MODEL, dtype="float32"), None, SEED)
+    give_logps(policy)
+    loss: Any = build("loss", {"name": "mdpo_linear", "beta": 0.1})
+    trainer = RankedTrainer(
+        policy,
+        TrainingArguments(per_device_train_batch_size=1, num_train_epochs=1, **arguments(folder)),
+        in_training_order(groups),
+        pad,
+        loss,
+        Manner(None, False, folder / "steps.jsonl", SEED, lambda _n: None),
+        tokenizer,
+    )
+    clock = timed_steps(trainer)
+    trainer.train()
+    return {"seconds": clock(), "with_reference": clock() + referred}
+
+
+def train_trl(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
+    """A pass of TRL's DPOTrainer over the adjacent pairs, a prompt's pairs in one step."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from harness import models
+
+    class Tokenized(DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+            return dataset  # token ids already: the same that ours gets
+
+    pairs = [
+        {"prompt_ids": g.prompt, "chosen_ids": better, "rejected_ids": worse}
+        for g in groups
+        for better, worse in zip(g.responses, g.responses[1:], strict=False)
+    ]
+    trainer = Tokenized(
+        model=models.load_causal_lm(MODEL, dtype="float32"),
+        args=DPOConfig(
+            per_device_train_batch_size=len(groups[0].responses) - 1,
+            num_train_epochs=1,
+            beta=0.1,
+            **arguments(folder),
+        ),
+        train_dataset=Dataset.from_list(in_training_order(pairs)),
+        processing_class=tokenizer,
+    )
+    clock = timed_steps(trainer)
+    trainer.train()
+    return {"seconds": clock()}
+
+
+if __name__ == "__main__":
+    main()
