@@ -82,9 +82,7 @@ def ratio(rounds: Sequence[tuple[dict[str, float], dict[str, float]]], ours: str
 
 def table() -> None:
     """One measurement a side and size: how the ratio grows with N and with the share of the prompt."""
-    print(
-        "\n| N | prompt:response | ours, s a prompt | TRL, s a prompt | ratio | predicted | with reference | predicted |"
-    )
+    print("\n| N | prompt:response | ours, s | TRL, s | ratio | predicted | with reference | predicted |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for size in TABLE:
         ours, theirs = run("ours", size), run("trl", size)
