@@ -11,14 +11,15 @@ from harness.types import Metric, Record
 
 
 class Row(Record):
-    """A row as `board.json` shows it. `method` is the loss's name, or `base` for the untrained policy.
+    """A row as `board.json` shows it. `method` is the loss's name (`trl:...` for TRL's), `sft` for a policy that was
+    only fine-tuned, or `base` for the untrained one.
 
     `provenance` is the caller's. What the drawing reads of it: `judge` and `benchmarks` (identities; they decide which
     rows share a table), `judge_calibration` (text; absent or `uncalibrated`: not calibrated), `data` (what each
     data stage reports: counts, and `reward.heldout_accuracy`, a Metric), `training` (`steps`, `tokens`, `first_loss`,
     `last_loss`, `warnings`, `stopped`; `match`, `budget`, `used` where it was given the budget of row `match_to`),
-    `seed`, `method_id` and `training_seed` (where the method was trained once a seed), `reconstruction` (text). All of
-    it may be absent.
+    `sft` (`row`: the fine-tuned one that it was trained from), `seed`, `method_id` and `training_seed` (where it
+    was trained once a seed), `reconstruction` (text). All of it may be absent.
     """
 
     id: str = Field(min_length=1)

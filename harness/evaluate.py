@@ -32,11 +32,11 @@ ANSWER_BATCH = 32
 
 def _load(start: Policy, checkpoint: Artifact | None, dtype: Dtype, bits: Literal[4, 8] | None) -> Any:
     """The row's model: the policy that training starts from, the checkpoint in a training artifact, or the policy with
-    the artifact's adapter (the policy as the recipe names it, revision included, not as the adapter remembers it;
-    quantised to `bits` where the adapter was trained on it so)."""
+    the artifact's adapter (the policy as the recipe names it, revision included, rather than as the adapter remembers
+    it); quantised to `bits` where adapters were, or are to be, trained on it so."""
     folder = None if checkpoint is None else checkpoint.folder / CHECKPOINT
     if folder is not None and not (folder / "adapter_config.json").exists():
-        return models.load_causal_lm(str(folder), None, dtype)
+        return models.load_causal_lm(str(folder), None, dtype, bits)
     policy = models.load_causal_lm(start.model, start.revision, dtype, bits)
     if folder is None:
         return policy

@@ -9,6 +9,7 @@ from harness.models import Dtype
 from harness.recipe import Policy, Recipe, Sft, Training
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, write_json
+from harness.trl_loss import Engine
 from harness.types import RankedExample
 
 CHECKPOINT = "checkpoint"
@@ -26,10 +27,11 @@ def starting_policy(recipe: Recipe, sft: Artifact | None) -> Policy:
     return recipe.policy.model_copy(update={"model": str(sft.folder / CHECKPOINT), "revision": None})
 
 
-def training_identity(training: Training) -> dict[str, Any]:
-    """The part of a stage key that says how it trains; a fine-tuning before that is an input of the
-    stage, and one of the seeds is its seed."""
-    return training.model_dump(mode="json", exclude={"sft", "seeds"})
+def training_identity(training: Training, engine: Engine = "harness") -> dict[str, Any]:
+    """The part of a stage key that says how it trains: a fine-tuning before that is an input of the stage, one of the
+    seeds is its seed, and TRL's trainers write no checkpoints on the way and compute what they compute."""
+    exclude = {"sft", "seeds"} | ({"save_every", "all_responses"} if engine == "trl" else set())
+    return training.model_dump(mode="json", exclude=exclude)
 
 
 def started_from(sft: Stage | None) -> dict[str, Stage]:
@@ -72,7 +74,7 @@ def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: St
     params = {
         "policy": policy_identity(recipe),
         "engine": {"trl": version("trl")},
-        "training": training_identity(training),
+        "training": training_identity(training, "trl"),
         "seed": seed,
     }
     if training.lora and training.lora.dropout:

@@ -123,7 +123,7 @@ def _seed(recipe: Recipe, arm: Arm) -> int:
 
 def _params(recipe: Recipe, arm: Arm, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
     """What a training's result depends on, but for its inputs; a budget takes the place of epochs."""
-    training = training_identity(arm.training)
+    training = training_identity(arm.training, arm.method.engine)
     params = {"policy": policy_identity(recipe), **own, "training": training, "seed": _seed(recipe, arm)}
     if sources.matched:
         del training["epochs"]

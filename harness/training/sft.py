@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
+from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -18,11 +18,12 @@ from harness.training.batch import IGNORED
 from harness.training.policy import (
     autocast_dtype,
     load_policy,
+    lora_config,
     save_policy,
     trainable_parameters,
     uncast_adapter_inputs,
 )
-from harness.training.trl_run import Quiet, StepLines, micro_batch_of, one_device, run_arguments
+from harness.training.trl_run import Quiet, StepLines, float32_adapters, micro_batch_of, one_device, run_arguments
 from harness.types import Advance, RankedExample
 
 
@@ -58,7 +59,7 @@ def fine_tune(
     trainer.remove_callback(PrinterCallback)
     with uncast_adapter_inputs(trainer.model, trainer.autocast):
         trainer.train()
-    save_policy(merged(trainer.model), tokenizer, folder / "checkpoint")
+    save_policy(merged(trainer.model, policy, training.lora), tokenizer, folder / "checkpoint")
     return {
         **lines.report(),
         "tokens": trainer.tokens,
@@ -100,7 +101,7 @@ def _trainer(
 ) -> "ResponseTrainer":
     model = load_policy(policy, lora, arguments.seed)
     try:
-        return ResponseTrainer(
+        trainer = ResponseTrainer(
             autocast_dtype(policy, lora),
             advance,
             model=model,
@@ -111,13 +112,20 @@ def _trainer(
     except ValueError as error:  # a model or adapters that TRL can't train
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"policy {policy.model}: TRL can't fine-tune it: {first}") from error
+    float32_adapters(trainer.model)
+    return trainer
 
 
-def merged(model: Any) -> Any:
-    """The whole model in float32, with what adapters have learnt in its weights: in a half precision they would lose
-    most of it."""
+def merged(model: Any, policy: Policy, lora: Lora | None) -> Any:
+    """The whole model in float32, with what adapters have learnt in its weights: in a half precision most of it would
+    be lost. What was learnt on a quantised base goes into the weights that the base was made from."""
+    if lora and lora.bits:
+        learnt = get_peft_model_state_dict(model)
+        whole = models.load_causal_lm(policy.model, policy.revision, "float32")
+        model = get_peft_model(whole, lora_config(policy, lora))
+        set_peft_model_state_dict(model, learnt)
     model = model.float()
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+    return model.merge_and_unload() if lora else model
 
 
 class ResponseTrainer(Quiet, SFTTrainer):  # type: ignore[misc]

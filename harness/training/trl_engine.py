@@ -28,7 +28,7 @@ from harness.training.policy import (
     trainable_parameters,
     uncast_adapter_inputs,
 )
-from harness.training.trl_run import Quiet, StepLines, micro_batch_of, one_device, run_arguments
+from harness.training.trl_run import Quiet, StepLines, float32_adapters, micro_batch_of, one_device, run_arguments
 from harness.trl_loss import Pairing, TrlLoss
 from harness.types import Advance, RankedExample
 
@@ -147,7 +147,7 @@ def _trainer(
 ) -> "PairTrainer":
     model = load_untrained(policy, lora)
     try:
-        return PairTrainer(
+        trainer = PairTrainer(
             autocast_dtype(policy, lora),
             advance,
             model=model,
@@ -159,6 +159,8 @@ def _trainer(
     except ValueError as error:  # a model, adapters or a loss that TRL can't train
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"policy {policy.model}: TRL can't train it so: {first}") from error
+    float32_adapters(trainer.model)
+    return trainer
 
 
 class PairTrainer(Quiet, DPOTrainer):  # type: ignore[misc]

@@ -60,6 +60,14 @@ def one_device(arguments: Any) -> Any:
     return arguments
 
 
+def float32_adapters(model: torch.nn.Module) -> None:
+    """What is trained, in float32 as in the harness's own trainer: on a quantised base TRL makes it bfloat16, in which
+    updates of preference training's size are lost."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def products(dtype: torch.dtype | None) -> torch.autocast:
     """While open, matrix products are in `dtype`; for None, in that of the weights."""
     return torch.autocast(models.device().type, dtype, enabled=dtype is not None)
@@ -91,8 +99,9 @@ class Quiet:
 
 
 class StepLines(TrainerCallback):  # type: ignore[misc]
-    """Writes `steps.jsonl`, one line an optimizer step: step, loss, learning_rate, grad_norm, what `more` makes of
-    TRL's log, then that log. Keeps the losses. Raises ModelError when the loss or the gradient stops being finite."""
+    """Writes `steps.jsonl`, one line an optimizer step: step, loss, learning_rate, grad_norm, forward_tokens (all input
+    tokens), what `more` makes of TRL's log, then that log. Keeps the losses. Raises ModelError when the loss or the
+    gradient stops being finite."""
 
     def __init__(self, file: Path, more: Callable[[Mapping[str, float]], dict[str, Any]]) -> None:
         self.file = file
@@ -111,10 +120,11 @@ class StepLines(TrainerCallback):  # type: ignore[misc]
                     "or use a wider dtype"
                 )
         self.losses.append(logs["loss"])
-        self.forward_tokens = int(logs["num_tokens"])  # TRL's count is of the whole run so far
+        before, self.forward_tokens = self.forward_tokens, int(logs["num_tokens"])  # TRL counts them over the run
         line = {"step": state.global_step, **{k: logs[k] for k in ("loss", "learning_rate", "grad_norm")}}
-        line |= self.more(logs)
-        line |= {k: v for k, v in logs.items() if k not in line and k != "epoch" and math.isfinite(v)}
+        line |= {"forward_tokens": self.forward_tokens - before, **self.more(logs)}
+        shown = {*line, "epoch", "num_tokens"}
+        line |= {k: v for k, v in logs.items() if k not in shown and math.isfinite(v)}
         with self.file.open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 

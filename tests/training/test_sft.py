@@ -132,10 +132,10 @@ def test_what_adapters_have_learnt_is_in_the_merged_weights(
     ids = torch.arange(1, 9)[None]
     merged = sft.merged
 
-    def spy(model: Any) -> Any:
+    def spy(model: Any, *rest: Any) -> Any:
         with torch.no_grad():
             logits.append(model.eval()(input_ids=ids).logits)
-        return merged(model)
+        return merged(model, *rest)
 
     monkeypatch.setattr(sft, "merged", spy)
     tune(tiny_model, examples(4), tmp_path / "run", epochs=4)
@@ -144,6 +144,22 @@ def test_what_adapters_have_learnt_is_in_the_merged_weights(
         torch.testing.assert_close(loaded(input_ids=ids).logits, logits[0], rtol=1e-4, atol=1e-4)
         untrained = models.load_causal_lm(str(tiny_model), dtype="float32")
         assert (untrained(input_ids=ids).logits - logits[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_what_is_learnt_on_a_quantised_base_is_merged_into_the_whole_one(
+    tiny_model: Path, tmp_path: Path, bits: int
+) -> None:
+    lora = {"r": 4, "bits": bits}
+    report, steps = tune(tiny_model, examples(8), tmp_path / "run", lora=lora, epochs=10, dtype="bfloat16")
+    assert report["last_loss"] < steps[0]["loss"] - 0.05
+    found = weights(tmp_path / "run")
+    assert {t.dtype for t in found.values()} == {torch.float32}
+    before = models.load_causal_lm(str(tiny_model), dtype="float32").state_dict()
+    assert found.keys() <= before.keys()
+    moved = {name for name, t in found.items() if not torch.equal(t, before[name])}
+    assert moved == {name for name in found if "_proj" in name}
+    assert max((found[name] - before[name]).abs().max() for name in moved) < 0.5
 
 
 def test_micro_batch_size_never_changes_the_trajectory(tiny_model: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from harness.protocols import RankedLogps
 from harness.recipe import Lora, Policy, Training
 from harness.training import trl_engine
 from harness.training.batch import tokenize
+from harness.training.logps import score_rows
 from harness.training.trl_engine import draw_pairs, ranked_pairs, train_with_trl
 from harness.trl_loss import TRL_LOSSES, Pairing, TrlLoss
 from harness.types import RankedExample
@@ -166,6 +167,17 @@ def test_other_losses_run_and_learn(tiny_model: Path, tmp_path: Path, names: lis
     assert steps[-1]["margin_mean"] == pytest.approx(steps[-1]["rewards/margins"] / 0.5)
     assert steps[0]["tokens"] > 0
     assert sum(s["tokens"] for s in steps) == report["tokens"]
+    assert sum(s["forward_tokens"] for s in steps) == report["forward_tokens"] > report["tokens"]
+
+
+def test_the_adapters_own_dropout_is_kept(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Any] = []
+    save = trl_engine.save_policy
+    monkeypatch.setattr(trl_engine, "save_policy", lambda model, *rest: saved.append(model) or save(model, *rest))
+    train_trl(tiny_model, examples(4), tmp_path / "run", lora=Lora(r=4, dropout=0.25))
+    dropouts = {name: m.p for name, m in saved[0].named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert {p for name, p in dropouts.items() if "lora_dropout" in name} == {0.25}
+    assert {p for name, p in dropouts.items() if "lora_dropout" not in name} <= {0.0}
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -182,6 +194,35 @@ def test_lora_on_a_half_precision_policy(tiny_model: Path, tmp_path: Path, check
     assert steps[0]["loss"] == pytest.approx(math.log(2), abs=0.02)
     assert report["last_loss"] < 0.9 * report["first_loss"]
     assert {t.dtype for t in weights(tmp_path / "run").values()} == {torch.float32}
+
+
+def test_a_quantised_base_is_trained_as_by_the_harness_itself(tiny_model: Path, tmp_path: Path) -> None:
+    """Adapters stay in float32. TRL has rounded their first values, so that the two are not as close as elsewhere."""
+    from harness.training.trainer import train_policy
+
+    data, lora = examples(8), {"r": 4, "bits": 4}
+    theirs, expected = train_trl(tiny_model, data, tmp_path / "trl", lora=lora, epochs=5, learning_rate=1e-3)
+    assert {t.dtype for t in weights(tmp_path / "trl").values()} == {torch.float32}
+    assert expected[0]["loss"] == pytest.approx(math.log(2), rel=1e-6)
+    base = models.load_causal_lm(str(tiny_model), None, "float32", 4)
+    rows = [(e.messages, r.text) for e in data for r in e.responses]
+    found = iter(
+        score_rows(base, models.load_tokenizer(str(tiny_model)), rows, **LENGTHS, batch_size=8, advance=lambda _n: None)
+    )
+    (tmp_path / "ours").mkdir()
+    fields = {"learning_rate": 1e-3, "batch_size": 4, "lora": lora, "warmup_ratio": 0.0, "epochs": 5, **LENGTHS}
+    ours = train_policy(
+        Policy(model=str(tiny_model), dtype="float32"),
+        data,
+        {e.id: [next(found).logp for _ in e.responses] for e in data},
+        DpoBestWorst(beta=0.1),
+        Training.model_validate(fields),
+        folder=tmp_path / "ours",
+        seed=3,
+        micro_batch_size=2,
+        advance=lambda _n: None,
+    )
+    assert theirs["last_loss"] == pytest.approx(ours["last_loss"], rel=1e-3)
 
 
 def test_full_fine_tuning_of_a_half_precision_policy_keeps_float32_weights(tiny_model: Path, tmp_path: Path) -> None:
