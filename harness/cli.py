@@ -126,10 +126,9 @@ def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
     checked = load_recipe(recipe, edits or ())
     store = Store(cache_root() / "store")
     table = Table(box=None, header_style="bold")
-    for title in ("stage", "key", "state"):
-        table.add_column(title, no_wrap=True, overflow="fold")
-    for title in ("tokens to generate", "to train on", "judge calls"):
-        table.add_column(title, justify="right")
+    table.add_column("stage", overflow="fold")
+    for title in ("key", "state", "tokens to\ngenerate", "tokens to\ntrain on", "judge\ncalls"):
+        table.add_column(title, no_wrap=True, justify="left" if title in ("key", "state") else "right")
     total = Estimate()
     for stage in make_plan(checked).stages:
         there = store.find(stage.key) is not None

@@ -135,7 +135,7 @@ class Method(Section):
     id: Name
     engine: Engine = "harness"
     loss: Annotated[Loss | TrlLoss, PlainValidator(parse_method_loss)]
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     match: Match | None = None
     """Train for as many of these as `match_to` did, instead of for `epochs`."""
     match_to: Name | None = None
