@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from harness.errors import ModelError
+from harness.losses.dpo_best_random import DpoBestRandom
+from harness.losses.dpo_best_rest import DpoBestRest
 from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.losses.mdpo_linear import MdpoLinear
+from harness.protocols import RankedLogps
 from harness.recipe import Accelerate, Lora, Training
 from harness.training.batch import FORWARD, collate
 from harness.training.head import evaluating, response_logps
@@ -89,6 +92,33 @@ def test_responses_that_the_loss_does_not_look_at_are_not_computed(tiny_model: P
     assert first[0] == pytest.approx(expected[0]["logp_by_rank"][0], rel=1e-5)
     full, _ = train(tiny_model, data, tmp_path / "full", MdpoLinear(beta=0.5))
     assert full["unused_responses"] == 0
+
+
+class Spied:
+    """A loss that keeps the draws it is given in training, by what the prompt's scores sum to."""
+
+    def __init__(self) -> None:
+        self.draws: list[tuple[float, tuple[float, ...]]] = []
+
+    def __call__(self, batch: RankedLogps) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(batch.mask) <= 4 and batch.draws is not None:  # not where it is tried on many random log-ratios
+            rows = zip(batch.scores.sum(1).tolist(), batch.draws.tolist(), strict=True)
+            self.draws += [(round(total, 3), tuple(draws)) for total, draws in rows]
+        return DpoBestRandom()(batch)
+
+
+def test_draws_are_new_every_epoch_and_the_same_however_the_run_is_cut(tiny_model: Path, tmp_path: Path) -> None:
+    data = [example(f"p{k}", ("a", k + 2.0), ("b", k + 1.0), ("c", 0.0)) for k in range(8)]
+    seen = {}
+    for micro in (1, 4):
+        loss = Spied()
+        train(tiny_model, data, tmp_path / str(micro), loss, micro=micro, epochs=2)
+        seen[micro] = sorted(loss.draws)
+    assert len(set(seen[4])) == 16
+    assert seen[1] == seen[4]
+    _, steps = train(tiny_model, data, tmp_path / "random", DpoBestRandom(), epochs=6)
+    _, rest = train(tiny_model, data, tmp_path / "rest", DpoBestRest(), epochs=6)
+    assert steps[-1]["loss"] != pytest.approx(rest[-1]["loss"], rel=1e-3)
 
 
 def test_counts_of_what_went_through_the_policy(tiny_model: Path, tmp_path: Path) -> None:
