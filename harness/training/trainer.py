@@ -103,6 +103,8 @@ def train_policy(
         Manner(autocast_dtype(policy, training.lora), bounded_memory, steps, seed, advance),
         tokenizer,
     )
+    kind = trainer.accelerator.distributed_type
+    _log.info("training in %d process(es): %s", trainer.accelerator.num_processes, kind.value)
     if bounded_memory and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ModelError("runtime.bounded_memory works in one process or with DDP; FSDP and DeepSpeed bound it already")
     stopped = _run(trainer, resumed)

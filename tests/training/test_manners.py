@@ -242,6 +242,22 @@ def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path, lora: Lora
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_launchable")
+def test_a_configuration_that_ships(tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """DDP's; accelerate shards nothing on a CPU, so that the others can't be run here."""
+    _, expected = train(tiny_model, UNEVEN, tmp_path / "one", epochs=2, micro=1)
+    launched = job(tiny_model, UNEVEN, tmp_path / "two", epochs=2, save_every=2)
+    file = Path(__file__).parents[2] / "recipes" / "accelerate" / "ddp.yaml"
+    with caplog.at_level("INFO", logger="harness.training.job"):
+        launched.launch(Accelerate(num_processes=2, config=file), lambda _n: None)
+    assert "training in 2 process(es): MULTI_CPU" in caplog.text
+    steps = [json.loads(line) for line in (tmp_path / "two" / "steps.jsonl").read_text().splitlines()]
+    assert_same_steps(steps, expected, rel=1e-4)
+    assert_same_weights(tmp_path / "one", tmp_path / "two", atol=3e-4)
+    assert sorted(p.name for p in (tmp_path / "two" / "checkpoints").iterdir()) == ["step-2", "step-4"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_launchable")
 def test_an_error_of_a_launched_run_is_the_users_own(tiny_model: Path, tmp_path: Path) -> None:
     odd = job(tiny_model, examples(4), tmp_path / "odd", batch_size=3)
     with pytest.raises(ModelError, match="batch_size 3 can't be shared by 2 processes"):
