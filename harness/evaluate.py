@@ -70,7 +70,7 @@ def heldout_stage(
         if policy is not None:
             start = starting_policy(recipe, ctx.inputs.get("sft"))
             model = _load(start, ctx.inputs["policy"], dtype, bits)
-            rewards = _implicit_rewards(ctx, recipe, examples, lengths, model)
+            rewards = _implicit_rewards(ctx, recipe, examples, training, model)
         margins = {e.id: _seed_margin(e, rewards[e.id]) for e in examples}
         # A constant has no rank order: for the base there is nothing to score, which is not "failed to score".
         taus = [_tau(e, rewards[e.id]) for e in examples] if policy is not None else []
@@ -89,20 +89,28 @@ def heldout_stage(
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
     inputs = {"ranked": ranked, "reference": reference} | ({"policy": policy} if policy else {})
     inputs |= {"sft": sft} if sft else {}
-    return Stage(f"heldout/{row}", "heldout", 1, params, inputs, body)
+    return Stage(f"heldout/{row}", "heldout", 2, params, inputs, body)
 
 
 def _implicit_rewards(
-    ctx: Context, recipe: Recipe, examples: Sequence[RankedExample], lengths: Mapping[str, int], model: Any
+    ctx: Context, recipe: Recipe, examples: Sequence[RankedExample], training: Training, model: Any
 ) -> dict[str, list[float]]:
     from harness.training.logps import score_rows
+    from harness.training.policy import autocast_dtype
 
     rows = [(e.messages, r.text) for e in examples for r in e.responses]
     reference = ctx.inputs["reference"].json("reference.json")
     tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
     ctx.progress.start("held-out log-probabilities", len(rows))
     scored = score_rows(
-        model, tokenizer, rows, **lengths, batch_size=recipe.runtime.score_batch_size, advance=ctx.progress.advance
+        model,
+        tokenizer,
+        rows,
+        max_prompt_length=training.max_prompt_length,
+        max_length=training.max_length,
+        batch_size=recipe.runtime.score_batch_size,
+        advance=ctx.progress.advance,
+        autocast=autocast_dtype(recipe.policy, training.lora),
     )
     found = iter(scored)
     return {e.id: [next(found).logp - ref for ref in reference[e.id]] for e in examples}

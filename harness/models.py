@@ -225,7 +225,9 @@ def device() -> "torch.device":
     """The accelerator where there is one, else the CPU."""
     import torch
 
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    # A build for CUDA names its accelerator on a machine that has none.
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
@@ -258,7 +260,9 @@ def load_causal_lm(
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
-    place = {"quantization_config": config, "device_map": {"": str(device())}}
+    on = device().type
+    here = f"{on}:{torch.accelerator.current_device_index()}" if on != "cpu" else on
+    place = {"quantization_config": config, "device_map": {"": here}}
     loaded = _load(AutoModelForCausalLM, model, revision, dtype, **place)
     for module in loaded.modules():
         # On some CPUs the first forward without gradients would repack a layer for a kernel that has none: training

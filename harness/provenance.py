@@ -28,7 +28,7 @@ def accelerator() -> str:
     """The device that torch would use; imports torch."""
     import torch
 
-    device = torch.accelerator.current_accelerator()
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return torch.cuda.get_device_name() if device and device.type == "cuda" else str(device or "cpu")
 
 

@@ -1,5 +1,6 @@
 """The recipe's parts that say how a policy is trained: `training` and `runtime`."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,6 +113,12 @@ class Accelerate(Section):
     def _there(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
             raise ValueError(f"no such file: {value.name}; expected an accelerate configuration in YAML")
+        precision = re.search(r"^mixed_precision: *['\"]?(\w+)", value.read_text() if value else "", re.MULTILINE)
+        if precision and precision[1].lower() not in ("no", "false"):
+            raise ValueError(
+                f"mixed_precision: {precision[1]} in {value and value.name} would change results; set it to "
+                "'no': policy.dtype says what products are computed in"
+            )
         return value
 
 

@@ -95,6 +95,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stag
 
     def body(ctx: Context) -> dict[str, Any]:
         from harness.training.logps import score_rows
+        from harness.training.policy import autocast_dtype
 
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
         examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
@@ -110,6 +111,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stag
             **lengths,
             batch_size=recipe.runtime.score_batch_size,
             advance=ctx.progress.advance,
+            autocast=autocast_dtype(recipe.policy, training.lora),
         )
         found = iter(scored)
         write_json(ctx.folder / "reference.json", {e.id: [next(found).logp for _ in e.responses] for e in examples})
@@ -120,7 +122,7 @@ def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stag
         }
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths, **({"bits": bits} if bits else {})}
-    return Stage("reference", "reference", 1, params, {"ranked": ranked, **started_from(sft)}, body)
+    return Stage("reference", "reference", 2, params, {"ranked": ranked, **started_from(sft)}, body)
 
 
 def responses_a_prompt(recipe: Recipe) -> int:

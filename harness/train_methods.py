@@ -69,7 +69,9 @@ def _own_stage(recipe: Recipe, arm: Arm, loss: Loss, sources: Sources) -> Stage:
 
     params = _params(recipe, arm, sources, {"loss": {**identity(loss), "source": source_hash(loss)}})
     if training.lora and training.lora.dropout:
-        params["micro_batch_size"] = recipe.runtime.micro_batch_size  # what is dropped depends on the forwards
+        # What is dropped depends on the forwards, and on which process runs them.
+        params["micro_batch_size"] = recipe.runtime.micro_batch_size
+        params["launch"] = recipe.runtime.launch.model_dump(mode="json") if recipe.runtime.launch else None
 
     def estimate() -> Estimate:
         if sources.matched:

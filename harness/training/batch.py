@@ -182,8 +182,9 @@ def _branch_mask(branches: Tensor) -> Tensor:
     return (causal & ((key == 0) & (query >= 0) | (key == query)))[:, None]
 
 
-def collate(groups: Sequence[Group], pad_id: int, *, shared: bool) -> Batch:
-    """A training batch of B groups: `pad`'s tensors and what stands beside them, padded on the right with zeros."""
+def collate(groups: Sequence[Group], pad_id: int, *, shared: bool, counted: bool | None = None) -> Batch:
+    """A training batch of B groups: `pad`'s tensors and what stands beside them, padded on the right with zeros.
+    `counted`: in which rows input tokens are counted, shared or not; None: in those of the batch."""
     made = [rows(group, shared=shared) for group in groups]
     batch = pad([r for of_group in made for r in of_group], pad_id)
     width = max(len(group.responses) for group in groups)
@@ -192,7 +193,8 @@ def collate(groups: Sequence[Group], pad_id: int, *, shared: bool) -> Batch:
         return torch.tensor([[*values, *[0] * (width - len(values))] for values in lists], dtype=dtype)
 
     batch["ids"] = [group.id for group in groups]
-    batch["input_tokens"] = [sum(len(r.input_ids) for r in of_group) for of_group in made]
+    told = made if counted in (None, shared) else [rows(group, shared=not shared) for group in groups]
+    batch["input_tokens"] = [sum(len(r.input_ids) for r in of_group) for of_group in told]
     batch["mask"] = stack([[1] * len(group.responses) for group in groups], torch.bool)
     batch["computed"] = stack([group.computed for group in groups], torch.bool)
     batch["response_lengths"] = stack([[len(r) for r in group.responses] for group in groups], torch.long)

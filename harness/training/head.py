@@ -100,6 +100,9 @@ def text_config(model: nn.Module) -> Any:
 def _tiled(head: Head, hidden: Tensor, targets: Tensor, tile: int) -> Tensor:
     """Token log-probabilities [K], a tile of tokens at a time, forward and backward."""
     size = max(1, tile // head.vocabulary)
+    if _is_plain(head, hidden):
+        plain: Tensor = _PlainHead.apply(hidden, head.projection.weight, targets, size)  # type: ignore[no-untyped-call]
+        return plain
     trained = any(p.requires_grad for p in head.projection.parameters())
     if torch.is_grad_enabled() and hidden.requires_grad and not trained:
         found: Tensor = _FrozenHead.apply(hidden, targets, head, size)  # type: ignore[no-untyped-call]
@@ -108,6 +111,69 @@ def _tiled(head: Head, hidden: Tensor, targets: Tensor, tile: int) -> Tensor:
     if torch.is_grad_enabled() and trained:
         return torch.cat([checkpoint(head.logps, h, t, use_reentrant=False) for h, t in parts])
     return torch.cat([head.logps(h, t) for h, t in parts])
+
+
+def _is_plain(head: Head, hidden: Tensor) -> bool:
+    """Whether float32 logits are hidden states times a float32 matrix, the whole of which is in this process."""
+    weight = getattr(head.projection, "weight", None)
+    return (
+        type(head.projection) is nn.Linear
+        and type(weight) is nn.Parameter
+        and head.projection.bias is None
+        and (head.scale, head.softcap) == (1, None)
+        and weight.dtype == hidden.dtype == torch.float32
+        and not torch.is_autocast_enabled(hidden.device.type)
+    )
+
+
+class _PlainHead(torch.autograd.Function):
+    """Token log-probabilities under a plain float32 head. All tiles use one buffer of [size, V] and change it in place:
+    on a CPU, fresh memory of that size costs as much as the products.
+
+    A frozen head: a token's log-probability depends on its own hidden state alone, so its slope is found along with it
+    and backward only weighs it. A trained one: backward makes the logits again (d logp / d weight needs the weights).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, size: int) -> Tensor:
+        ctx.size = size
+        ctx.trained = weight.requires_grad
+        buffer = hidden.new_empty(min(size, len(hidden)), len(weight))
+        logps, normalisers, slopes = [], [], []
+        for h, t in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
+            logits = torch.mm(h, weight.t(), out=buffer[: len(h)])
+            highest = logits.amax(dim=1, keepdim=True)
+            chosen = logits.gather(1, t[:, None])
+            total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+            normaliser = highest + total.log()
+            logps.append((chosen - normaliser).squeeze(1))
+            if ctx.trained:
+                normalisers.append(normaliser)
+            elif hidden.requires_grad:
+                slopes.append(weight[t].addmm_(logits.div_(total), weight, alpha=-1))
+        if ctx.trained:
+            ctx.save_for_backward(hidden, weight, targets, torch.cat(normalisers))
+        elif slopes:
+            ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(logps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if not ctx.trained:
+            (slopes,) = ctx.saved_tensors
+            return weights[:, None] * slopes, None, None, None
+        hidden, weight, targets, normalisers = ctx.saved_tensors
+        buffer = hidden.new_empty(min(ctx.size, len(hidden)), len(weight))
+        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        parts = (torch.split(x, ctx.size) for x in (hidden, targets, normalisers, weights, d_hidden))
+        for h, t, normaliser, w, d_h in zip(*parts, strict=True):
+            # d logp / d logits is one at the target less the probabilities, here times the token's weight.
+            slope = torch.mm(h, weight.t(), out=buffer[: len(h)]).sub_(normaliser).exp_().mul_(-w[:, None])
+            slope.scatter_add_(1, t[:, None], w[:, None])
+            torch.mm(slope, weight, out=d_h)
+            d_weight.addmm_(slope.t(), h)
+        return d_hidden, d_weight, None, None
 
 
 class _FrozenHead(torch.autograd.Function):

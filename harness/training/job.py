@@ -4,6 +4,7 @@ The folder's `job.json` says what to train. The first process writes what `train
 HarnessError goes into `error.json`. Progress comes as lines on standard output, `advance N`.
 """
 
+import gc
 import json
 import logging
 import os
@@ -51,7 +52,7 @@ class TrainingJob(Record):
         lines = self.examples.read_text(encoding="utf-8").split("\n")
         loss: Loss = build("loss", self.loss)  # type: ignore[assignment]
         with _environment(TENSORBOARD_LOGGING_DIR=str(self.logs)):
-            return train_policy(
+            report = train_policy(
                 self.policy,
                 [RankedExample.model_validate_json(line) for line in lines if line],
                 json.loads(self.reference.read_text()),
@@ -66,6 +67,8 @@ class TrainingJob(Record):
                 report_to=self.report_to,
                 budget=self.budget,
             )
+        gc.collect()  # the trainer and its model hold each other: the next stage may need the memory
+        return report
 
     def launch(self, accelerate: Accelerate, advance: Advance) -> dict[str, Any]:
         """Train in processes that `accelerate launch` starts; the report. Raises what the first process raised, or
@@ -146,9 +149,18 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _take_own_device() -> None:
+    """Each process of a machine has an accelerator of its own: what is loaded goes there from the start."""
+    import torch
+
+    if torch.accelerator.is_available():
+        torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", "0")))
+
+
 def main(folder: Path) -> None:
     """One of the processes of a launched job."""
     first = os.environ.get("RANK", "0") == "0"
+    _take_own_device()
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, stream=sys.stderr)
     job = TrainingJob.model_validate_json((folder / "job.json").read_text())
 

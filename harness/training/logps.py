@@ -2,6 +2,7 @@
 rewards. `response_logps`, which does one batch with gradients, is here for its callers."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from typing import NamedTuple
 
@@ -36,10 +37,12 @@ def score_rows(
     max_length: int,
     batch_size: int,
     advance: Advance,
+    autocast: torch.dtype | None = None,
 ) -> list[SequenceLogp]:
     """The log-probability of each (prompt, response), in order; about `batch_size` responses a forward, the longest
     first. Neighbours with the same prompt share its tokens where the model allows. A PEFT model is used with the
-    adapters that are active. `advance` is told the number of responses just done.
+    adapters that are active. `autocast`: the dtype of matrix products, where training has another than the weights'.
+    `advance` is told the number of responses just done.
     """
     if not rows:
         return []
@@ -52,7 +55,8 @@ def score_rows(
         runs = [[i] for run in runs for i in run]
     found: dict[int, float] = {}
     device = next(model.parameters()).device
-    with torch.no_grad(), evaluating(model):
+    products = torch.autocast(device.type, autocast) if autocast else nullcontext()
+    with torch.no_grad(), evaluating(model), products:
         made = {run[0]: row(encoded[run[0]].prompt, [encoded[i].response for i in run]) for run in runs}
         for chosen in _batches(runs, made, batch_size):
             batch = pad([made[run[0]] for run in chosen], int(tokenizer.pad_token_id))

@@ -25,6 +25,8 @@ class Measured(NamedTuple):
 def step_metrics(measured: Sequence[Measured]) -> dict[str, Any]:
     """Means over the prompts of a step's micro-batches, of the responses that were computed.
 
+    What no prompt of the step has a strict pair of computed responses for is None.
+
     margin_mean, margin_variance: mean and variance of a prompt's log-ratio differences over its strict pairs.
     pair_accuracy: share of a prompt's strict pairs whose log-ratios are in the scores' order (a tie is half).
     kendall_tau: tau-a of log-ratios with scores over the strict pairs, 2 pair_accuracy - 1.
@@ -35,7 +37,7 @@ def step_metrics(measured: Sequence[Measured]) -> dict[str, Any]:
     tokens: response tokens, end tokens included. forward_tokens: all input tokens, prompts included. prompts: how many.
     """
     found = [_of_prompt(*prompt) for part in measured for prompt in _prompts(part)]
-    means = {name: fmean(prompt[name] for prompt in found) for name in found[0] if not name.endswith("_by_rank")}
+    means = {name: _mean([prompt[name] for prompt in found]) for name in found[0] if not name.endswith("_by_rank")}
     lists = {name: _by_rank([prompt[name] for prompt in found]) for name in found[0] if name.endswith("_by_rank")}
     counts = {
         "tokens": sum(int(part.batch.lengths[part.computed].sum()) for part in measured),
@@ -61,17 +63,25 @@ def _of_prompt(ratios: Tensor, logps: Tensor, lengths: Tensor, scores: Tensor, c
     pairs = strict_pairs(scores[None], computed[None])[0]
     margins = (ratios[:, None] - ratios[None, :])[pairs].double()
     top = computed & (ratios == ratios[computed].max())
+    return {
+        **_of_pairs(margins),
+        "top1_accuracy": float(masked_mean((scores == scores[computed].max()).double(), top, dim=0)),
+        "kl_proxy": float(ratios[computed].mean()),
+        "log_ratio_by_rank": _where(ratios, computed),
+        "logp_by_rank": _where(logps, computed),
+        "length_by_rank": _where(lengths, computed),
+    }
+
+
+def _of_pairs(margins: Tensor) -> dict[str, float | None]:
+    if not len(margins):
+        return dict.fromkeys(("margin_mean", "margin_variance", "pair_accuracy", "kendall_tau"))
     accuracy = float(((margins > 0).double() + 0.5 * (margins == 0)).mean())
     return {
         "margin_mean": float(margins.mean()),
         "margin_variance": float(margins.var(unbiased=False)),
         "pair_accuracy": accuracy,
         "kendall_tau": 2 * accuracy - 1,
-        "top1_accuracy": float(masked_mean((scores == scores[computed].max()).double(), top, dim=0)),
-        "kl_proxy": float(ratios[computed].mean()),
-        "log_ratio_by_rank": _where(ratios, computed),
-        "logp_by_rank": _where(logps, computed),
-        "length_by_rank": _where(lengths, computed),
     }
 
 
@@ -83,7 +93,12 @@ def _by_rank(prompts: Sequence[Sequence[float | None]]) -> list[float | None]:
     """The mean over prompts of each rank's value, where prompts may have different numbers of ranks."""
     ranks = max(len(values) for values in prompts)
     at_rank = [[v for values in prompts if len(values) > k and (v := values[k]) is not None] for k in range(ranks)]
-    return [fmean(values) if values else None for values in at_rank]
+    return [_mean(values) for values in at_rank]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return fmean(there) if there else None
 
 
 def flat(metrics: dict[str, Any]) -> dict[str, float]:

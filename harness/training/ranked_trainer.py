@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from harness.protocols import Loss, RankedLogps
 from harness.training.batch import FORWARD, Batch, Group, single_rows
+from harness.training.finite import StopAtNoNumber
 from harness.training.metrics import Measured, flat, peak_memory_gigabytes, step_metrics
 from harness.training.order import EpochOrder
 from harness.types import Advance
@@ -28,8 +29,8 @@ STAND_IN = ""
 """The id of a group that makes a batch full and counts for nothing."""
 
 
-class NotFinite(Exception):
-    """A step whose loss or gradient is no number. It is raised before the optimizer moves: the weights are good."""
+class AlreadyDone(Exception):
+    """The checkpoint that a run goes on from is that of its last step."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def stand_in(groups: Sequence[Group]) -> Group:
 class RankedTrainer(Trainer):  # type: ignore[misc]
     """The loss is the mean over the prompts of a whole optimizer step, however many forwards and processes it takes.
 
-    `model` has been through `give_logps`. Raises NotFinite, in every process at the same step.
+    `model` has been through `give_logps`. `train` raises NotFinite, in every process at the same step, and AlreadyDone.
     """
 
     loss_is_scaled_for_ga = True
@@ -74,9 +75,13 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
             data_collator=collator,
             train_dataset=[*groups, stand_in(groups)],
             processing_class=processing_class,
-            callbacks=[_StopAtNoNumber(self)],
+            callbacks=[StopAtNoNumber(self)],
         )
         self.remove_callback(PrinterCallback)
+        processes = self.accelerator.num_processes
+        multiple = processes * arguments.per_device_train_batch_size if processes > 1 else 1
+        self.order = EpochOrder(len(groups), arguments.data_seed, multiple)
+        self.add_callback(_Place(self.order))
         self.loss = loss
         self.manner = manner
         self.trouble = ""
@@ -85,9 +90,7 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         """The order of the real groups, and as many stand-ins as make the last batches of all processes full."""
-        processes = self.accelerator.num_processes
-        multiple = processes * self.args.per_device_train_batch_size if processes > 1 else 1
-        return EpochOrder(len(self.train_dataset) - 1, self.args.data_seed, multiple)
+        return self.order
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -196,16 +199,16 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
         return line
 
 
-class _StopAtNoNumber(TrainerCallback):  # type: ignore[misc]
-    """Looks at the gradients of all processes before the optimizer uses them."""
+class _Place(TrainerCallback):  # type: ignore[misc]
+    """Keeps a resumed run in its place: the epoch's own order, which the loader that skips what was seen doesn't reach
+    in every process, and no step more than there were to be."""
 
-    def __init__(self, trainer: RankedTrainer) -> None:
-        self._trainer = trainer
+    def __init__(self, order: EpochOrder) -> None:
+        self._order = order
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        gradients = [p.grad for p in given["model"].parameters() if p.grad is not None]
-        bad = sum(int(not g.isfinite().all()) for g in gradients)
-        trainer = self._trainer
-        count = torch.tensor(bad, device=args.device)
-        if int(trainer.accelerator.reduce(count, "sum")):
-            raise NotFinite(f"training step {state.global_step + 1}: {trainer.trouble or 'the gradient is not finite'}")
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._order.set_epoch(int(state.epoch or 0))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            raise AlreadyDone

@@ -15,15 +15,17 @@ from harness import chat, models
 from harness.errors import DataError, ModelError
 from harness.recipe import Lora, Policy, Training
 from harness.training.batch import IGNORED
-from harness.training.policy import (
-    autocast_dtype,
-    load_policy,
-    lora_config,
-    save_policy,
-    trainable_parameters,
-    uncast_adapter_inputs,
+from harness.training.policy import autocast_dtype, load_policy, lora_config, save_policy, trainable_parameters
+from harness.training.trl_run import (
+    MILDER,
+    Quiet,
+    StepLines,
+    float32_adapters,
+    micro_batch_of,
+    one_device,
+    run_arguments,
+    run_until_no_number,
 )
-from harness.training.trl_run import Quiet, StepLines, float32_adapters, micro_batch_of, one_device, run_arguments
 from harness.types import Advance, RankedExample
 
 
@@ -57,8 +59,8 @@ def fine_tune(
     lines = StepLines(folder / "steps.jsonl", lambda logs: {"tokens": trainer.step_tokens})
     trainer.add_callback(lines)
     trainer.remove_callback(PrinterCallback)
-    with uncast_adapter_inputs(trainer.model, trainer.autocast):
-        trainer.train()
+    if stopped := run_until_no_number(trainer):
+        raise ModelError(f"{stopped}; {MILDER}")
     save_policy(merged(trainer.model, policy, training.lora), tokenizer, folder / "checkpoint")
     return {
         **lines.report(),

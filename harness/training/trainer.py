@@ -10,15 +10,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from transformers import TrainingArguments
 
 from harness import models
-from harness.errors import DataError, ModelError
-from harness.protocols import Loss, RankedLogps
+from harness.errors import ModelError
+from harness.protocols import Loss
 from harness.recipe import Policy, Training
-from harness.training.batch import Group, collate, rows, tokenize
+from harness.training.batch import collate, rows, tokenize
 from harness.training.budget import Budget, Epoch, steps_for
+from harness.training.finite import NotFinite
 from harness.training.head import give_logps
 from harness.training.layout import lengths_of, shared_prefix_obstacle
 from harness.training.policy import (
@@ -28,8 +28,10 @@ from harness.training.policy import (
     trainable_parameters,
     uncast_adapter_inputs,
 )
-from harness.training.ranked_trainer import Manner, NotFinite, RankedTrainer
+from harness.training.probe import usable
+from harness.training.ranked_trainer import AlreadyDone, Manner, RankedTrainer
 from harness.training.signs import failure_signs
+from harness.training.steps import keep_steps, read_steps
 from harness.types import Advance, RankedExample
 
 _log = logging.getLogger(__name__)
@@ -38,8 +40,8 @@ CHECKPOINT = "checkpoint"
 """The trained policy, in the folder of a run."""
 CHECKPOINTS = "checkpoints"
 """Policies on the way, `step-N`, in the same folder."""
-PROBES = 256
-"""Random log-ratios that a loss is tried on to see which responses it looks at."""
+STATE = ("optimizer*", "scheduler.pt", "rng_state*", "training_args.bin", "trainer_state.json", "global_step*")
+"""What of a checkpoint only its trainer needs."""
 
 
 def train_policy(
@@ -80,25 +82,26 @@ def train_policy(
     kept = usable(groups, loss, everything=training.all_responses)
     model = load_policy(policy, training.lora, seed)
     obstacle = shared_prefix_obstacle(model, [lengths_of(group) for group in kept])
+    # Tokens are counted as in these rows, whatever memory is bounded to: a budget must not depend on that.
+    counted = obstacle is None
     obstacle = "memory is bounded to one response at a time" if bounded_memory else obstacle
     if obstacle:
         _log.info("%s: one row a response: %s", policy.model, obstacle)
     give_logps(model)
     max_steps = None
     if budget:
-        epoch_tokens = sum(len(row.input_ids) for group in kept for row in rows(group, shared=obstacle is None))
+        epoch_tokens = sum(len(row.input_ids) for group in kept for row in rows(group, shared=counted))
         max_steps = steps_for(budget, Epoch(len(kept), epoch_tokens, training.batch_size))
     work = partial_folder or folder
     work.mkdir(parents=True, exist_ok=True)
     arguments = _arguments(training, work, seed, micro_batch_size, report_to, max_steps)
     resumed = last_checkpoint(work)
     steps = work / "steps.jsonl"
-    keep_steps(steps, resumed)
     trainer = RankedTrainer(
         model,
         arguments,
         kept,
-        partial(collate, pad_id=int(tokenizer.pad_token_id), shared=obstacle is None),
+        partial(collate, pad_id=int(tokenizer.pad_token_id), shared=obstacle is None, counted=counted),
         loss,
         Manner(autocast_dtype(policy, training.lora), bounded_memory, steps, seed, advance),
         tokenizer,
@@ -107,6 +110,9 @@ def train_policy(
     _log.info("training in %d process(es): %s", trainer.accelerator.num_processes, kind.value)
     if bounded_memory and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ModelError("runtime.bounded_memory works in one process or with DDP; FSDP and DeepSpeed bound it already")
+    if trainer.is_world_process_zero():
+        keep_steps(steps, int(resumed.name.removeprefix("checkpoint-")) if resumed else 0)
+    trainer.accelerator.wait_for_everyone()
     stopped = _run(trainer, resumed)
     lines = read_steps(steps)
     if stopped and not lines:
@@ -135,36 +141,6 @@ def train_policy(
         "warnings": warnings,
         **({"stopped": f"{stopped}; the weights of step {len(lines)} were kept"} if stopped else {}),
     }
-
-
-def usable(groups: Sequence[Group], loss: Loss, *, everything: bool) -> list[Group]:
-    """The groups that the loss finds a preference in, each with the responses that it looks at (`everything`: all).
-    Raises DataError when there are none."""
-    kept = []
-    for group in groups:
-        valid, used = _looked_at(group, loss)
-        if valid:
-            kept.append(group if everything or all(used) else group._replace(used=used))
-    if not kept:
-        raise DataError(f"none of {len(groups)} examples holds a preference: every one has all its scores tied")
-    return kept
-
-
-def _looked_at(group: Group, loss: Loss) -> tuple[bool, tuple[bool, ...]]:
-    """Whether the loss counts this group (that depends on the scores alone), and which responses it depends on: those
-    that have a gradient at any of many random log-ratios and draws."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (PROBES, len(group.scores))
-    logps = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
-    mask = torch.ones(shape, dtype=torch.bool)
-    scores = torch.tensor([group.scores], dtype=torch.float32).expand(shape)
-    lengths = torch.tensor([[len(r) for r in group.responses]]).expand(shape)
-    draws = torch.rand(shape, generator=generator)
-    losses, valid = loss(RankedLogps(logps, torch.zeros_like(logps).detach(), scores, lengths, mask, draws))
-    if not valid[0]:
-        return False, ()
-    (gradient,) = torch.autograd.grad(losses.sum(), logps)
-    return True, tuple((gradient != 0).any(dim=0).tolist())
 
 
 def _arguments(
@@ -218,6 +194,8 @@ def _run(trainer: RankedTrainer, resumed: Path | None) -> str | None:
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except NotFinite as stop:
         return str(stop)
+    except AlreadyDone:
+        _log.info("it is the checkpoint of the last step")
     return None
 
 
@@ -229,18 +207,23 @@ def _write(trainer: RankedTrainer, folder: Path, work: Path, tokenizer: Any) -> 
         model = trainer.accelerator.unwrap_model(trainer.model)
         save_policy(model, tokenizer, folder / CHECKPOINT, weights)
         for checkpoint in checkpoints(work):
-            strip(checkpoint)
-            (folder / CHECKPOINTS).mkdir(exist_ok=True)
-            shutil.move(checkpoint, folder / CHECKPOINTS / checkpoint.name.replace("checkpoint", "step"))
+            # A copy: until the artifact is published, a run that is killed goes on from what it has.
+            place = folder / CHECKPOINTS / checkpoint.name.replace("checkpoint", "step")
+            shutil.copytree(checkpoint, place, ignore=shutil.ignore_patterns(*STATE))
+            if work == folder:
+                shutil.rmtree(checkpoint)
         if work != folder:
             shutil.copyfile(work / "steps.jsonl", folder / "steps.jsonl")
     trainer.accelerator.wait_for_everyone()
 
 
 def checkpoints(work: Path) -> list[Path]:
-    """The whole checkpoints that Trainer has written, oldest first: a state of the trainer is written last."""
+    """The whole checkpoints that Trainer has written, oldest first: a state of the trainer is written last. One without
+    the optimizer's is none: Trainer would go on from it with a new one, and say nothing."""
     found = [p for p in work.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    whole = [p for p in found if _is_json(p / "trainer_state.json")]
+    whole = [
+        p for p in found if _is_json(p / "trainer_state.json") and [*p.glob("optimizer*"), *p.glob("global_step*")]
+    ]
     return sorted(whole, key=lambda p: int(p.name.removeprefix("checkpoint-")))
 
 
@@ -255,23 +238,3 @@ def _is_json(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def strip(checkpoint: Path) -> None:
-    """Leave of a checkpoint what transformers loads: the policy and its tokenizer."""
-    for pattern in ("*.pt", "*.pth", "*.bin", "trainer_state.json"):
-        for path in checkpoint.glob(pattern):
-            path.unlink()
-
-
-def read_steps(path: Path) -> list[dict[str, Any]]:
-    """The lines of a steps.jsonl; a torn last one counts as not there."""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def keep_steps(path: Path, resumed: Path | None) -> None:
-    """Drop the lines after the checkpoint that the run goes on from."""
-    last = int(resumed.name.removeprefix("checkpoint-")) if resumed else 0
-    kept = [line for line in read_steps(path) if line["step"] <= last]
-    path.write_text("".join(json.dumps(line) + "\n" for line in kept))

@@ -4,6 +4,7 @@ TRL gets the same token ids, hyperparameters, adapters, seed and order of rows a
 reference's log-probabilities are TRL's, computed once before the first step.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -26,11 +27,23 @@ from harness.training.policy import (
     lora_config,
     save_policy,
     trainable_parameters,
-    uncast_adapter_inputs,
 )
-from harness.training.trl_run import Quiet, StepLines, float32_adapters, micro_batch_of, one_device, run_arguments
+from harness.training.signs import failure_signs
+from harness.training.steps import read_steps
+from harness.training.trl_run import (
+    MILDER,
+    Quiet,
+    StepLines,
+    float32_adapters,
+    micro_batch_of,
+    one_device,
+    run_arguments,
+    run_until_no_number,
+)
 from harness.trl_loss import Pairing, TrlLoss
 from harness.types import Advance, RankedExample
+
+_log = logging.getLogger(__name__)
 
 
 def train_with_trl(
@@ -52,8 +65,9 @@ def train_with_trl(
     `sees_whole_batch`. advance: told the number of pairs just done. budget: in place of `training.epochs`, what to come
     nearest to; a pair counts as a prompt.
 
-    Raises DataError for examples that can't be used or hold no preference, ModelError for a policy that can't be
-    trained so, or a loss that stops being finite.
+    A gradient that is no number stops the run before the weights move: they are kept, and the report's `stopped` says
+    so. Raises DataError for examples that can't be used or hold no preference, ModelError for a policy that can't be
+    trained so, or where the very first step is no number.
     """
     started = time.monotonic()
     tokenizer = models.load_tokenizer(policy.model, policy.revision)
@@ -72,8 +86,12 @@ def train_with_trl(
     lines = StepLines(folder / "steps.jsonl", partial(_step, trainer, loss.beta))
     trainer.add_callback(lines)
     trainer.remove_callback(PrinterCallback)
-    with uncast_adapter_inputs(trainer.model, trainer.autocast):
-        trainer.train()
+    stopped = run_until_no_number(trainer)
+    if stopped and not lines.losses:
+        raise ModelError(f"{stopped}; {MILDER}")
+    warnings = failure_signs(read_steps(folder / "steps.jsonl"))
+    for sign in [*warnings, *([stopped] if stopped else [])]:
+        _log.warning("%s", sign)
     save_policy(trainer.model, tokenizer, folder / "checkpoint")
     return {
         **lines.report(),
@@ -87,6 +105,8 @@ def train_with_trl(
         "trained_parameters": trainable_parameters(trainer.model),
         "micro_batch_size": micro,
         "rows": "two a pair",
+        "warnings": warnings,
+        **({"stopped": f"{stopped}; the weights of step {len(lines.losses)} were kept"} if stopped else {}),
     }
 
 

@@ -12,8 +12,9 @@ import torch
 from transformers import TrainerCallback
 
 from harness import models
-from harness.errors import ModelError
 from harness.recipe import Training
+from harness.training.finite import NotFinite, StopAtNoNumber
+from harness.training.policy import uncast_adapter_inputs
 from harness.types import Advance
 
 
@@ -68,6 +69,21 @@ def float32_adapters(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
+MILDER = "lower learning_rate or max_grad_norm, or use a wider dtype"
+"""What to do about a gradient that is no number."""
+
+
+def run_until_no_number(trainer: Any) -> str | None:
+    """Train; what stopped it before a step that is no number, if anything did: the weights before it are kept."""
+    trainer.add_callback(StopAtNoNumber(trainer))
+    try:
+        with uncast_adapter_inputs(trainer.model, trainer.autocast):
+            trainer.train()
+    except NotFinite as stop:
+        return str(stop)
+    return None
+
+
 def products(dtype: torch.dtype | None) -> torch.autocast:
     """While open, matrix products are in `dtype`; for None, in that of the weights."""
     return torch.autocast(models.device().type, dtype, enabled=dtype is not None)
@@ -100,8 +116,7 @@ class Quiet:
 
 class StepLines(TrainerCallback):  # type: ignore[misc]
     """Writes `steps.jsonl`, one line an optimizer step: step, loss, learning_rate, grad_norm, forward_tokens (all input
-    tokens), what `more` makes of TRL's log, then that log. Keeps the losses. Raises ModelError when the loss or the
-    gradient stops being finite."""
+    tokens), what `more` makes of TRL's log, then that log. Keeps the losses."""
 
     def __init__(self, file: Path, more: Callable[[Mapping[str, float]], dict[str, Any]]) -> None:
         self.file = file
@@ -113,12 +128,6 @@ class StepLines(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         if "grad_norm" not in logs:
             return  # the closing summary
-        for name, what in (("loss", "the loss"), ("grad_norm", "the gradient")):
-            if not math.isfinite(logs[name]):
-                raise ModelError(
-                    f"training step {state.global_step}: {what} is not finite; lower learning_rate or max_grad_norm, "
-                    "or use a wider dtype"
-                )
         self.losses.append(logs["loss"])
         before, self.forward_tokens = self.forward_tokens, int(logs["num_tokens"])  # TRL counts them over the run
         line = {"step": state.global_step, **{k: logs[k] for k in ("loss", "learning_rate", "grad_norm")}}

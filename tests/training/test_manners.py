@@ -1,6 +1,7 @@
 """What changes how a policy is trained and never what comes out: bounded memory, a stop in the middle, processes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,16 @@ from harness.errors import ModelError
 from harness.losses.dpo_best_random import DpoBestRandom
 from harness.losses.dpo_best_rest import DpoBestRest
 from harness.losses.dpo_best_worst import DpoBestWorst
+from harness.losses.lipo_lambda import LipoLambda
 from harness.losses.mdpo_linear import MdpoLinear
 from harness.protocols import RankedLogps
 from harness.recipe import Accelerate, Lora, Training
 from harness.training.batch import FORWARD, collate
+from harness.training.budget import Budget
 from harness.training.head import evaluating, response_logps
 from harness.training.job import TrainingJob
 from harness.training.policy import load_policy
+from harness.training.probe import usable
 from harness.types import RankedExample
 from tests.tiny import tiny_causal_lm
 from tests.training.models import example, examples, random_group
@@ -31,6 +35,7 @@ from tests.training.test_trainer import (
     policy_of,
     reference_of,
     train,
+    untimed,
 )
 
 UNEVEN = [
@@ -174,6 +179,56 @@ def test_a_killed_run_goes_on_in_mid_epoch_as_if_nothing_had_happened(
     assert {k: v for k, v in report.items() if k not in timed} == {k: v for k, v in straight.items() if k not in timed}
 
 
+def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(tiny_model: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1.6, "save_every": 4, "lr_scheduler": "constant_with_warmup"}
+    partial = tmp_path / "partial"
+    straight, expected = train(tiny_model, examples(20), tmp_path / "one", partial_folder=partial, **options)
+    assert straight["steps"] == 8
+    assert (partial / "checkpoint-8").exists()
+    report, steps = train(tiny_model, examples(20), tmp_path / "two", partial_folder=partial, **options)
+    assert report["steps"] == 8
+    assert untimed(steps) == untimed(expected)
+    assert_same_weights(tmp_path / "one", tmp_path / "two", atol=0)
+
+
+def test_a_checkpoint_without_its_optimizer_is_not_gone_on_from(tiny_model: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "partial"
+    options: dict[str, Any] = {"epochs": 2, "save_every": 3}
+    _, expected = train(tiny_model, examples(20), tmp_path / "one", partial_folder=partial, **options)
+    for late in ("checkpoint-9", "checkpoint-10"):
+        shutil.rmtree(partial / late, ignore_errors=True)
+    (partial / "checkpoint-6" / "optimizer.pt").unlink()
+    _, steps = train(tiny_model, examples(20), tmp_path / "two", partial_folder=partial, **options)
+    assert_same_steps(steps, expected, rel=1e-6)
+
+
+def test_a_budget_of_tokens_does_not_depend_on_how_memory_is_bounded(tiny_model: Path, tmp_path: Path) -> None:
+    plain, _ = train(tiny_model, examples(8), tmp_path / "plain", MdpoLinear(), epochs=2)
+    budget = Budget("tokens", plain["forward_tokens"])
+    options: dict[str, Any] = {"budget": budget}
+    free, _ = train(tiny_model, examples(8), tmp_path / "free", DpoBestWorst(), **options)
+    bound, _ = train(tiny_model, examples(8), tmp_path / "bound", DpoBestWorst(), bounded_memory=True, **options)
+    assert free["steps"] == bound["steps"] > plain["steps"]
+    assert free["forward_tokens"] == bound["forward_tokens"]
+
+
+@pytest.mark.parametrize("weights", [(0.0, 1.0, -1.0, 0.0), (1.0, 0.0, 0.0, 0.0), (1.0, -1.0, 0.0, 0.0)])
+def test_weights_of_zero_are_trained_with(tiny_model: Path, tmp_path: Path, weights: tuple[float, ...]) -> None:
+    data = [*examples(3), example("tied", ("a", 3.0), ("e", 3.0), ("1", 1.0), ("2", 0.0))]
+    report, steps = train(tiny_model, data, tmp_path / "run", MdpoLinear(weights=weights), epochs=2)
+    assert report["examples"] in (3, 4)
+    assert len(steps) == report["steps"] == 2
+    assert steps[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_a_response_that_only_a_detached_weight_depends_on_is_computed() -> None:
+    group = random_group(1, lengths=(5, 9, 7))._replace(scores=(1.2, 0.6, 0.0))
+    (kept,) = usable([group], LipoLambda(tie_margin=1.0), everything=False)
+    assert kept.computed == (True, True, True)
+    (kept,) = usable([group], DpoBestWorst(), everything=False)
+    assert kept.computed == (True, False, True)
+
+
 def test_save_every_keeps_checkpoints_that_transformers_loads(tiny_model: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -254,6 +309,25 @@ def test_a_configuration_that_ships(tiny_model: Path, tmp_path: Path, caplog: py
     assert_same_steps(steps, expected, rel=1e-4)
     assert_same_weights(tmp_path / "one", tmp_path / "two", atol=3e-4)
     assert sorted(p.name for p in (tmp_path / "two" / "checkpoints").iterdir()) == ["step-2", "step-4"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_launchable")
+def test_two_processes_go_on_in_mid_epoch(tiny_model: Path, tmp_path: Path) -> None:
+    """Stopped after the 5th of 9 steps, in the second epoch."""
+    data = examples(12)
+    _, expected = train(tiny_model, data, tmp_path / "one", epochs=3, micro=1)
+    whole = job(tiny_model, data, tmp_path / "two", epochs=3, save_every=5)
+    partial = whole.partial_folder
+    whole.launch(Accelerate(num_processes=2), lambda _n: None)
+    assert (partial / "checkpoint-5").exists()
+    shutil.rmtree(partial / "checkpoint-9")  # as if it had been killed before
+    again = whole.model_copy(update={"folder": tmp_path / "again"})
+    again.folder.mkdir()
+    again.launch(Accelerate(num_processes=2), lambda _n: None)
+    steps = [json.loads(line) for line in (again.folder / "steps.jsonl").read_text().splitlines()]
+    assert_same_steps(steps, expected, rel=1e-4)
+    assert_same_weights(tmp_path / "one", again.folder, atol=2e-4)
 
 
 @pytest.mark.slow
