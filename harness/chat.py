@@ -75,10 +75,12 @@ def encode(
     """Ids of a prompt and a response that ends with the end-of-turn token.
 
     A prompt longer than `max_prompt_length` loses its beginning; a response that would pass `max_length` in all loses
-    its end (and then has no end-of-turn token). Either is reported as truncated.
+    its end (and then has no end-of-turn token). Either is reported as truncated. A response that spells a special token
+    (`<|im_end|>`) gets its letters: only the end of the turn ends it. (In a prompt it would become that token, as under the template.)
     """
     prompt = encode_prompt(tokenizer, messages)
-    answer = [*tokenizer.encode(response, add_special_tokens=False), end_of_turn(tokenizer)]
+    written = tokenizer.encode(response, add_special_tokens=False, split_special_tokens=True)
+    answer = [*written, end_of_turn(tokenizer)]
     kept_prompt = prompt[-max_prompt_length:]
     kept_answer = answer[: max(1, max_length - len(kept_prompt))]
     return Encoded(kept_prompt, kept_answer, len(kept_prompt) < len(prompt) or len(kept_answer) < len(answer))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.errors import ModelError
 from harness.training.batch import FORWARD, Group, collate
 from harness.training.head import evaluating, response_logps, text_config
 
@@ -24,6 +25,16 @@ def lengths_of(group: Group) -> Lengths:
 def shared_prefix_obstacle(model: nn.Module, lengths: Sequence[Lengths]) -> str | None:
     """Why this model or these lengths need one row a response; None where shared-prefix rows are exact and cheaper."""
     return _declared(model, lengths) or _tried(model) or _dearer(model, lengths)
+
+
+def check_window(model: nn.Module, longest: int) -> None:
+    """Raise ModelError where a prompt with its response has more tokens than the model has positions."""
+    window = getattr(text_config(model), "max_position_embeddings", None)
+    if window is not None and longest > window:
+        raise ModelError(
+            f"the longest prompt with its response has {longest} tokens, and the policy's window is {window}; "
+            f"set training.max_length to at most {window}: responses are cut to it, and counted"
+        )
 
 
 def _declared(model: nn.Module, lengths: Sequence[Lengths]) -> str | None:

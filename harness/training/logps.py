@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from harness import chat
 from harness.training.batch import Row, pad, row
 from harness.training.head import evaluating, response_logps
-from harness.training.layout import shared_prefix_obstacle
+from harness.training.layout import check_window, shared_prefix_obstacle
 from harness.types import Advance, Messages
 
 __all__ = ["SequenceLogp", "response_logps", "score_rows"]
@@ -48,6 +48,7 @@ def score_rows(
         return []
     lengths = {"max_prompt_length": max_prompt_length, "max_length": max_length}
     encoded = [chat.encode(tokenizer, messages, text, **lengths) for messages, text in rows]
+    check_window(model, max(len(e.prompt) + len(e.response) for e in encoded))
     runs = [list(run) for _, run in groupby(range(len(rows)), key=lambda i: rows[i][0])]
     runs = [run[k : k + batch_size] for run in runs for k in range(0, len(run), batch_size)]
     counted = [(len(encoded[run[0]].prompt), [len(encoded[i].response) for i in run]) for run in runs]

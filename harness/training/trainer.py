@@ -20,7 +20,7 @@ from harness.training.batch import collate, rows, tokenize
 from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.finite import NotFinite
 from harness.training.head import give_logps
-from harness.training.layout import lengths_of, shared_prefix_obstacle
+from harness.training.layout import check_window, lengths_of, shared_prefix_obstacle
 from harness.training.policy import (
     autocast_dtype,
     load_policy,
@@ -70,8 +70,11 @@ def train_policy(
     `training.epochs`, what to come nearest to. The report's `prompts_seen` and `forward_tokens` (real input tokens) are
     what went through the policy in training.
 
-    Examples that the loss finds no preference in (all scores tied) are left out and counted. A loss or gradient that is
-    no number stops the run before the weights move: they are kept, and the report's `stopped` says when and why.
+    Examples that the loss finds no preference in (all scores tied, or fewer than two responses with a score) are left
+    out and counted; N may differ by example; an empty response is its end token; what is too long is cut and counted,
+    and beyond the model's window refused; a score or reference that is missing or no number is an error. A loss or
+    gradient that is no number stops the run before the weights move: they are kept, and the report's `stopped` says
+    when and why.
     Raises DataError for examples that can't be used, ModelError for a policy that can't be, or where the very first
     step is no number. In a run of several processes the first one writes and reports; all return the same.
     """
@@ -81,6 +84,7 @@ def train_policy(
     groups, counts = tokenize(examples, reference, tokenizer, **lengths)
     kept = usable(groups, loss, everything=training.all_responses)
     model = load_policy(policy, training.lora, seed)
+    check_window(model, max(len(g.prompt) + len(r) for g in kept for r in g.responses))
     obstacle = shared_prefix_obstacle(model, [lengths_of(group) for group in kept])
     # Tokens are counted as in these rows, whatever memory is bounded to: a budget must not depend on that.
     counted = obstacle is None
