@@ -76,7 +76,8 @@ def encode(
 
     A prompt longer than `max_prompt_length` loses its beginning; a response that would pass `max_length` in all loses
     its end (and then has no end-of-turn token). Either is reported as truncated. A response that spells a special token
-    (`<|im_end|>`) gets its letters: only the end of the turn ends it. (In a prompt it would become that token, as under the template.)
+    (`<|im_end|>`) gets its letters: only the end of the turn ends it. (In a prompt it would become that token, as under
+    the template's own tokenisation.)
     """
     prompt = encode_prompt(tokenizer, messages)
     written = tokenizer.encode(response, add_special_tokens=False, split_special_tokens=True)
