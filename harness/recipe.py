@@ -65,6 +65,13 @@ class Policy(Section):
     revision: str | None = None
     dtype: Dtype = "bfloat16"
 
+    @field_validator("dtype")
+    @classmethod
+    def _trainable(cls, value: Dtype) -> Dtype:
+        if value == "float16":
+            raise ValueError("small gradients are lost in float16; expected bfloat16 or float32")
+        return value
+
 
 class PromptGeneration(Section):
     """New prompts: the generator is shown `shots` seed prompts and writes one more like them."""

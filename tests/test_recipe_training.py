@@ -1,0 +1,67 @@
+"""Mistakes in how a recipe says that policies are trained: one line each."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.a_recipe import RECIPE, edited, load, recipe_folder, refused
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return recipe_folder(tmp_path)
+
+
+def told(folder: Path, runtime: str) -> str:
+    return refused(folder, RECIPE + f"runtime: {runtime}\n")
+
+
+def test_float16_is_not_trained_in(folder: Path) -> None:
+    message = refused(folder, edited("dtype: float32", "dtype: float16"))
+    assert message.startswith("recipes/x.yaml:4: policy.dtype: small gradients are lost in float16; expected bfloat16")
+
+
+@pytest.mark.parametrize("where", ["training: {epochs: 1,", "    training: {epochs: 2,"])
+def test_bounded_memory_has_no_dropout(folder: Path, where: str) -> None:
+    text = RECIPE.replace("lora: {r: 8}", "lora: {r: 8, dropout: 0.1}") if where[0] == "t" else RECIPE
+    text = text if where[0] == "t" else text.replace("{epochs: 2}", "{epochs: 2, lora: {dropout: 0.1}}")
+    message = refused(folder, text + "runtime: {bounded_memory: true}\n")
+    assert "runtime.bounded_memory runs each forward twice, which dropout makes unequal; set it to 0" in message
+    load(folder, text)
+
+
+def test_an_accelerate_configuration_is_there_and_leaves_products_alone(folder: Path) -> None:
+    message = told(folder, "{launch: {accelerate: {config: ddp.yaml}}}")
+    assert "runtime.launch.accelerate.config: no such file: ddp.yaml; expected an accelerate configuration" in message
+    (folder / "ddp.yaml").write_text("mixed_precision: bf16\n")
+    message = told(folder, "{launch: {accelerate: {config: ddp.yaml}}}")
+    assert "mixed_precision: bf16 in ddp.yaml would change results; set it to 'no'" in message
+    for fine in ("mixed_precision: 'no'\n", "mixed_precision: no\n", "num_processes: 2\n"):
+        (folder / "ddp.yaml").write_text(fine)
+        load(folder, RECIPE + "runtime: {launch: {accelerate: {config: ddp.yaml, num_processes: 2}}}\n")
+
+
+def test_shipped_accelerate_configurations_are_fine(folder: Path) -> None:
+    shipped = sorted((Path(__file__).parents[1] / "recipes" / "accelerate").glob("*.yaml"))
+    assert [p.stem for p in shipped] == ["ddp", "fsdp", "zero3"]
+    for path in shipped:
+        load(folder, RECIPE + f"runtime: {{launch: {{accelerate: {{config: {path}}}}}}}\n")
+
+
+def test_what_draws_curves_is_installed(folder: Path) -> None:
+    assert find_spec("wandb") is None
+    message = told(folder, "{report_to: wandb}")
+    assert "needs the package wandb, which is not installed: pip install wandb" in message
+    assert "expected 'tensorboard', 'trackio' or 'wandb'" in told(folder, "{report_to: [tensorbord]}")
+
+
+def test_bits_need_bitsandbytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import recipe_training
+
+    monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
+    message = refused(folder, edited("lora: {r: 8}", "lora: {r: 8, bits: 4}"))
+    assert "needs the package bitsandbytes, which is not installed: pip install 'preference-harness[qlora]'" in message
+    assert "training.lora.bits: expected 4 or 8, got 3" in refused(folder, edited("{r: 8}", "{r: 8, bits: 3}"))
