@@ -109,6 +109,8 @@ class TrainingJob(Record):
             last = next((line for line in reversed(words.splitlines()) if "Error" in line), "no error was named")
             raise ModelError(f"accelerate launch failed (exit code {status}): {last.strip()}; the run's log has it all")
         done: dict[str, Any] = json.loads(report.read_text())
+        for sign in [*done["warnings"], *([done["stopped"]] if "stopped" in done else [])]:
+            _log.warning("%s", sign)  # as a run in this process says it
         return done
 
 
