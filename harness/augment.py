@@ -218,7 +218,7 @@ def reward_stage(recipe: Recipe, seeds: Stage, reward: RewardModel) -> Stage:
         return {"training": report, "heldout_accuracy": accuracy.model_dump(mode="json")}
 
     params = {"reward": identity(reward), "seed": seed}
-    return Stage("reward", "reward", 1, params, {"seeds": seeds}, body)
+    return Stage("reward", "reward", 2, params, {"seeds": seeds}, body)
 
 
 def _pair_accuracy(pairs: Sequence[tuple[float | None, float | None]]) -> Metric:
@@ -242,7 +242,7 @@ def ranked_stage(model: RewardModel, responses: Stage, reward: Stage) -> Stage:
         ranked = [_rank(g, [next(scores) for _ in g.responses]) for g in groups]
         return _write_ranked(ctx, ranked, _ranked_report(ranked))
 
-    return Stage("ranked", "ranked", 1, {}, {"responses": responses, "reward": reward}, body)
+    return Stage("ranked", "ranked", 2, {}, {"responses": responses, "reward": reward}, body)
 
 
 def own_pairs_stage(seeds: Stage) -> Stage:

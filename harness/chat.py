@@ -57,11 +57,19 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
         answer = "harness"
         text = _render(tokenizer, [Message(role="user", content="x"), Message(role="assistant", content=answer)])
         tail = tokenizer.encode(text[text.rindex(answer) + len(answer) :], add_special_tokens=False)
-        if tail and tail[0] in tokenizer.all_special_ids:
+        # Not only the named ones: a model's end of turn may just be marked special among its added tokens (Phi-3).
+        special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
+        if tail and tail[0] in special:
             return int(tail[0])
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{tokenizer.name_or_path}: its tokenizer has neither an end-of-turn nor an end token")
     return int(tokenizer.eos_token_id)
+
+
+def encode_response(tokenizer: "PreTrainedTokenizerBase", response: str) -> list[int]:
+    """Ids of a whole response, its end of turn last and nowhere else."""
+    written = tokenizer.encode(response, add_special_tokens=False, split_special_tokens=True)
+    return [*written, end_of_turn(tokenizer)]
 
 
 def encode(
@@ -80,8 +88,7 @@ def encode(
     the template's own tokenisation.)
     """
     prompt = encode_prompt(tokenizer, messages)
-    written = tokenizer.encode(response, add_special_tokens=False, split_special_tokens=True)
-    answer = [*written, end_of_turn(tokenizer)]
+    answer = encode_response(tokenizer, response)
     kept_prompt = prompt[-max_prompt_length:]
     kept_answer = answer[: max(1, max_length - len(kept_prompt))]
     return Encoded(kept_prompt, kept_answer, len(kept_prompt) < len(prompt) or len(kept_answer) < len(answer))

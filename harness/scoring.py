@@ -28,7 +28,7 @@ def classifier_ids(
     """(token ids of a conversation, whether something was cut), the same for training and scoring: more than
     `max_length` tokens lose the beginning of the prompt first (down to a quarter of the room), then the response's
     end."""
-    answer = len(tokenizer.encode(response, add_special_tokens=False)) + 1
+    answer = len(chat.encode_response(tokenizer, response))
     room = max(max_length // 4, max_length - answer)
     parts = chat.encode(tokenizer, messages, response, max_prompt_length=room, max_length=max_length)
     return parts.prompt + parts.response, parts.truncated

@@ -84,7 +84,7 @@ def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: St
         tokens = response_tokens(recipe, training) / responses_a_prompt(recipe)
         return Estimate(trained_tokens=round(training.epochs * tokens))
 
-    return Stage(f"train/{row}", "sft", 1, params, {"ranked": ranked}, body, estimate)
+    return Stage(f"train/{row}", "sft", 2, params, {"ranked": ranked}, body, estimate)
 
 
 def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stage | None = None) -> Stage:

@@ -116,7 +116,7 @@ def _trl_stage(recipe: Recipe, arm: Arm, loss: TrlLoss, sources: Sources) -> Sta
         pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
         return Estimate(trained_tokens=round(training.epochs * response_tokens(recipe, training) * 2 * pairs / n))
 
-    return Stage(f"train/{arm.id}", "train", 1, params, _inputs(sources), body, estimate)
+    return Stage(f"train/{arm.id}", "train", 2, params, _inputs(sources), body, estimate)
 
 
 def _seed(recipe: Recipe, arm: Arm) -> int:

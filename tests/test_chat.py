@@ -22,6 +22,8 @@ class Kind(NamedTuple):
     end: str
     after: str = ""
     system: bool = True
+    named: bool = True
+    """Whether the tokenizer's configuration names all special tokens."""
 
 
 LOOP = "{% for m in messages %}"
@@ -77,6 +79,16 @@ KINDS = {
         "\n",
         system=False,
     ),
+    "phi-3, whose end of turn is only marked special": Kind(
+        ("<s>", "<|endoftext|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
+        LOOP + "<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}",
+        None,
+        "<|endoftext|>",
+        "<|end|>",
+        "\n<|endoftext|>",
+        named=False,
+    ),
     "a base model": Kind(("<s>", "</s>"), None, "<s>", "</s>", "</s>"),
 }
 
@@ -100,7 +112,7 @@ def tokenizer_of(kind: Kind, folder: Path) -> Any:
         bos_token=kind.bos,
         eos_token=kind.eos,
         pad_token=kind.eos,
-        extra_special_tokens=[token for token in kind.special if token not in (kind.bos, kind.eos)],
+        extra_special_tokens=[t for t in kind.special if kind.named and t not in (kind.bos, kind.eos)],
     )
     if kind.template:
         tokenizer.chat_template = kind.template
@@ -165,8 +177,9 @@ def test_prompt_and_response_are_the_templates_whole_conversation(
     whole = own(tokenizer, (*messages, Message(role="assistant", content=response)))
     if not kind.template:
         whole = [*whole, tokenizer.eos_token_id]  # the plain template ends no turn
-    assert encoded.prompt + encoded.response == whole[: len(whole) - len(kind.after)]
-    assert whole[len(whole) - len(kind.after) :] == tokenizer.encode(kind.after, add_special_tokens=False)
+    after = tokenizer.encode(kind.after, add_special_tokens=False)
+    assert encoded.prompt + encoded.response == whole[: len(whole) - len(after)]
+    assert whole[len(whole) - len(after) :] == after
 
 
 @pytest.mark.parametrize("response", RESPONSES)
@@ -199,6 +212,13 @@ def test_text_that_spells_a_special_token_ends_nothing(tokenizer: Any, kind: Kin
     assert encoded.response.count(end) == 1
     assert encoded.response[-1] == end
     assert tokenizer.decode(encoded.response[:-1]) == text
+
+
+def test_the_reward_model_cuts_prompts_before_responses_that_spell_tokens(tokenizer: Any, kind: Kind) -> None:
+    text = kind.end * 8
+    ids, cut = classifier_ids(tokenizer, said("x" * 200), text, 8 * len(kind.end) + 46)
+    assert cut
+    assert ids[-len(text) - 1 :] == chat.encode_response(tokenizer, text)
 
 
 def test_training_generation_and_the_reward_model_see_the_same_prompt(tokenizer: Any) -> None:

@@ -15,6 +15,7 @@ from harness import chat, models
 from harness.errors import DataError, ModelError
 from harness.recipe import Lora, Policy, Training
 from harness.training.batch import IGNORED
+from harness.training.layout import check_window
 from harness.training.policy import autocast_dtype, load_policy, lora_config, save_policy, trainable_parameters
 from harness.training.trl_run import (
     MILDER,
@@ -53,8 +54,10 @@ def fine_tune(
     if not rows:
         raise DataError(f"none of the {len(examples)} examples has a scored response; expected at least one")
     micro = micro_batch_of(training, micro_batch_size)
+    longest = max(len(row["input_ids"]) for row in rows)
     arguments = SFTConfig(**run_arguments(training, folder=folder, seed=seed, micro=micro))
     trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance)
+    check_window(trainer.model, longest)
     trained = trainable_parameters(trainer.model)
     lines = StepLines(folder / "steps.jsonl", lambda logs: {"tokens": trainer.step_tokens})
     trainer.add_callback(lines)

@@ -21,6 +21,7 @@ from harness.errors import DataError, ModelError
 from harness.recipe import Lora, Policy, Training
 from harness.training.batch import Group, tokenize
 from harness.training.budget import Budget, Epoch, steps_for
+from harness.training.layout import check_window
 from harness.training.policy import (
     autocast_dtype,
     load_untrained,
@@ -166,6 +167,9 @@ def _trainer(
     advance: Advance,
 ) -> "PairTrainer":
     model = load_untrained(policy, lora)
+    check_window(
+        model, max(len(r["prompt_ids"]) + len(r[side]) for r in rows for side in ("chosen_ids", "rejected_ids"))
+    )
     try:
         trainer = PairTrainer(
             autocast_dtype(policy, lora),
