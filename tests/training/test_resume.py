@@ -1,0 +1,104 @@
+"""A stopped run goes on as if nothing had happened, and what it keeps on the way can be loaded."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.models import examples
+from tests.training.test_manners import assert_same_steps
+from tests.training.test_trainer import (
+    assert_same_weights,
+    train,
+    untimed,
+)
+
+CHILD = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from tests.training.models import examples
+from tests.training.test_trainer import train
+after = int(sys.argv[4])
+from harness.training.ranked_trainer import RankedTrainer
+own = RankedTrainer._save_checkpoint
+def save(self, *args, **kwargs):
+    own(self, *args, **kwargs)
+    if self.state.global_step == after:
+        os.kill(os.getpid(), 9)
+RankedTrainer._save_checkpoint = save
+train(Path(sys.argv[1]), examples(20), Path(sys.argv[2]), lora=json.loads(sys.argv[5]), epochs=3, save_every=2,
+      partial_folder=Path(sys.argv[2]) / "partial")
+"""
+
+
+@pytest.mark.parametrize("lora", [{"r": 4, "dropout": 0.2}, {"r": 4}, False])
+def test_a_killed_run_goes_on_in_mid_epoch_as_if_nothing_had_happened(
+    tiny_model: Path, tmp_path: Path, lora: Any
+) -> None:
+    """Killed by SIGKILL after its fourth save (of 15 steps, 5 an epoch: the 8th step is in the second epoch)."""
+    data = examples(20)
+    options: dict[str, Any] = {"lora": lora, "epochs": 3, "save_every": 2}
+    straight, expected = train(tiny_model, data, tmp_path / "straight", **options)
+    folder = tmp_path / "killed"
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", CHILD, str(tiny_model), str(folder), root, "8", json.dumps(lora)]
+    done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    partial = folder / "partial"
+    assert len((partial / "steps.jsonl").read_text().splitlines()) == 8
+    with (partial / "steps.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')  # a torn line
+    (partial / "checkpoint-10").mkdir()  # a torn checkpoint
+    new = tmp_path / "resumed"
+    report, steps = train(tiny_model, data, new, partial_folder=partial, **options)
+    assert_same_steps(steps, expected, rel=1e-6)
+    assert_same_weights(tmp_path / "straight", new, atol=1e-7)
+    timed = {"seconds"}
+    assert {k: v for k, v in report.items() if k not in timed} == {k: v for k, v in straight.items() if k not in timed}
+
+
+def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(tiny_model: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1.6, "save_every": 4, "lr_scheduler": "constant_with_warmup"}
+    partial = tmp_path / "partial"
+    straight, expected = train(tiny_model, examples(20), tmp_path / "one", partial_folder=partial, **options)
+    assert straight["steps"] == 8
+    assert (partial / "checkpoint-8").exists()
+    report, steps = train(tiny_model, examples(20), tmp_path / "two", partial_folder=partial, **options)
+    assert report["steps"] == 8
+    assert untimed(steps) == untimed(expected)
+    assert_same_weights(tmp_path / "one", tmp_path / "two", atol=0)
+
+
+def test_a_checkpoint_without_its_optimizer_is_not_gone_on_from(tiny_model: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "partial"
+    options: dict[str, Any] = {"epochs": 2, "save_every": 3}
+    _, expected = train(tiny_model, examples(20), tmp_path / "one", partial_folder=partial, **options)
+    for late in ("checkpoint-9", "checkpoint-10"):
+        shutil.rmtree(partial / late, ignore_errors=True)
+    (partial / "checkpoint-6" / "optimizer.pt").unlink()
+    _, steps = train(tiny_model, examples(20), tmp_path / "two", partial_folder=partial, **options)
+    assert_same_steps(steps, expected, rel=1e-6)
+
+
+def test_save_every_keeps_checkpoints_that_transformers_loads(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    train(tiny_model, examples(12), tmp_path / "run", epochs=2, save_every=3)
+    kept = tmp_path / "run" / "checkpoints"
+    assert sorted(p.name for p in kept.iterdir()) == ["step-3", "step-6"]
+    for folder in kept.iterdir():
+        assert not [p for p in folder.iterdir() if p.suffix in {".pt", ".pth", ".bin"}]
+        AutoModelForCausalLM.from_pretrained(folder)
+        AutoTokenizer.from_pretrained(folder)
+    from safetensors.torch import load_file
+
+    last, final = (load_file(f / "adapter_model.safetensors") for f in (kept / "step-6", tmp_path / "run/checkpoint"))
+    for name in final:
+        torch.testing.assert_close(last[name], final[name])
