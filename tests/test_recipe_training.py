@@ -1,10 +1,10 @@
 """Mistakes in how a recipe says that policies are trained: one line each."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from harness import recipe_training
 from tests.a_recipe import RECIPE, edited, load, recipe_folder, refused
 
 
@@ -51,16 +51,14 @@ def test_shipped_accelerate_configurations_are_fine(folder: Path) -> None:
         load(folder, RECIPE + f"runtime: {{launch: {{accelerate: {{config: {path}}}}}}}\n")
 
 
-def test_what_draws_curves_is_installed(folder: Path) -> None:
-    assert find_spec("wandb") is None
+def test_what_draws_curves_is_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
     message = told(folder, "{report_to: wandb}")
     assert "needs the package wandb, which is not installed: pip install wandb" in message
     assert "expected 'tensorboard', 'trackio' or 'wandb'" in told(folder, "{report_to: [tensorbord]}")
 
 
 def test_bits_need_bitsandbytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import recipe_training
-
     monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
     message = refused(folder, edited("lora: {r: 8}", "lora: {r: 8, bits: 4}"))
     assert "needs the package bitsandbytes, which is not installed: pip install 'preference-harness[qlora]'" in message
