@@ -48,7 +48,8 @@ def _target(recipe: Recipe, method: Method) -> str:
 
 def problems(recipe: Recipe) -> list[Problem]:
     """What is wrong with the methods taken together."""
-    return _same_ids(recipe) or _unknown_targets(recipe) or _circles(recipe) or _unmatched_seeds(recipe)
+    together = _same_ids(recipe) or _unknown_targets(recipe) or _circles(recipe) or _unmatched_seeds(recipe)
+    return [*together, *_wrong_lists(recipe)]
 
 
 def _same_ids(recipe: Recipe) -> list[Problem]:
@@ -60,6 +61,19 @@ def _same_ids(recipe: Recipe) -> list[Problem]:
             message = f"'{method.id}' is the row of '{arm.method.id}' with training seed {arm.seed}; rename one of them"
             found.append(Problem(("methods", i, "id"), message))
     return found
+
+
+def _wrong_lists(recipe: Recipe) -> list[Problem]:
+    """Weights given one by one for another number of responses than there will be."""
+    n = recipe.data.responses.n if recipe.data.responses else 2
+    given = [(i, getattr(method.loss, "weights", None)) for i, method in enumerate(recipe.methods)]
+    return [
+        Problem(
+            ("methods", i, "loss", "weights"), f"{len(weights)} weights for {n} responses; expected {n}, best first"
+        )
+        for i, weights in given
+        if isinstance(weights, tuple) and len(weights) != n
+    ]
 
 
 def _at(i: int, method: Method) -> tuple[str, int, str]:

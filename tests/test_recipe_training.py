@@ -44,6 +44,13 @@ def test_an_accelerate_configuration_is_there_and_leaves_products_alone(folder: 
         load(folder, RECIPE + "runtime: {launch: {accelerate: {config: ddp.yaml, num_processes: 2}}}\n")
 
 
+def test_a_list_of_weights_has_one_a_response(folder: Path) -> None:
+    text = RECIPE.replace("      name: mdpo_linear\n", "      name: mdpo_linear\n      weights: [1, -1]\n")
+    message = refused(folder, text)
+    assert "methods.1.loss.weights: 2 weights for 4 responses; expected 4, best first" in message
+    load(folder, text.replace("[1, -1]", "[2, 1, -1, -2]"))
+
+
 def test_shipped_accelerate_configurations_are_fine(folder: Path) -> None:
     shipped = sorted((Path(__file__).parents[1] / "recipes" / "accelerate").glob("*.yaml"))
     assert [p.stem for p in shipped] == ["ddp", "fsdp", "zero3"]
