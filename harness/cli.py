@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Set before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them reads every installed package
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")  # one view of a run's progress: ours
 # Threads that spin while they wait lose most of their time wherever another process wants the same cores.
