@@ -15,7 +15,7 @@ from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -49,6 +49,11 @@ class Component(BaseModel):
 
     def check(self) -> None:
         """A cheap look before anything heavy loads: files exist, keys are set. Raises a HarnessError."""
+
+
+def identity(component: object) -> dict[str, Any]:
+    """A component's part of a stage key."""
+    return cast(Component, component).identity()
 
 
 def source_hash(component: object) -> str:

@@ -6,10 +6,11 @@ of N=4 are those of N=2, and batch size stays out of stage keys.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.chat import end_of_turn
+from harness.protocols import Arrived, Sampled
 from harness.types import Advance, Completion, Sampling
 
 if TYPE_CHECKING:
@@ -21,46 +22,80 @@ NUCLEUS_SHORTLIST = 1024
 """How many top tokens are sorted for top-p sampling; rows whose nucleus is larger are sorted whole."""
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
+    """A prompt's token ids, how to sample from it, and which of its samples are wanted (counted from 0)."""
+
+    prompt: list[int]
+    sampling: Sampling
+    samples: tuple[int, ...] = (0,)
+
+
+class _Placed(NamedTuple):
     place: int
     prompt: list[int]
     sampling: Sampling
+    samples: tuple[int, ...]
 
 
 def decode(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[list[int]],
-    sampling: Sequence[Sampling],
+    wanted: Sequence[Job],
     *,
-    n: int,
+    seed: int,
+    batch_size: int,
+    arrived: Arrived,
+) -> None:
+    """Hands the wanted samples over batch by batch. `batch_size` counts sequences; it changes speed and memory, not the
+    samples. A prompt that leaves no room in the model's window gets empty completions that ended by length."""
+    import torch
+
+    window = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    jobs = [_Placed(i, *job) for i, job in enumerate(wanted)]
+    # Longest first: the largest batch comes at once, so that a batch that doesn't fit fails at once too.
+    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt), job.place), reverse=True)
+    stops = {end_of_turn(tokenizer), tokenizer.eos_token_id}
+    with torch.inference_mode():
+        for batch in _batches(jobs, batch_size):
+            none = Completion(text="", finish_reason="length", tokens=0)
+            done = [Sampled(j.place, k, none) for j in batch if len(j.prompt) >= window for k in j.samples]
+            rows = [(job, k) for job in batch if len(job.prompt) < window for k in job.samples]
+            written = _decode_batch(model, rows, seed, stops, window) if rows else []
+            for (job, k), tokens in zip(rows, written, strict=True):
+                done.append(Sampled(job.place, k, _completion(tokenizer, tokens, stops)))
+            arrived(done)
+
+
+def decode_all(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    jobs: Sequence[Job],
+    *,
     seed: int,
     batch_size: int,
     advance: Advance,
 ) -> list[list[Completion]]:
-    """`n` completions for each prompt (token ids, one `Sampling` each), in the prompts' order. `batch_size` counts
-    sequences; it changes speed and memory, not the samples. A prompt that leaves no room in the model's window gets
-    empty completions that ended by length."""
-    import torch
+    """What `decode` hands over, as a list: the wanted samples of every job, in order."""
+    done: dict[tuple[int, int], Completion] = {}
 
-    window = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-    jobs = [_Job(i, p, s) for i, (p, s) in enumerate(zip(prompts, sampling, strict=True))]
-    # Longest first: the largest batch comes at once, so that a batch that doesn't fit fails at once too.
-    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt), job.place), reverse=True)
-    results: list[list[Completion]] = [[] for _ in jobs]
-    per_batch = max(1, batch_size // n)
-    stops = {end_of_turn(tokenizer), tokenizer.eos_token_id}
-    with torch.inference_mode():
-        for start in range(0, len(jobs), per_batch):
-            batch = jobs[start : start + per_batch]
-            fitting = [job for job in batch if len(job.prompt) < window]
-            for job in batch:
-                results[job.place] = [Completion(text="", finish_reason="length", tokens=0)] * n
-            if fitting:
-                for job, tokens in zip(fitting, _decode_batch(model, fitting, n, seed, stops, window), strict=True):
-                    results[job.place] = [_completion(tokenizer, row, stops) for row in tokens]
-            advance(len(batch) * n)
-    return results
+    def arrived(rows: Sequence[Sampled]) -> None:
+        done.update({(row.request, row.sample): row.completion for row in rows})
+        advance(len(rows))
+
+    decode(model, tokenizer, jobs, seed=seed, batch_size=batch_size, arrived=arrived)
+    return [[done[i, k] for k in job.samples] for i, job in enumerate(jobs)]
+
+
+def _batches(jobs: Sequence[_Placed], batch_size: int) -> Iterator[list[_Placed]]:
+    """Jobs in their order, whole, with no more than `batch_size` samples together (or one job)."""
+    batch: list[_Placed] = []
+    for job in jobs:
+        if batch and sum(len(j.samples) for j in batch) + len(job.samples) > batch_size:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
 
 
 def _completion(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], stops: set[int | None]) -> Completion:
@@ -70,13 +105,15 @@ def _completion(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], stops: 
 
 
 def _decode_batch(
-    model: "PreTrainedModel", jobs: list[_Job], n: int, seed: int, stops: set[int | None], window: int
-) -> list[list[list[int]]]:
-    """Token ids, [prompt][sample], the stop token included. Finished rows leave the batch as it goes."""
+    model: "PreTrainedModel", rows: list[tuple[_Placed, int]], seed: int, stops: set[int | None], window: int
+) -> list[list[int]]:
+    """Token ids of each (prompt, sample), the stop token included. Samples of one prompt stand together. Finished rows
+    leave the batch as it goes."""
     import numpy as np
     import torch
 
     device = model.device
+    jobs = list({job.place: job for job, _ in rows}.values())
     widest = max(len(job.prompt) for job in jobs)
     pad = next(iter(stop for stop in stops if stop is not None))
     ids = torch.tensor([[pad] * (widest - len(j.prompt)) + j.prompt for j in jobs], device=device)
@@ -84,10 +121,11 @@ def _decode_batch(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
     cache, logits = out.past_key_values, out.logits[:, -1]
-    if n > 1:
-        cache.batch_repeat_interleave(n)
-        logits, mask = logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
-    rows = [(job, k) for job in jobs for k in range(n)]
+    if len(rows) > len(jobs):
+        places = {job.place: i for i, job in enumerate(jobs)}
+        copies = torch.tensor([places[job.place] for job, _ in rows], device=device)
+        cache.batch_select_indices(copies)
+        logits, mask = logits[copies], mask[copies]
     limits = [min(job.sampling.max_new_tokens, window - len(job.prompt)) for job, _ in rows]
     uniforms = np.stack([_uniforms(seed, job.prompt, k, max(limits)) for job, k in rows])
     written: list[list[int]] = [[] for _ in rows]
@@ -102,7 +140,7 @@ def _decode_batch(
         step += 1
         going = [i for i, r in enumerate(alive) if not _finished(written[r], limits[r], stops)]
         if not going:
-            return [[written[p * n + k] for k in range(n)] for p in range(len(jobs))]
+            return written
         # Dropping rows copies the cache: only once a quarter of them is done.
         if len(going) <= 0.75 * len(alive):
             kept = torch.tensor(going, device=device)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.augment import identity
+from harness.components import identity
 from harness.evaluate import metrics, outcomes
 from harness.execute import Executed
 from harness.leaderboard import Entry

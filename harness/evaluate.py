@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from harness import chat, models, stats
-from harness.augment import identity
+from harness.components import identity
 from harness.errors import JudgeError
 from harness.judging import make_ask
 from harness.models import Dtype
@@ -150,7 +150,7 @@ def answers_stage(
     seed = derived_seed(recipe.seed, "answers")
 
     def body(ctx: Context) -> dict[str, Any]:
-        from harness.decoding import decode
+        from harness.decoding import Job, decode_all
 
         questions = benchmark.questions()
         tokenizer = models.load_tokenizer(recipe.policy.model, recipe.policy.revision)
@@ -163,16 +163,8 @@ def answers_stage(
             for q in asked:
                 said[q.id].append(Message(role="user", content=q.turns[turn]))
             ctx.progress.start(f"{row} answers {name}, turn {turn + 1}", len(asked))
-            done = decode(
-                model,
-                tokenizer,
-                [chat.encode_prompt(tokenizer, said[q.id]) for q in asked],
-                [_sampling(evaluation, q) for q in asked],
-                n=1,
-                seed=seed,
-                batch_size=ANSWER_BATCH,
-                advance=ctx.progress.advance,
-            )
+            jobs = [Job(chat.encode_prompt(tokenizer, said[q.id]), _sampling(evaluation, q)) for q in asked]
+            done = decode_all(model, tokenizer, jobs, seed=seed, batch_size=ANSWER_BATCH, advance=ctx.progress.advance)
             for q, (completion,) in zip(asked, done, strict=True):
                 said[q.id].append(Message(role="assistant", content=completion.text))
                 turns[q.id].append((completion.text, completion.finish_reason, completion.tokens))

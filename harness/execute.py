@@ -72,7 +72,7 @@ def _build(stage: Stage, artifacts: dict[str, Artifact], store: Store, reporter:
     inputs = {role: artifacts[needed.key] for role, needed in stage.inputs.items()}
     log.info("%s: running, key %s", stage.id, stage.key[:16])
     with store.building(stage.key) as scratch:
-        report = stage.body(Context(scratch, inputs, reporter, log, store, store.partial(stage.key)))
+        report = stage.body(Context(scratch, inputs, reporter, log, store, store.partial(stage.key), stage.key))
         seconds = time.monotonic() - started
         record = ArtifactRecord(
             key=stage.key,

@@ -5,19 +5,14 @@ from typing import Literal, NamedTuple
 
 from harness.arms import Arm, arms_of, matched
 from harness.arms import problems as arm_problems
-from harness.augment import (
-    own_pairs_stage,
-    prompts_stage,
-    ranked_stage,
-    responses_stage,
-    reward_stage,
-    seeds_stage,
-)
+from harness.augment import prompts_stage, seeds_stage
 from harness.errors import RecipeError
 from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
 from harness.plain_yaml import shown_path
 from harness.protocols import Benchmark
+from harness.rank import own_pairs_stage, ranked_stage, reward_stage
 from harness.recipe import Evaluation, Recipe, Training
+from harness.responses import responses_stage
 from harness.stages import Stage
 from harness.train import reference_stage, scoring_bits, sft_stage
 from harness.train_methods import Sources, policy_stage

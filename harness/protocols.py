@@ -4,7 +4,8 @@ Every component is also a `harness.components.Component`: a frozen pydantic mode
 give it, with `identity()` (what its results depend on) and `check()` (a cheap look before anything heavy loads).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from harness.types import (
@@ -36,32 +37,67 @@ class Seed(Protocol):
         ...
 
 
+class SampleRequest(NamedTuple):
+    """Samples that are wanted of one prompt. A prompt is a conversation, whose last message is continued where it is
+    the assistant's, or a text that is continued as it stands (for base models). `samples`: which ones, counted from 0;
+    sample k has a random stream of its own, whatever else is asked for with it."""
+
+    prompt: Messages | str
+    sampling: Sampling
+    samples: tuple[int, ...]
+
+
+class Sampled(NamedTuple):
+    """A finished sample: the place of its request, which of its samples it is, and the text."""
+
+    request: int
+    sample: int
+    completion: Completion
+
+
+Arrived = Callable[[Sequence[Sampled]], None]
+"""Takes samples as they are finished. It may be called from several threads; a batch that was computed together is
+handed over in one call."""
+
+
 class Generator(Protocol):
     """Samples responses to prompts."""
 
-    def generate(
-        self,
-        prompts: Sequence[Messages],
-        sampling: Sequence[Sampling],
-        *,
-        n: int,
-        seed: int,
-        advance: Advance,
-    ) -> list[list[Completion]]:
-        """`n` completions a prompt, in order. `sampling` has one entry a prompt. A prompt whose last message is the
-        assistant's is continued. Same arguments and same machine: same texts."""
+    def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
+        """Hand every wanted sample to `arrived`, once. Same arguments and same machine: same texts, where the generator
+        is in process. Raises ModelError, or JudgeError for a server that refuses; what arrived until then counts."""
         ...
 
 
+ScoreRows = Callable[[Sequence[tuple[Messages, str]]], list[float | None]]
+"""Scores (prompt, response) rows, in order; None where one could not be scored."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a reward model scores with: the folder that its `fit` has filled, a scorer for each of its `parts`, and how
+    to ask a judge (what was answered before is not asked again)."""
+
+    folder: "Path"
+    advance: Advance
+    ask: "Callable[[Judge], Ask]"
+    parts: tuple[ScoreRows, ...] = ()
+
+
 class RewardModel(Protocol):
-    """Scores responses; higher is better. Only differences between responses to one prompt mean anything."""
+    """Scores responses; higher is better. Only differences between responses to one prompt mean anything.
+
+    A reward model that is made from others has them in `parts` (a property; where there is none, there are no parts):
+    each is made ready, admitted and journaled by itself. One whose score depends on what stands beside a response
+    says so with `groupwise = True`: it is then given all responses of a prompt in one call, one after the other.
+    """
 
     def fit(self, pairs: Sequence[PreferencePair], folder: "Path", *, seed: int, advance: Advance) -> dict[str, Any]:
         """Train on the seed's training pairs and save into `folder`; what it reports goes into the artifact. A reward
         model that needs no training saves nothing and reports {}."""
         ...
 
-    def score(self, rows: Sequence[tuple[Messages, str]], folder: "Path", *, advance: Advance) -> list[float | None]:
+    def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         """One score a (prompt, response), in order; None where it could not be scored."""
         ...
 

@@ -26,7 +26,8 @@ class Progress(Protocol):
 @dataclass
 class Context:
     """What a stage's function is given: an empty folder to fill, its inputs by role, a bar, a log, the store (for its
-    journals and logs only), and the place for what it would go on from, should it be stopped (it need not exist)."""
+    journals and logs only), the place for what it would go on from, should it be stopped (it need not exist), and the
+    stage's key."""
 
     folder: Path
     inputs: Mapping[str, Artifact]
@@ -34,6 +35,7 @@ class Context:
     log: logging.Logger
     store: Store
     partial: Path
+    key: str
 
 
 class Estimate(NamedTuple):

@@ -121,6 +121,11 @@ class Store:
         """Folder of the journals: append-only, keyed by content."""
         return self.root / "journals"
 
+    @property
+    def pool(self) -> Path:
+        """The journal of samples."""
+        return self.journals / "samples.jsonl"
+
     def lock(self, key: str) -> FileLock:
         """One holder at a time, over processes; released by the system when its holder dies."""
         return FileLock(self.root / "locks" / f"{key}.lock")

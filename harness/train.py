@@ -4,9 +4,10 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from harness import models
-from harness.augment import CHARACTERS_PER_TOKEN, expected_seed_prompts
+from harness.augment import CHARACTERS_PER_TOKEN
 from harness.models import Dtype
 from harness.recipe import Policy, Recipe, Sft, Training
+from harness.responses import expected_seed_prompts
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, write_json
 from harness.trl_loss import Engine

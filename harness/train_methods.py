@@ -4,8 +4,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple, cast
 
 from harness.arms import Arm
-from harness.augment import identity
-from harness.components import Component, source_hash
+from harness.components import Component, identity, source_hash
 from harness.protocols import Loss
 from harness.recipe import Recipe, Training
 from harness.stages import Context, Estimate, Stage, derived_seed

@@ -58,11 +58,13 @@ class Prompt(Record):
 
 
 class Sampling(Record):
-    """Decoding parameters. `temperature` 0 is greedy. `max_new_tokens` counts the end-of-turn token."""
+    """Decoding parameters. `temperature` 0 is greedy. `max_new_tokens` counts the end-of-turn token. A completion ends
+    before the first of the `stop` texts that it would hold."""
 
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=1)
+    stop: tuple[str, ...] = ()
 
 
 class Completion(Record):
@@ -75,26 +77,35 @@ class Completion(Record):
 
 class Response(Record):
     """A response to a prompt. `source`: `seed:chosen`, `seed:rejected`, or the generator's name and model.
-    `finish_reason` is None for a response that no generator of ours wrote. `score` None: not scored."""
+    `finish_reason` is None for a response that no generator of ours wrote. `score` None: not scored. `rank`: 1 for the
+    best, equal scores share a number (1, 2, 2, 4); None before ranking, and where there is no score."""
 
     text: str
     source: str
     score: float | None = None
+    rank: int | None = None
     finish_reason: FinishReason | None = None
 
 
 class ResponseGroup(Record):
-    """A prompt with its N responses, in the order of sampling. `source`: `generated`, or the seed set's name."""
+    """A prompt with its N responses, in the order of sampling. `source`: `generated`, or the seed set's name. `shots`:
+    ids of the seed rows that the generator of the prompt was shown."""
 
     id: str
     messages: Messages
     responses: tuple[Response, ...]
     source: str
     split: Literal["train", "heldout"]
+    category: str | None = None
+    shots: tuple[str, ...] = ()
 
 
 class RankedExample(ResponseGroup):
-    """A prompt with its N scored responses, best first (ties keep the order of sampling)."""
+    """A prompt with its N scored responses, best first (ties keep the order of sampling), those without a score last.
+    `provenance`: what made the row: `reward` (name of the reward model), and the keys of the stages `responses_key` and
+    `reward_key`; for imported data, `imported_from`."""
+
+    provenance: dict[str, str] = {}
 
 
 class Question(Record):

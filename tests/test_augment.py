@@ -13,10 +13,11 @@ from harness.components import Component
 from harness.errors import DataError
 from harness.execute import execute
 from harness.plan import make_plan
+from harness.protocols import Arrived, Ready, Sampled, SampleRequest
 from harness.recipe import Recipe
 from harness.stages import Stage
 from harness.store import Artifact, Store
-from harness.types import Completion, Message, PreferencePair, RankedExample, ResponseGroup, Sampling
+from harness.types import Completion, Message, PreferencePair, RankedExample, ResponseGroup
 
 
 class Script(Component):
@@ -26,11 +27,11 @@ class Script(Component):
     text: str = "answer {k} of {i}"
     reason: str = "stop"
 
-    def generate(self, prompts: Sequence[Any], sampling: Sequence[Sampling], *, n: int, seed: int, advance: Any) -> Any:
-        return [
-            [Completion(text=self.text.format(i=i, k=k), finish_reason=self.reason, tokens=4) for k in range(n)]
-            for i in range(len(prompts))
-        ]
+    def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
+        for i, request in enumerate(requests):
+            for k in request.samples:
+                done = Completion(text=self.text.format(i=i, k=k), finish_reason=self.reason, tokens=4)
+                arrived([Sampled(i, k, done)])
 
 
 class Shortest(Component):
@@ -41,7 +42,7 @@ class Shortest(Component):
     def fit(self, pairs: Any, folder: Path, *, seed: int, advance: Any) -> dict[str, Any]:
         return {"pairs": len(pairs)}
 
-    def score(self, rows: Sequence[tuple[Any, str]], folder: Path, *, advance: Any) -> list[float | None]:
+    def score(self, rows: Sequence[tuple[Any, str]], ready: Ready) -> list[float | None]:
         return [None if "###" in text else -float(len(text)) for _, text in rows]
 
 

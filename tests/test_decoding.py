@@ -1,6 +1,7 @@
 """Sampling: against transformers' own generation where it is greedy, and in distribution where it is not."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from harness import chat, models
-from harness.decoding import decode
+from harness.decoding import Job, decode, decode_all
+from harness.protocols import Sampled
 from harness.types import Completion, Message, Sampling
 
 QUESTIONS = ["hi", "what is the time in Rome?", "b", "a rather longer question than the others " * 3]
@@ -25,10 +27,15 @@ def prompts(tokenizer) -> list[list[int]]:
 
 def run(loaded, sampling: Sampling, n: int = 1, seed: int = 0, batch_size: int = 8) -> list[list[Completion]]:
     model, tokenizer = loaded
-    ids = prompts(tokenizer)
-    return decode(
-        model, tokenizer, ids, [sampling] * len(ids), n=n, seed=seed, batch_size=batch_size, advance=lambda _: None
-    )
+    jobs = [Job(ids, sampling, tuple(range(n))) for ids in prompts(tokenizer)]
+    done: dict[tuple[int, int], Completion] = {}
+
+    def arrived(rows: Sequence[Sampled]) -> None:
+        assert not done.keys() & {(r.request, r.sample) for r in rows}
+        done.update({(r.request, r.sample): r.completion for r in rows})
+
+    decode(model, tokenizer, jobs, seed=seed, batch_size=batch_size, arrived=arrived)
+    return [[done[i, k] for k in range(n)] for i in range(len(jobs))]
 
 
 def test_greedy_equals_transformers_generate(loaded) -> None:
@@ -51,12 +58,17 @@ def test_samples_do_not_depend_on_batch_or_n(loaded) -> None:
     assert len({c.text for group in four for c in group}) > 8
 
 
-def test_advance_counts_every_completion(loaded) -> None:
+def test_a_sample_does_not_depend_on_which_others_are_wanted(loaded) -> None:
     model, tokenizer = loaded
-    done: list[int] = []
-    ids = prompts(tokenizer)
-    decode(model, tokenizer, ids, [Sampling(max_new_tokens=2)] * 4, n=3, seed=0, batch_size=6, advance=done.append)
-    assert sum(done) == 12
+    sampling = Sampling(temperature=1.0, max_new_tokens=12)
+    four = run(loaded, sampling, n=4)
+    wanted = [(2, 3), (1,), (0, 3), (3,)]
+    jobs = [Job(ids, sampling, samples) for ids, samples in zip(prompts(tokenizer), wanted, strict=True)]
+    done: list[Sampled] = []
+    decode(model, tokenizer, jobs, seed=0, batch_size=3, arrived=done.extend)
+    assert {(r.request, r.sample): r.completion for r in done} == {
+        (i, k): four[i][k] for i, samples in enumerate(wanted) for k in samples
+    }
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.6)])
@@ -66,7 +78,8 @@ def test_first_tokens_follow_the_model_distribution(loaded, temperature: float, 
     ids = prompts(tokenizer)[0]
     n = 4000
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=1)
-    (texts,) = decode(model, tokenizer, [ids], [sampling], n=n, seed=3, batch_size=n, advance=lambda _: None)
+    jobs = [Job(ids, sampling, tuple(range(n)))]
+    (texts,) = decode_all(model, tokenizer, jobs, seed=3, batch_size=n, advance=lambda _: None)
     with torch.no_grad():
         probs = torch.softmax(model(torch.tensor([ids])).logits[0, -1].double() / temperature, -1).numpy()
     order = np.argsort(-probs)
@@ -87,9 +100,10 @@ def test_a_prompt_without_room_gets_empty_completions(loaded) -> None:
     model, tokenizer = loaded
     window = model.config.max_position_embeddings
     long, short = [5] * window, [5] * (window - 3)
-    done = decode(
-        model, tokenizer, [long, short], [Sampling(temperature=1, max_new_tokens=9)] * 2,
-        n=2, seed=0, batch_size=8, advance=lambda _: None,
-    )  # fmt: skip
+    sampling = Sampling(temperature=1, max_new_tokens=9)
+    jobs = [Job(long, sampling, (0, 1)), Job(short, sampling, (0, 1))]
+    advanced: list[int] = []
+    done = decode_all(model, tokenizer, jobs, seed=0, batch_size=8, advance=advanced.append)
+    assert sum(advanced) == 4
     assert [(c.text, c.tokens, c.finish_reason) for c in done[0]] == [("", 0, "length")] * 2
     assert all(c.tokens <= 3 for c in done[1])

@@ -1,13 +1,17 @@
 """A Hugging Face causal language model, sampled in process."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from harness import chat, models
 from harness.components import Component, ModelReference
-from harness.types import Advance, Completion, Messages, Sampling
+from harness.protocols import Arrived, SampleRequest
+from harness.types import Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Hf(Component):
@@ -30,18 +34,16 @@ class Hf(Component):
     def check(self) -> None:
         models.check(self.model, self.revision)
 
-    def generate(
-        self,
-        prompts: Sequence[Messages],
-        sampling: Sequence[Sampling],
-        *,
-        n: int,
-        seed: int,
-        advance: Advance,
-    ) -> list[list[Completion]]:
-        from harness.decoding import decode
+    def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
+        from harness.decoding import Job, decode
 
         tokenizer = models.load_tokenizer(self.model, self.revision)
         model = models.load_causal_lm(self.model, self.revision, self.dtype)
-        ids = [chat.encode_prompt(tokenizer, messages) for messages in prompts]
-        return decode(model, tokenizer, ids, sampling, n=n, seed=seed, batch_size=self.batch_size, advance=advance)
+        jobs = [Job(_ids(tokenizer, r.prompt), r.sampling, r.samples) for r in requests]
+        decode(model, tokenizer, jobs, seed=seed, batch_size=self.batch_size, arrived=arrived)
+
+
+def _ids(tokenizer: "PreTrainedTokenizerBase", prompt: Messages | str) -> list[int]:
+    if isinstance(prompt, str):
+        return list(tokenizer.encode(prompt))
+    return chat.encode_prompt(tokenizer, prompt)

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 from harness import chat, models
 from harness.choices import ChoiceQuestion, choice_logps
 from harness.components import Component, ModelReference
-from harness.decoding import decode
+from harness.decoding import Job, decode_all
 from harness.types import JudgeReply, JudgeRequest, Sampling
 
 if TYPE_CHECKING:
@@ -99,20 +99,11 @@ class Local(Component):
         free: list[tuple[int, list[int]]],
         replies: list[JudgeReply | None],
     ) -> None:
-        sampling = [
-            Sampling(temperature=requests[i].temperature, max_new_tokens=requests[i].max_tokens) for i, _ in free
+        jobs = [
+            Job(prompt, Sampling(temperature=requests[i].temperature, max_new_tokens=requests[i].max_tokens))
+            for i, prompt in free
         ]
-        prompts = [prompt for _, prompt in free]
-        decoded = decode(
-            model,
-            tokenizer,
-            prompts,
-            sampling,
-            n=1,
-            seed=0,
-            batch_size=self.batch_size,
-            advance=lambda _: None,
-        )
+        decoded = decode_all(model, tokenizer, jobs, seed=0, batch_size=self.batch_size, advance=lambda _: None)
         for (i, prompt), completions in zip(free, decoded, strict=True):
             replies[i] = JudgeReply(
                 text=completions[0].text,

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from harness import models
 from harness.components import Component, ModelReference
+from harness.protocols import Ready
 from harness.scoring import classifier_scores, separate_padding
 from harness.types import Advance, Messages, PreferencePair
 
@@ -38,7 +39,7 @@ class SequenceClassifier(Component):
         """Nothing to train."""
         return {}
 
-    def score(self, rows: Sequence[tuple[Messages, str]], folder: Path, *, advance: Advance) -> list[float | None]:
+    def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         tokenizer = models.load_tokenizer(self.model, self.revision)
         model = models.load_sequence_classifier(self.model, self.revision, self.dtype)
         if model.config.pad_token_id is not None:
@@ -46,5 +47,5 @@ class SequenceClassifier(Component):
         else:
             separate_padding(tokenizer)
         return classifier_scores(
-            model, tokenizer, rows, max_length=self.max_length, batch_size=self.batch_size, advance=advance
+            model, tokenizer, rows, max_length=self.max_length, batch_size=self.batch_size, advance=ready.advance
         )

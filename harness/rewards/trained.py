@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from harness import models
 from harness.components import Component, ModelReference
+from harness.protocols import Ready
 from harness.scoring import classifier_ids, classifier_scores, separate_padding
 from harness.types import Advance, Messages, PreferencePair
 
@@ -118,14 +119,14 @@ class Trained(Component):
             seed=seed,
         )
 
-    def score(self, rows: Sequence[tuple[Messages, str]], folder: Path, *, advance: Advance) -> list[float | None]:
+    def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         from peft import PeftModel
 
         tokenizer = self._tokenizer()
         base = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
-        model = PeftModel.from_pretrained(base, folder / SAVED).eval()
+        model = PeftModel.from_pretrained(base, ready.folder / SAVED).eval()
         return classifier_scores(
-            model, tokenizer, rows, max_length=self.max_length, batch_size=self.score_batch_size, advance=advance
+            model, tokenizer, rows, max_length=self.max_length, batch_size=self.score_batch_size, advance=ready.advance
         )
 
     def _tokenizer(self) -> "PreTrainedTokenizerBase":

@@ -8,6 +8,7 @@ import torch
 
 from harness.components import build
 from harness.errors import ModelError
+from harness.protocols import Ready
 from harness.scoring import classifier_scores
 from harness.types import Message, PreferencePair, prompt_id
 
@@ -41,6 +42,10 @@ def accuracy(scores: list[float | None]) -> float:
     return sum(wins) / len(wins)
 
 
+def ready(folder: Path) -> Ready:
+    return Ready(folder, advance=lambda _: None, ask=lambda judge: pytest.fail("asks a judge"))
+
+
 def rows(seeds: list[PreferencePair]) -> list[tuple[tuple[Message, ...], str]]:
     return [(p.messages, text) for p in seeds for text in (p.chosen, p.rejected)]
 
@@ -59,15 +64,15 @@ def test_training_learns_the_preference(trained) -> None:
     reward, folder, report, steps = trained
     assert report["last_loss"] < 0.5 < report["first_loss"]
     assert report["steps"] == sum(steps) == 6 * 8
-    assert accuracy(reward.score(rows(pairs(40, 1)), folder, advance=lambda _: None)) >= 0.9
+    assert accuracy(reward.score(rows(pairs(40, 1)), ready(folder))) >= 0.9
 
 
 def test_scores_depend_on_neither_batch_nor_order(trained) -> None:
     reward, folder, _, _ = trained
     given = rows(pairs(10, 2))
-    whole = reward.score(given, folder, advance=lambda _: None)
-    single = reward.model_copy(update={"score_batch_size": 1}).score(given, folder, advance=lambda _: None)
-    turned = reward.score(given[::-1], folder, advance=lambda _: None)[::-1]
+    whole = reward.score(given, ready(folder))
+    single = reward.model_copy(update={"score_batch_size": 1}).score(given, ready(folder))
+    turned = reward.score(given[::-1], ready(folder))[::-1]
     assert whole == pytest.approx(single, abs=1e-4)
     assert whole == pytest.approx(turned, abs=1e-4)
 
@@ -77,9 +82,7 @@ def test_training_again_gives_the_same_scores(trained, tmp_path: Path) -> None:
     other = reward.model_copy(update={"score_batch_size": 3})
     other.fit(pairs(64, 0), tmp_path, seed=0, advance=lambda _: None)
     given = rows(pairs(6, 3))
-    assert other.score(given, tmp_path, advance=lambda _: None) == pytest.approx(
-        reward.score(given, folder, advance=lambda _: None), abs=1e-4
-    )
+    assert other.score(given, ready(tmp_path)) == pytest.approx(reward.score(given, ready(folder)), abs=1e-4)
     assert reward.identity() == other.identity()
     assert reward.identity() != reward.model_copy(update={"micro_batch_size": 4}).identity()
 
@@ -100,7 +103,7 @@ def test_a_ready_made_classifier_scores_like_a_plain_forward(wordy_tiny_model: P
     reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": "float32"})
     given = rows(pairs(5, 4))
     assert reward.fit(pairs(2, 0), tmp_path, seed=0, advance=lambda _: None) == {}
-    ours = reward.score(given, tmp_path, advance=lambda _: None)
+    ours = reward.score(given, ready(tmp_path))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     for (messages, text), score in zip(given, ours, strict=True):
@@ -116,7 +119,7 @@ def test_a_classifier_with_two_outputs_is_refused(wordy_tiny_model: Path, tmp_pa
     folder = save_classifier(wordy_tiny_model, tmp_path / "rm", 2)
     reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": "float32"})
     with pytest.raises(ModelError, match="2 outputs; expected a reward model with one"):
-        reward.score(rows(pairs(1, 0)), tmp_path, advance=lambda _: None)
+        reward.score(rows(pairs(1, 0)), ready(tmp_path))
 
 
 def test_what_is_not_finite_is_not_scored(wordy_tiny_model: Path, tmp_path: Path) -> None:
