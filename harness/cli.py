@@ -90,13 +90,13 @@ def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOpt
     store = Store(cache_root() / "store")
     with RunView(console) as view:
         executed = execute(plan, store, view)
-    write_board(folder, checked.name, make_entries(checked, plan, executed))
-    _show(folder, console)
+    if plan.rows:
+        write_board(folder, checked.name, make_entries(checked, plan, executed))
+        _show(folder, console)
     found = len(plan.stages) - executed.ran
-    console.print(
-        f"{executed.ran} stages run, {found} found in the store, {time.monotonic() - started:.0f} s in all.",
-        f"Board: {folder}/board.md",
-    )
+    board = f"Board: {folder}/board.md" if plan.rows else "No methods and no evaluation: no board."
+    seconds = time.monotonic() - started
+    console.print(f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True)
     ranked = executed.artifacts[plan.data["ranked"].key].folder
     console.print(f"Ranked dataset: {ranked}/ranked.jsonl", soft_wrap=True)
     for row in plan.rows:

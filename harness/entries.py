@@ -10,6 +10,7 @@ from harness.plan import Plan, Row
 from harness.recipe import Recipe
 from harness.recipe_file import recipe_dict
 from harness.train import policy_identity
+from harness.types import Metric
 
 RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812): the paper's exact loss is not public"
 
@@ -20,9 +21,12 @@ def make_entries(recipe: Recipe, plan: Plan, executed: Executed) -> list[Entry]:
 
 
 def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
-    heldout = executed.artifacts[row.heldout.key]
-    figures = metrics(heldout)
-    details = {"heldout": outcomes(heldout, "heldout")}
+    figures: dict[str, Metric] = {}
+    details: dict[str, dict[str, float | None]] = {}
+    if row.heldout:
+        heldout = executed.artifacts[row.heldout.key]
+        figures |= metrics(heldout)
+        details["heldout"] = outcomes(heldout, "heldout")
     for name, stage in row.verdicts.items():
         artifact = executed.artifacts[stage.key]
         figures |= metrics(artifact)
@@ -39,8 +43,9 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
 def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dict[str, Any]:
     """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
     stages = {name: s for name, s in plan.data.items() if not name.startswith(("reference/", "sft/"))}
-    stages["reference"] = row.heldout.inputs["reference"]
-    heldout = executed.artifacts[row.heldout.key]
+    if row.heldout:
+        stages["reference"] = row.heldout.inputs["reference"]
+    last = executed.artifacts[row.stages[-1].key] if row.heldout is None else executed.artifacts[row.heldout.key]
     found: dict[str, Any] = {
         "recipe": recipe_dict(recipe),
         "seed": recipe.seed,
@@ -49,7 +54,7 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
         "keys": {stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
         "answers": {name: executed.artifacts[stage.key].report for name, stage in row.answers.items()},
         # Those of the process that computed the row, not of the one that draws the board.
-        "made_by": heldout.record.made_by,
+        "made_by": last.record.made_by,
     }
     if recipe.evaluation:
         found["judge"] = identity(recipe.evaluation.judge)

@@ -22,15 +22,16 @@ SFT = "sft"
 
 
 class Row(NamedTuple):
-    """A row of the board, and the stages that it is made from; `policy` and `arm` are None for the untrained base.
-    `bits`: of the quantised base that its adapter is for. `start`: the fine-tuned policy's row that its training starts
-    from, None for the untrained policy. `matched`: the training whose budget it was given."""
+    """A row of the board, and the stages that it is made from; `policy` and `arm` are None for the untrained base, and
+    `heldout` where no method is trained. `bits`: of the quantised base that its adapter is for. `start`: the fine-tuned
+    policy's row that its training starts from, None for the untrained policy. `matched`: the training whose budget it
+    was given."""
 
     id: str
     method: str
     policy: Stage | None
     bits: Literal[4, 8] | None
-    heldout: Stage
+    heldout: Stage | None
     answers: dict[str, Stage]
     verdicts: dict[str, Stage]
     start: "Row | None" = None
@@ -45,8 +46,8 @@ class Row(NamedTuple):
     @property
     def stages(self) -> list[Stage]:
         """This row's own stages."""
-        trained = [self.policy] if self.policy else []
-        return [*trained, self.heldout, *self.answers.values(), *self.verdicts.values()]
+        trained = [stage for stage in (self.policy, self.heldout) if stage]
+        return [*trained, *self.answers.values(), *self.verdicts.values()]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Plan:
         wanted = [
             *self.data.values(),
             *(s for r in self.rows if r.policy for s in _matched_first(r.policy)),
-            *(r.heldout for r in self.rows),
+            *(r.heldout for r in self.rows if r.heldout),
             *(s for r in self.rows for s in r.answers.values()),
             *(s for r in self.rows for s in r.verdicts.values()),
         ]
@@ -79,6 +80,16 @@ def make_plan(recipe: Recipe) -> Plan:
     if wrong := arm_problems(recipe):
         raise RecipeError(f"{shown_path(wrong[0].path)}: {wrong[0].message}")
     data = _data(recipe)
+    rows = _trained_rows(recipe, data) if recipe.methods else []
+    if recipe.evaluation:
+        rows = rows or [Row(BASE, BASE, None, None, None, {}, {})]
+        for benchmark in recipe.evaluation.benchmarks:
+            _evaluate(recipe, recipe.evaluation, benchmark, rows)
+    return Plan(data, rows)
+
+
+def _trained_rows(recipe: Recipe, data: dict[str, Stage]) -> list[Row]:
+    """The untrained base, then what was fine-tuned only, then a row a training. Adds their shared stages to `data`."""
     ranked = data["ranked"]
 
     def reference(training: Training, sft: Stage | None = None) -> Stage:
@@ -119,10 +130,7 @@ def make_plan(recipe: Recipe) -> Plan:
         made = _row(recipe, arm.id, arm.method.label, arm.training, ranked, own, policy(arm), start)
         rows.append(made._replace(arm=arm, matched=matched(recipe, arm, arms)))
     rows[1:1] = tuned.values()
-    if recipe.evaluation:
-        for benchmark in recipe.evaluation.benchmarks:
-            _evaluate(recipe, recipe.evaluation, benchmark, rows)
-    return Plan(data, rows)
+    return rows
 
 
 def _data(recipe: Recipe) -> dict[str, Stage]:
