@@ -96,7 +96,9 @@ def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOpt
     found = len(plan.stages) - executed.ran
     board = f"Board: {folder}/board.md" if plan.rows else "No methods and no evaluation: no board."
     seconds = time.monotonic() - started
-    console.print(f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True)
+    console.print(
+        f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True
+    )
     ranked = executed.artifacts[plan.data["ranked"].key].folder
     console.print(f"Ranked dataset: {ranked}/ranked.jsonl", soft_wrap=True)
     for row in plan.rows:

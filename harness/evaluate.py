@@ -171,7 +171,7 @@ def answers_stage(
         answers = [_answer(q, turns[q.id]) for q in questions]
         write_rows(ctx.folder / "answers.jsonl", answers)
         cut = sum(reason == "length" for a in answers for reason in a.finish_reasons)
-        return {"questions": len(answers), "tokens": sum(a.tokens for a in answers), "cut_at_token_limit": cut}
+        return {"questions": len(answers), "tokens": sum(a.tokens or 0 for a in answers), "cut_at_token_limit": cut}
 
     params = {
         "policy": policy_identity(recipe),

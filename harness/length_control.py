@@ -1,12 +1,16 @@
 """The length-controlled win rate (arXiv 2404.04475): what the win rate would be were both outputs of the same length.
 
-The package's `length_controlled_minimal`: a logistic regression of the preference on tanh of the standardised length
-difference and a constant, L1-penalised, its strength chosen by 5-fold cross-validation. It needs no per-instruction
-difficulty, which is known for the 805 official instructions only, so it serves any prompts and any reference. The
-formula and the fit are the package's (`alpaca_eval/metrics/glm_winrate.py`).
+The official one (`official_lc_win_rate`) is the package's `length_controlled_v1`, on the 805 official instructions
+against GPT-4 Turbo's outputs; it needs the difficulty of each instruction and the verdicts on two gamed baselines, which
+are in the official `df_gamed.csv`. Anything else gets the package's `length_controlled_minimal` (`lc_win_rate`): a
+logistic regression of the preference on tanh of the standardised length difference and a constant, L1-penalised, its
+strength chosen by 5-fold cross-validation, for any prompts and any reference. Formulas and fits are the package's
+(`alpaca_eval/metrics/glm_winrate.py`).
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.annotator import alpaca_eval_contained
@@ -15,8 +19,12 @@ from harness.types import Metric
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 GLM = "length_controlled_minimal"
+OFFICIAL_GLM = "length_controlled_v1"
+GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
+"""Of the official df_gamed.csv."""
 RESAMPLES = 300
 
 
@@ -55,6 +63,97 @@ def lc_win_rate(
         n=n,
         n_invalid=invalid,
     )
+
+
+def official_lc_win_rate(
+    places: Sequence[int],
+    reference_lengths: Sequence[int],
+    lengths: Sequence[int],
+    preferences: Sequence[float | None],
+    gamed: Path,
+    *,
+    seed: int = 0,
+) -> Metric:
+    """In percent, by the package's own function. `places`: of the instructions in the official order, from 0. `gamed`:
+    a df_gamed.csv. The other arguments, and what None means, are as in `lc_win_rate`; the interval and the standard
+    error are those of a bootstrap over prompts at the chosen penalty (the package's own `lc_standard_error` is the
+    spread of fitted probabilities, and not of the figure)."""
+    import numpy as np
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "preference": [np.nan if p is None else p for p in preferences],
+            "output_1": ["x" * length for length in reference_lengths],
+            "output_2": ["x" * length for length in lengths],
+            "generator_1": "reference",
+            "generator_2": "model",
+        },
+        index=list(places),
+    )
+    scored = frame["preference"].notna()
+    n, invalid = int(scored.sum()), int((~scored).sum())
+    with alpaca_eval_contained():
+        from alpaca_eval.metrics import glm_winrate
+
+        folds = glm_winrate.GLM_INFO[OFFICIAL_GLM]["kwargs"]["n_splits"]
+        if n < folds or frame["output_1"].str.len().sub(frame["output_2"].str.len()).nunique() == 1:
+            return Metric(value=None, n=n, n_invalid=invalid)
+        with _gamed_from(gamed):
+            figures = glm_winrate.get_length_controlled_winrate(
+                frame, OFFICIAL_GLM, save_weights_dir=None, is_warn_extreme_changes=False
+            )
+            samples = _official_resamples(frame[scored], seed)
+    return Metric(
+        value=float(figures["length_controlled_winrate"]),
+        stderr=float(np.std(samples, ddof=1)),
+        ci95=percentile_interval(samples),
+        n=n,
+        n_invalid=invalid,
+    )
+
+
+@contextlib.contextmanager
+def _gamed_from(path: Path) -> Iterator[None]:
+    """The package reads df_gamed.csv from the hub on every call; here, from a file."""
+    from alpaca_eval.metrics import glm_winrate
+
+    original = glm_winrate.hf_hub_download
+    glm_winrate.hf_hub_download = lambda **_: str(path)
+    try:
+        yield
+    finally:
+        glm_winrate.hf_hub_download = original
+
+
+def _official_resamples(frame: "pd.DataFrame", seed: int) -> list[float]:
+    """The figure in resamples of the instructions, each refitted on arrays at the penalty chosen for all of them."""
+    import numpy as np
+    from alpaca_eval.metrics import glm_winrate
+    from sklearn.linear_model import LogisticRegression
+
+    info = glm_winrate.GLM_INFO[OFFICIAL_GLM]
+    features, test, weights = glm_winrate._get_featurized_data(
+        frame, info["formula"], info["regularize_to_baseline_lambda"]
+    )
+    fitted = glm_winrate.fit_LogisticRegressionCV(
+        features, "preference", is_ytrue_proba=True, sample_weight=weights, **info["kwargs"]
+    )
+    n = len(frame)
+    won, design, at_no_difference = features["preference"].to_numpy(), features.drop(columns="preference"), test
+    design, weights = design.to_numpy(), np.asarray(weights)
+    regularisers = np.arange(len(design) - n)  # the verdicts on the gamed baselines come first, and stay
+    samples = []
+    for drawn in bootstrap_indices(n, RESAMPLES, seed):
+        rows = np.concatenate([regularisers, len(regularisers) + drawn])
+        model = LogisticRegression(
+            C=float(fitted.C_[0]), random_state=123, penalty="l1", solver="liblinear", fit_intercept=False
+        )
+        labels = np.repeat([1, 0], len(rows))
+        mass = np.concatenate([won[rows] * weights[rows], (1 - won[rows]) * weights[rows]])
+        model.fit(np.vstack([design[rows], design[rows]]), labels, sample_weight=mass)
+        samples.append(float(100 * model.predict_proba(at_no_difference.to_numpy()[drawn])[:, 1].mean()))
+    return samples
 
 
 def _standardised(delta: "np.ndarray") -> "np.ndarray":

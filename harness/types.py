@@ -118,12 +118,13 @@ class Question(Record):
 
 
 class Answer(Record):
-    """A row's answer to one question: one text a turn."""
+    """A row's answer to one question: one text a turn. An answer from a file has no `finish_reasons`, and `tokens`
+    None."""
 
     question_id: str
     turns: tuple[str, ...]
     finish_reasons: tuple[FinishReason, ...]
-    tokens: int
+    tokens: int | None
 
 
 class JudgeRequest(Record):
