@@ -67,7 +67,8 @@ def read_annotations(
     counts["of_other_questions"] = len(found.keys() - set(questions))
     verdicts = [found.get(q) or Verdict(question_id=q, value=None, invalid=NOT_RECORDED) for q in questions]
     reasons = Counter(v.invalid for v in verdicts)
-    counts |= {"missing": reasons.pop(NOT_RECORDED, 0), "on_other_text": reasons.pop(OTHER_TEXT, 0)}
+    counts["missing"] = reasons.pop(NOT_RECORDED, 0)
+    counts["on_other_text"] = reasons.pop(OTHER_TEXT, 0)
     counts["failed"] = sum(n for reason, n in reasons.items() if reason is not None)
     return verdicts, dict(counts), next(iter(annotators))
 

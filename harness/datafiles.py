@@ -69,6 +69,11 @@ def json_lines(data: bytes, where: str) -> list[dict[str, Any]]:
     return rows
 
 
+def json_text(value: Any) -> str:
+    """JSON for a file that other programs read; NaN and infinity are refused."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
 def local_folder(data_dir: Path | None, benchmark: str) -> Path | None:
     """The folder of a benchmark's files: `data_dir`, else `$HARNESS_DATA/<benchmark>` where that is a folder."""
     if data_dir is not None:

@@ -1,8 +1,8 @@
 """The length-controlled win rate (arXiv 2404.04475): what the win rate would be were both outputs of the same length.
 
-The official one (`official_lc_win_rate`) is the package's `length_controlled_v1`, on the 805 official instructions
-against GPT-4 Turbo's outputs; it needs the difficulty of each instruction and the verdicts on two gamed baselines, which
-are in the official `df_gamed.csv`. Anything else gets the package's `length_controlled_minimal` (`lc_win_rate`): a
+The official one (`official_lc_win_rate`) is the package's `length_controlled_v1`, on the official instructions against
+GPT-4 Turbo's outputs; it needs the difficulty of each instruction and the verdicts on two gamed baselines, which are in
+the official `df_gamed.csv`. Anything else gets the package's `length_controlled_minimal` (`lc_win_rate`): a
 logistic regression of the preference on tanh of the standardised length difference and a constant, L1-penalised, its
 strength chosen by 5-fold cross-validation, for any prompts and any reference. Formulas and fits are the package's
 (`alpaca_eval/metrics/glm_winrate.py`).

@@ -135,13 +135,37 @@ def test_sends_and_reads_what_the_package_itself_does(
     assert {v.detail["switched"] for v in verdicts} == {True, False}
 
 
-@pytest.mark.parametrize("model", ["gemma-2b-it", "FuseChat-Llama-3.2-3B-Instruct", "FuseChat-Gemma-2-9B-Instruct"])
+WITH_THE_STAND_IN = {
+    "alpaca-7b": 6.182,
+    "vicuna-7b-v1.5": 8.030,
+    "gemma-2b-it": 5.718,
+    "gpt-3.5-turbo-1106": 20.609,
+    "FuseChat-Llama-3.2-3B-Instruct": 53.707,
+    "FuseChat-Gemma-2-9B-Instruct": 69.980,
+}
+"""Length-controlled win rates by the package, with the stand-in for df_gamed.csv (the data's own README)."""
+
+
+def official(shared_data: Path, **fields: Any) -> AlpacaEval:
+    folder = shared_data / "alpaca_eval"
+    return benchmark(data_dir=str(folder), **fields)
+
+
+@pytest.mark.parametrize("model", WITH_THE_STAND_IN)
 def test_recorded_verdicts_give_the_published_row(model: str, shared_data: Path) -> None:
-    made = benchmark(data_dir=str(shared_data / "alpaca_eval"), reference="file")
-    answers = [answer(o["instruction"], o["output"]) for o in recorded(shared_data, model, "model_outputs")]
-    rows = recorded(shared_data, model, "annotations")
-    verdicts = [Verdict(question_id=question_id(r["instruction"]), value=r["preference"]) for r in rows]
+    made = official(shared_data, df_gamed=str(shared_data / "alpaca_eval" / "df_gamed_reconstructed.csv"))
+    assert "not the official file" in made.identity()["lc_unofficial"]
+    folder = shared_data / "alpaca_eval" / "recorded" / model
+    answers, odd = made.recorded_answers(folder / "model_outputs.json.gz")
+    assert not any(odd.values())
+    verdicts, odd, annotator = made.recorded_verdicts(folder / "annotations.json.gz", answers)
+    assert not any(odd.values())
+    assert annotator == "weighted_alpaca_eval_gpt4_turbo"
     metrics = made.metrics(answers, [], verdicts)
+    controlled = metrics["alpaca_eval.lc_win_rate"]
+    assert controlled.value == pytest.approx(WITH_THE_STAND_IN[model], abs=0.001)
+    assert controlled.ci95 is not None
+    assert controlled.ci95[0] < controlled.value < controlled.ci95[1]
     row = official_row(model)
     rate = metrics["alpaca_eval.win_rate"]
     assert rate.value == pytest.approx(float(row["win_rate"]), abs=1e-12)
@@ -167,7 +191,7 @@ def test_length_controlled_rate_is_the_packages_minimal_one(shared_data: Path, m
             theirs = glm_winrate.get_length_controlled_winrate(
                 rows, glm_name="length_controlled_minimal", save_weights_dir=None
             )["length_controlled_winrate"]
-        made = benchmark(data_dir=str(shared_data / "alpaca_eval"), reference="file")
+        made = official(shared_data, length_control="minimal")
         metric = made.metrics(
             [answer(r["instruction"], r["output_2"]) for r in rows],
             [],
@@ -321,7 +345,59 @@ def test_official_data_from_a_folder_or_the_environment(
     unpacked = tmp_path / "alpaca_eval_gpt4_baseline.json"
     unpacked.write_bytes(gzip.decompress((shared_data / "alpaca_eval" / f"{unpacked.name}.gz").read_bytes()))
     assert benchmark(data_dir=str(tmp_path)).questions() == from_folder.questions()
-    assert benchmark(prompts=str(unpacked)).identity() == from_folder.identity()
+    named = benchmark(prompts=str(unpacked), reference="file")
+    assert named.identity() == benchmark(data_dir=str(tmp_path), length_control="minimal").identity()
+
+
+def test_without_the_official_file_there_is_no_length_controlled_rate(shared_data: Path, tmp_path: Path) -> None:
+    made = official(shared_data)
+    assert made.identity()["lc_glm"] == "length_controlled_v1"
+    with pytest.raises(
+        DataError, match=r"the official df_gamed.csv .* name it as df_gamed; or set length_control: min"
+    ):
+        made.prepare()
+    with pytest.raises(DataError, match=r"df_gamed: no file .*nowhere.csv; the length-controlled rate needs"):
+        official(shared_data, df_gamed=str(tmp_path / "nowhere.csv")).check()
+    with pytest.raises(ValueError, match="df_gamed is for the official prompts"):
+        benchmark(prompts="builtin", df_gamed="x.csv")
+
+
+def test_odd_recorded_files_are_counted(three: AlpacaEval, tmp_path: Path) -> None:
+    outputs = [{"instruction": f"Do thing {i}.", "output": f"o{i}"} for i in (0, 1, 1, 9)]
+    (tmp_path / "o.json").write_text(json.dumps(outputs))
+    answers, odd = three.recorded_answers(tmp_path / "o.json")
+    assert odd == {"repeated": 1, "of_other_questions": 1, "missing": 1}
+    rows = [
+        {"instruction": f"Do thing {i}.", "output_2": text, "preference": value, "annotator": "a"}
+        for i, text, value in [(0, "o0", 1.75), (0, "o0", 1.0), (1, "another", 2.0), (2, "o2", None), (7, "o", 1.0)]
+    ]
+    (tmp_path / "v.json").write_text(json.dumps(rows))
+    verdicts, odd, annotator = three.recorded_verdicts(tmp_path / "v.json", answers)
+    assert odd == {"repeated": 1, "of_other_questions": 1, "missing": 0, "on_other_text": 2, "failed": 0}
+    assert [v.value for v in verdicts] == [1.75, None, None]
+    assert annotator == "a"
+    assert three.metrics(answers, [], verdicts)["alpaca_eval.win_rate"].n_invalid == 2
+
+
+def test_public_files_are_read_by_the_package_and_by_us(three: AlpacaEval, tmp_path: Path) -> None:
+    answers = [answer(f"Do thing {i}.", f"own {i}") for i in range(3)]
+    values = [1.25, None, 2.0]
+    verdicts = [Verdict(question_id=a.question_id, value=v) for a, v in zip(answers, values, strict=True)]
+    files = three.public_files("mine", "a judge", answers, [], verdicts)
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    again, odd = three.recorded_answers(tmp_path / "mine" / "model_outputs.json")
+    assert [a.turns for a in again] == [a.turns for a in answers]
+    assert not any(odd.values())
+    read, _, judge = three.recorded_verdicts(tmp_path / "mine" / "annotations.json", again)
+    assert [v.value for v in read] == values
+    assert judge == "a judge"
+    from alpaca_eval.metrics import get_winrate
+
+    rows = json.loads((tmp_path / "mine" / "annotations.json").read_text())
+    assert get_winrate([r for r in rows if r["preference"]])["n_total"] == 2
 
 
 def test_changed_official_data_is_refused(shared_data: Path, tmp_path: Path) -> None:
