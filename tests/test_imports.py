@@ -15,7 +15,17 @@ LEVELS = [
     {"protocols", "models", "chat", "pairs_file", "plain_yaml", "yaml_document"}
     | {"datafiles", "annotator", "length_control", "prompting", "ranking", "decoding", "choices", "scoring"},
     {"components", "preference_loss", "trl_loss", *COMPONENTS},
-    {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "arms", "store", "stages"},
+    {
+        "recipe",
+        "recipe_data",
+        "recipe_training",
+        "recipe_problems",
+        "recipe_file",
+        "arms",
+        "store",
+        "journal",
+        "stages",
+    },
     {"training", "judging", "leaderboard", "board_rows", "board_seeds", "board_text", "board_terminal"},
     {"augment", "responses", "rank", "pool", "scores", "train", "train_methods", "evaluate"},
     {"plan"},
