@@ -1,25 +1,18 @@
 """Asking a judge: the journal first, the judge for the rest, every reply on disk as it comes.
 
-The journal is a JSONL file, one reply a line, keyed by the SHA-256 of (the judge's identity, the request). What it
-holds is never asked again, whoever wrote it; a failed reply isn't written, so that the next run asks again.
+The journal (`harness.journal`) has one reply a line, keyed by the SHA-256 of (the judge's identity, the request). What
+it holds is never asked again, whoever wrote it; a failed reply isn't written, so that the next run asks again.
 """
 
-import hashlib
-import json
-import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from filelock import FileLock
-from pydantic import ValidationError
-
-from harness.errors import StoreError
-from harness.store import canonical_json
+from harness.journal import Journal, content_key
 from harness.types import Advance, JudgeReply, JudgeRequest, Record
 
 
@@ -38,66 +31,12 @@ class Ledger(Record):
     dollars_now: float | None = 0.0
 
 
-class Journal:
-    """An append-only JSONL file of `{"key": ..., "reply": ...}`, safe for several processes."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(f"{path}.lock")
-        self._replies: dict[str, JudgeReply] = {}
-        self._read_to = 0
-        self._line = 0
-
-    def replies(self) -> Mapping[str, JudgeReply]:
-        """Everything that is there now, by key; a torn last line counts as not there. Raises StoreError."""
-        if not self.path.exists():
-            return self._replies
-        with self.path.open("rb") as file:
-            file.seek(self._read_to)
-            new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        for line in whole.split(b"\n")[:-1]:
-            self._line += 1
-            try:
-                row = json.loads(line)
-                self._replies.setdefault(row["key"], JudgeReply.model_validate(row["reply"]))
-            except (ValueError, KeyError, TypeError, ValidationError):
-                where = f"{self.path}, line {self._line}"
-                raise StoreError(f"{where}: not a journal row; delete the line to have it asked again") from None
-        self._read_to += len(whole)
-        return self._replies
-
-    def append(self, rows: Iterable[tuple[str, JudgeReply]]) -> None:
-        """Write replies and wait until they are on disk."""
-        text = "".join(canonical_json({"key": k, "reply": r.model_dump(mode="json")}) + "\n" for k, r in rows)
-        with self._lock:
-            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                self._drop_torn_line(handle)
-                data = text.encode()
-                while data:
-                    data = data[os.write(handle, data) :]
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-    @staticmethod
-    def _drop_torn_line(handle: int) -> None:
-        """Every writer holds the lock, so an unfinished line here is one that a killed writer left."""
-        size = end = os.fstat(handle).st_size
-        while end and os.pread(handle, 1, end - 1) != b"\n":
-            end -= 1
-        if end < size:
-            os.ftruncate(handle, end)
-
-
 class Asker:
     """An `Ask` (see `harness.types`) over one judge and one journal. `ledger` sums up all calls so far."""
 
     def __init__(self, judge: Any, journal: Path, concurrency: int, advance: Advance) -> None:
         self._judge = judge
-        self._journal = Journal(journal)
+        self._journal = Journal(journal, JudgeReply, column="reply")
         self._concurrency = concurrency
         self._advance = advance
         self._identity = judge.identity()
@@ -109,7 +48,8 @@ class Asker:
         until then, or until Ctrl-C, is in the journal."""
         keys = [self._key(request) for request in requests]
         times = Counter(keys)
-        known = {key: reply for key, reply in self._journal.replies().items() if key in times}
+        journaled = self._journal.rows()
+        known = {key: journaled[key] for key in times if key in journaled}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
         self._advance(sum(times[key] for key in known))
         asked = self._ask(missing, times) if missing else {}
@@ -117,8 +57,7 @@ class Asker:
         return [known[key] if key in known else asked[key] for key in keys]
 
     def _key(self, request: JudgeRequest) -> str:
-        content = canonical_json([self._identity, request.model_dump(mode="json")])
-        return hashlib.sha256(content.encode()).hexdigest()
+        return content_key([self._identity, request.model_dump(mode="json")])
 
     def _ask(self, missing: Mapping[str, JudgeRequest], times: Mapping[str, int]) -> dict[str, JudgeReply]:
         arrived: SimpleQueue[tuple[str, JudgeReply]] = SimpleQueue()

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.errors import JudgeError, StoreError
-from harness.judging import Journal, make_ask
+from harness.errors import JudgeError
+from harness.judging import make_ask
 from harness.types import JudgeReply, JudgeRequest, Message
 from tests.fake_server import FakeServer, completion
 
@@ -174,20 +174,6 @@ def test_a_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
     assert path.read_bytes() == data
 
 
-def test_a_broken_line_inside_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "j.jsonl"
-    path.write_text('{"key": "a", "reply": {"text": "x"}}\nnonsense\n')
-    with pytest.raises(StoreError, match=r"j\.jsonl, line 2"):
-        Journal(path).replies()
-
-
-def test_text_of_any_kind_survives_the_journal(tmp_path: Path) -> None:
-    text = 'a\u2028b\x85c\r\nd"\\ \ud83d\ude00é'.encode("utf-16", "surrogatepass").decode("utf-16")
-    journal = Journal(tmp_path / "j.jsonl")
-    journal.append([("k", JudgeReply(text=text, logprobs={text: -1.5}))])
-    assert Journal(tmp_path / "j.jsonl").replies()["k"] == JudgeReply(text=text, logprobs={text: -1.5})
-
-
 def test_a_judge_that_can_not_be_used_stops_the_run_and_keeps_what_was_answered(tmp_path: Path) -> None:
     class Refused(Served):
         def reply(self, requests: Any) -> list[JudgeReply]:
@@ -201,19 +187,6 @@ def test_a_judge_that_can_not_be_used_stops_the_run_and_keeps_what_was_answered(
     judge = Served()
     ask_with(judge, tmp_path / "j.jsonl")(requests)
     assert len(judge.asked) == 45
-
-
-def test_appends_of_several_processes_do_not_mix(tmp_path: Path) -> None:
-    path = tmp_path / "j.jsonl"
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from harness.judging import Journal; from harness.types import JudgeReply\n"
-        "j = Journal(Path(sys.argv[1]))\n"
-        "for i in range(40): j.append([(f'{sys.argv[2]}-{i}', JudgeReply(text='x' * 3000))])\n"
-    )
-    children = [subprocess.Popen([sys.executable, "-c", script, str(path), str(n)]) for n in range(3)]
-    assert [c.wait(60) for c in children] == [0, 0, 0]
-    assert set(Journal(path).replies()) == {f"{n}-{i}" for n in range(3) for i in range(40)}
 
 
 CHILD = """
