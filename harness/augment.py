@@ -2,24 +2,56 @@
 
 import math
 import random
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from harness.components import identity
 from harness.errors import DataError
+from harness.leaks import LeakIndex
 from harness.pairs_file import split
 from harness.pool import Pool
-from harness.prompting import ASK, TASK, PromptFilter, choose_shots, few_shot, user_text
+from harness.prompt_filters import Dropped, Limits, PromptFilter, languages_of, user_text
+from harness.prompting import choose_shots
 from harness.recipe import PromptGeneration, Recipe
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_rows
-from harness.types import PreferencePair, Prompt, Sampling
+from harness.types import PreferencePair, Prompt, Record, Sampling
 
 CHARACTERS_PER_TOKEN = 4
 """A rule of thumb for English, used only to choose which seed prompts are short enough to be shown."""
+ROUND = 1.25
+"""A round of new prompts writes this many times those that are missing: some will be dropped."""
+
+
+class LeakedSeed(Record):
+    """A seed prompt that is also an evaluation set's."""
+
+    id: str
+    text: str
+    set: str
+    matched: str
+    overlap: float
+
+
+def leak_index(recipe: Recipe) -> LeakIndex:
+    """All prompts of the evaluation sets that the recipe names."""
+    benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
+    prompts = {identity(b)["name"]: b.all_prompts() for b in benchmarks}
+    return LeakIndex(prompts, recipe.data.decontaminate.threshold)
+
+
+def _against(recipe: Recipe) -> dict[str, Any]:
+    """What leaks are looked for in, as part of a key: whole sets, whatever part of them is asked."""
+    benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
+    whole = [{k: v for k, v in b.question_identity().items() if k != "limit"} for b in benchmarks]
+    # Without an evaluation there is nothing to be leaked, however it would be looked for.
+    return {"against": whole, **recipe.data.decontaminate.model_dump(mode="json")} if whole else {"against": []}
 
 
 def seeds_stage(recipe: Recipe) -> Stage:
-    """Seed pairs, split by prompt into `train.jsonl` (no more than `train_limit`) and `heldout.jsonl`."""
+    """Seed pairs, split by prompt into `train.jsonl` (no more than `train_limit`) and `heldout.jsonl`; `leaks.jsonl`
+    has those whose prompt is an evaluation set's, which are dropped unless the recipe keeps them."""
 
     def body(ctx: Context) -> dict[str, Any]:
         pairs: dict[str, PreferencePair] = {}
@@ -29,52 +61,110 @@ def seeds_stage(recipe: Recipe) -> Stage:
             total += len(rows)
             for pair in rows:
                 pairs.setdefault(pair.id, pair)  # the first recipe entry that has a prompt provides it
+        repeated = total - len(pairs)
+        leaked = _leaked(list(pairs.values()), leak_index(recipe))
+        if recipe.data.decontaminate.action == "drop":
+            pairs = {i: p for i, p in pairs.items() if i not in {leak.id for leak in leaked}}
         train, heldout = split(list(pairs.values()), recipe.data.holdout, recipe.seed)
         train = train[: recipe.data.train_limit]
         write_rows(ctx.folder / "train.jsonl", train)
         write_rows(ctx.folder / "heldout.jsonl", heldout)
-        return {"train": len(train), "heldout": len(heldout), "repeated_prompts": total - len(pairs)}
+        write_rows(ctx.folder / "leaks.jsonl", leaked)
+        return {
+            "train": len(train),
+            "heldout": len(heldout),
+            "repeated_prompts": repeated,
+            "leaks": _by_set(recipe, Counter(leak.set for leak in leaked)),
+            "leaks_dropped": total - repeated - len(pairs),
+        }
 
-    params = {"seeds": [identity(s) for s in recipe.data.seeds], "holdout": recipe.data.holdout, "seed": recipe.seed}
+    params = {
+        "seeds": [identity(s) for s in recipe.data.seeds],
+        "holdout": recipe.data.holdout,
+        "seed": recipe.seed,
+        "leaks": _against(recipe),
+    }
     if recipe.data.train_limit:
         params["train_limit"] = recipe.data.train_limit
-    return Stage("seeds", "seeds", 1, params, {}, body)
+    return Stage("seeds", "seeds", 2, params, {}, body)
+
+
+def _leaked(pairs: Sequence[PreferencePair], index: LeakIndex) -> list[LeakedSeed]:
+    found = []
+    for pair in pairs:
+        text = user_text(pair.messages)
+        if leak := index.find(text):
+            found.append(LeakedSeed(id=pair.id, text=text, set=leak.set, matched=leak.text, overlap=leak.overlap))
+    return found
+
+
+def _by_set(recipe: Recipe, found: Counter[str]) -> dict[str, int]:
+    """Hits for each evaluation set that was looked through, none too."""
+    benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
+    return {name: found[name] for name in (identity(b)["name"] for b in benchmarks)}
 
 
 def prompts_stage(recipe: Recipe, seeds: Stage, config: PromptGeneration) -> Stage:
-    """New prompts: `prompts.jsonl`; the report counts what each filter dropped."""
+    """New prompts: `prompts.jsonl`; what the filters dropped, and why, is in `dropped.jsonl` and counted."""
     seed = derived_seed(recipe.seed, "prompts")
 
     def body(ctx: Context) -> dict[str, Any]:
         train = ctx.inputs["seeds"].rows("train.jsonl", PreferencePair)
         heldout = ctx.inputs["seeds"].rows("heldout.jsonl", PreferencePair)
-        kept = PromptFilter([user_text(p.messages) for p in (*train, *heldout)], config.max_similarity)
-        rng = random.Random(seed)
-        sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
-        prompts: list[Prompt] = []
-        written = rounds = 0
-        while len(prompts) < config.count and rounds < config.max_attempts:
-            rounds += 1
-            wanted = math.ceil(1.25 * (config.count - len(prompts)))
-            longest = CHARACTERS_PER_TOKEN * config.max_new_tokens
-            shown = [choose_shots(train, config.shots, longest, rng) for _ in range(wanted)]
-            ctx.progress.start(f"new prompts, round {rounds}", wanted)
-            round_seed = derived_seed(seed, "round", str(rounds))
-            pool = Pool(config.generator, ctx.store.pool, seed=round_seed, advance=ctx.progress.advance)
-            done = pool.sample([few_shot(s) for s in shown], sampling, range(1))
-            written += wanted
-            accepted = [kept.accept(texts[0], s) for texts, s in zip(done, shown, strict=True)]
-            prompts += [p for p in accepted if p is not None]
-        prompts = prompts[: config.count]
+        known = [user_text(p.messages) for p in (*train, *heldout)]
+        allowed = languages_of(known) if config.languages is None else frozenset(config.languages)
+        limits = Limits(config.min_words, config.max_words, config.max_similarity)
+        kept = PromptFilter(known, limits, leak_index(recipe), allowed, config.template)
+        prompts, written = _write_prompts(ctx, config, seed, train, kept)
+        write_rows(ctx.folder / "dropped.jsonl", kept.dropped)
         if not prompts:
             raise DataError(
-                f"data.prompts: none of {written} written prompts was usable ({dict(kept.dropped)}); "
+                f"data.prompts: none of {written} written prompts was usable ({kept.counts}); "
                 "try more max_new_tokens, a lower temperature or another generator"
             )
         write_rows(ctx.folder / "prompts.jsonl", prompts)
-        return {"wanted": config.count, "kept": len(prompts), "written": written, "dropped": dict(kept.dropped)}
+        return {
+            "wanted": config.count,
+            "kept": len(prompts),
+            "written": written,
+            "dropped": dict(sorted(kept.counts.items())),
+            "leaks": _by_set(recipe, kept.leaks),
+            "languages": sorted(allowed),
+        }
 
     params = config.model_dump(mode="json", exclude={"generator"})
-    params |= {"generator": identity(config.generator), "seed": seed, "template": [TASK, ASK]}
-    estimate = Estimate(generated_tokens=math.ceil(1.25 * config.count) * config.max_new_tokens)
-    return Stage("prompts", "prompts", 1, params, {"seeds": seeds}, body, lambda: estimate)
+    params |= {"generator": identity(config.generator), "seed": seed, "leaks": _against(recipe)}
+    estimate = Estimate(generated_tokens=math.ceil(ROUND * config.count) * config.max_new_tokens)
+    return Stage("prompts", "prompts", 2, params, {"seeds": seeds}, body, lambda: estimate)
+
+
+def _write_prompts(
+    ctx: Context, config: PromptGeneration, seed: int, train: Sequence[PreferencePair], kept: PromptFilter
+) -> tuple[list[Prompt], int]:
+    """(prompts, how many were written), round by round until there are enough or the attempts are used up. What a round
+    writes follows from the seed and the rounds before, so that a run that was stopped finds it in the pool."""
+    rng = random.Random(seed)
+    sampling = Sampling(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        stop=config.template.stop,
+    )
+    prompts: list[Prompt] = []
+    written = rounds = 0
+    while len(prompts) < config.count and rounds < config.max_attempts:
+        rounds += 1
+        wanted = math.ceil(ROUND * (config.count - len(prompts)))
+        longest = CHARACTERS_PER_TOKEN * config.max_new_tokens
+        shown = [choose_shots(train, config.shots, longest, rng, config.shot_sampling) for _ in range(wanted)]
+        ctx.progress.start(f"new prompts, round {rounds}", wanted)
+        round_seed = derived_seed(seed, "round", str(rounds))
+        pool = Pool(config.generator, ctx.store.pool, seed=round_seed, advance=ctx.progress.advance)
+        asked = [config.template.render([user_text(p.messages) for p in s]) for s in shown]
+        done = pool.sample(asked, sampling, range(1))
+        written += wanted
+        accepted = [kept.accept(texts[0], s) for texts, s in zip(done, shown, strict=True)]
+        prompts += [p for p in accepted if p is not None]
+    surplus = prompts[config.count :]
+    kept.dropped += [Dropped(text=user_text(p.messages), reason="surplus") for p in surplus]
+    return prompts[: config.count], written

@@ -147,6 +147,35 @@ def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
 
 
 @app.command()
+def leaks(
+    file: Annotated[Path, typer.Argument(help="Prompts: JSONL, plain or .gz; the columns of seed files, or texts.")],
+    against: Annotated[str, typer.Option(help="Evaluation sets, by commas.")] = "alpaca_eval,mt_bench",
+    threshold: Annotated[float, typer.Option(min=0.1, max=1, help="The overlap from which it is a hit.")] = 0.8,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With alpaca_eval/ and mt_bench/ in it; else $HARNESS_DATA, else the web."),
+    ] = None,
+) -> None:
+    """Find prompts that are an evaluation set's, perhaps edited: one JSON line a hit; exit code 1 if there is any."""
+    import json
+
+    from harness.leak_check import evaluation_prompts, read_prompts
+    from harness.leaks import LeakIndex
+
+    index = LeakIndex(evaluation_prompts(against.split(","), data), threshold)
+    prompts = read_prompts(file)
+    hits = 0
+    for number, text in prompts:
+        if leak := index.find(text):
+            hits += 1
+            told = {"line": number, "matched": leak.text, "overlap": leak.overlap, "set": leak.set, "id": leak.id}
+            print(json.dumps(told, ensure_ascii=False))
+    print(f"harness: {hits} of {len(prompts)} prompts overlap {against}", file=sys.stderr)
+    if hits:
+        raise typer.Exit(1)
+
+
+@app.command()
 def show(
     board: Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)],
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it into an SVG file.")] = None,

@@ -148,6 +148,10 @@ class Benchmark(Protocol):
         """The questions to answer, in order."""
         ...
 
+    def all_prompts(self) -> list[tuple[str, str]]:
+        """(id, text) of every prompt of the whole set, whatever part of it is asked: what must not be trained on."""
+        ...
+
     def question_identity(self) -> dict[str, Any]:
         """What the questions are, as JSON-able data: the part of `identity()` that answers depend on."""
         ...

@@ -1,25 +1,35 @@
 """The recipe's `data`: seed sets, new prompts, responses, and the reward model that ranks them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from harness.components import GeneratorField, RewardField, SeedField
+from harness.leaks import THRESHOLD
 from harness.pairs_file import Holdout
+from harness.prompt_template import DEFAULT, PromptTemplate
+from harness.prompting import ShotSampling
 from harness.recipe_training import Section
 
 
 class PromptGeneration(Section):
-    """New prompts: the generator is shown `shots` seed prompts and writes one more like them."""
+    """New prompts: the generator is shown `shots` seed prompts and writes one more like them. `template`: `chat` for
+    instruct models, `text` for base models, or a file of the user's (see `harness.prompt_template`)."""
 
     generator: GeneratorField
     count: int = Field(ge=1)
+    template: PromptTemplate = Field(DEFAULT, validate_default=True)
     shots: int = Field(6, ge=1, le=32)
+    shot_sampling: ShotSampling = "uniform"
     temperature: float = Field(0.7, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int = Field(64, ge=4)
-    max_similarity: float = Field(0.8, gt=0, le=1)
-    """A new prompt whose similarity to any seed or accepted prompt is above this is dropped (0 none, 1 the same)."""
+    min_words: int = Field(3, ge=1)
+    max_words: int = Field(400, ge=1)
+    languages: list[str] | None = None
+    """Languages (ISO 639-1) that a new prompt may be in; None: those of the seed's prompts."""
+    max_similarity: float = Field(0.7, gt=0, le=1)
+    """A new prompt is dropped whose words and word pairs are more like those of a seed or accepted prompt (Jaccard)."""
     max_attempts: int = Field(8, ge=1)
     """Rounds of generation before the stage gives up short of `count`."""
 
@@ -36,6 +46,15 @@ class ResponseGeneration(Section):
     seed_prompts: bool | Annotated[int, Field(ge=1)] = True
 
 
+class Decontamination(Section):
+    """Prompts that are also an evaluation set's, perhaps edited (see `harness.leaks`). The sets are the whole ones of
+    the recipe's benchmarks. `action`: `drop` them, of the seed's and of the new prompts, or `keep` the seed's; they are
+    counted either way."""
+
+    action: Literal["drop", "keep"] = "drop"
+    threshold: float = Field(THRESHOLD, gt=0, le=1)
+
+
 class Data(Section):
     """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them. Without `responses`
     and `reward` there is none: the ranked dataset is the seed's own pairs."""
@@ -44,6 +63,7 @@ class Data(Section):
     holdout: Holdout = 0.2
     train_limit: int | None = Field(None, ge=1)
     """Of the seed's pairs that are not held out, the first so many are kept; what is held out stays the same."""
+    decontaminate: Decontamination = Decontamination()
     prompts: PromptGeneration | None = None
     responses: ResponseGeneration | None = None
     reward: RewardField | None = None

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.components import Component
+from harness.augment import LeakedSeed
+from harness.components import Component, build
 from harness.errors import DataError
 from harness.execute import execute
 from harness.plan import make_plan
@@ -90,7 +91,8 @@ def groups(done: dict[str, Artifact]) -> list[ResponseGroup]:
 
 def test_the_split_has_no_prompt_on_both_sides(tmp_path: Path) -> None:
     done = run(recipe(), tmp_path)
-    assert done["seeds"].report == {"train": 15, "heldout": 5, "repeated_prompts": 0}
+    report = {"train": 15, "heldout": 5, "repeated_prompts": 0, "leaks": {}, "leaks_dropped": 0}
+    assert done["seeds"].report == report
     sides = [{e.id for e in groups(done) if e.split == side} for side in ("train", "heldout")]
     assert [len(s) for s in sides] == [15, 5]
     assert not sides[0] & sides[1]
@@ -209,3 +211,39 @@ def test_new_prompts_record_what_they_were_shown(tmp_path: Path) -> None:
     assert len(shots) == 2
     assert set(shots) <= train
     assert Message.model_validate(json.loads(line)["messages"][-1]).role == "user"
+
+
+SEEDS = (
+    '{"prompt": "Name three prime numbers.", "chosen": "2, 3, 5", "rejected": "4"}\n'
+    + '{"prompt": "%s", "chosen": "a", "rejected": "b"}\n'
+    + "".join(f'{{"prompt": "Tell me about topic number {i}.", "chosen": "a", "rejected": "b"}}\n' for i in range(8))
+)
+
+
+@pytest.mark.parametrize("action", ["drop", "keep"])
+def test_seed_prompts_of_the_evaluation_are_dropped_and_counted(action: str, tmp_path: Path) -> None:
+    evaluation = {
+        "judge": {"name": "local", "model": "a/b"},
+        "benchmarks": [
+            {"name": "alpaca_eval", "prompts": "builtin", "limit": 2},
+            {"name": "mt_bench", "questions": "builtin"},
+        ],
+    }
+    asked = build("benchmark", {"name": "alpaca_eval", "prompts": "builtin"}).all_prompts()[-1][1]
+    (tmp_path / "seeds.jsonl").write_text(SEEDS % json.dumps(f"Well, {asked.upper()}")[1:-1])
+    data = {"seeds": [{"name": "jsonl", "path": str(tmp_path / "seeds.jsonl")}], "decontaminate": {"action": action}}
+    fields = {"name": "x", "policy": {"model": "a/b"}, "data": data, "evaluation": evaluation}
+    plan = make_plan(Recipe.model_validate(fields))
+    (artifact,) = execute(
+        SimpleNamespace(stages=[plan.data["seeds"]]), Store(tmp_path / "store"), Silent()
+    ).artifacts.values()
+    assert artifact.report["leaks"] == {"alpaca_eval": 1, "mt_bench": 0}
+    kept = artifact.report["train"] + artifact.report["heldout"]
+    assert (kept, artifact.report["leaks_dropped"]) == ((9, 1) if action == "drop" else (10, 0))
+    (leak,) = artifact.rows("leaks.jsonl", LeakedSeed)
+    assert leak.matched == asked
+    # A benchmark's limit changes nothing of it; what is looked for does.
+    evaluation["benchmarks"][0]["limit"] = 5
+    assert make_plan(Recipe.model_validate(fields)).data["seeds"].key == plan.data["seeds"].key
+    evaluation["benchmarks"].pop()
+    assert make_plan(Recipe.model_validate(fields)).data["seeds"].key != plan.data["seeds"].key

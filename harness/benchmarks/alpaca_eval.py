@@ -109,6 +109,10 @@ class AlpacaEval(Component):
     def questions(self) -> list[Question]:
         return [Question(id=item.id, turns=(item.instruction,)) for item in self._items()]
 
+    def all_prompts(self) -> list[tuple[str, str]]:
+        """Every instruction, whatever the limit."""
+        return [(item.id, item.instruction) for item in self._all_items()]
+
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """One verdict a question, in order; its value is the package's preference in [1, 2] (2: won over the
         reference)."""

@@ -104,6 +104,10 @@ class MtBench(Component):
             for item in self._items()
         ]
 
+    def all_prompts(self) -> list[tuple[str, str]]:
+        """Every turn of every question, whatever the limit, as `question id/turn`."""
+        return [(f"{item.id}/{i}", text) for item in self._all_items() for i, text in enumerate(item.turns, start=1)]
+
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """Two verdicts a question, first turn first, in the questions' order; values from 1 to 10."""
         templates = self._templates()
@@ -162,6 +166,10 @@ class MtBench(Component):
 
     def _items(self) -> list[_Item]:
         """The questions, as limited, with their reference answers. Raises DataError."""
+        return datafiles.evenly_spaced(self._all_items(), self.limit)
+
+    def _all_items(self) -> list[_Item]:
+        """The whole set. Raises DataError."""
         references = {}
         for row in datafiles.json_lines(self._read(REFERENCES), f"reference answers of {self.question_set} questions"):
             references[str(row.get("question_id"))] = row
@@ -174,7 +182,7 @@ class MtBench(Component):
             items[item.id] = item
         if not items:
             raise DataError(f"{where}: no rows")
-        return datafiles.evenly_spaced(list(items.values()), self.limit)
+        return list(items.values())
 
     def _templates(self) -> dict[str, dict[str, Any]]:
         """The judge's prompt templates by FastChat's names. Raises DataError."""
