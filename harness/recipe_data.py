@@ -1,6 +1,6 @@
 """The recipe's `data`: seed sets, new prompts, responses, and the reward model that ranks them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,16 +34,54 @@ class PromptGeneration(Section):
     """Rounds of generation before the stage gives up short of `count`."""
 
 
-class ResponseGeneration(Section):
-    """N responses a prompt. With `seed_prompts` (true: all of them; a number: the first so many), the seed's training
-    prompts are ranked too: their chosen and rejected answers stand among the N, and the rest is sampled."""
+class Source(Section):
+    """One of several generators, and how many of a prompt's responses it writes."""
 
     generator: GeneratorField
+    n: int = Field(ge=1, le=64)
+
+
+class ResponseGeneration(Section):
+    """N responses a prompt, by one `generator` or by several `sources`, whose numbers add up to N. With `seed_prompts`
+    (true: all of them; a number: the first so many), the seed's training prompts are ranked too. With `seed_responses`
+    their chosen and rejected answers stand among the N, and of what the sources would write the last two are left out:
+    the rest is sampled."""
+
+    generator: GeneratorField | None = None
+    sources: list[Source] = Field(default_factory=list)
     n: int = Field(4, ge=2, le=64)
     temperature: float = Field(0.9, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=1)
     seed_prompts: bool | Annotated[int, Field(ge=1)] = True
+    seed_responses: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _n_of_the_sources(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("sources") and "n" not in given:
+            counts = [s.get("n") for s in given["sources"] if isinstance(s, dict)]
+            if all(isinstance(n, int) for n in counts):
+                return {**given, "n": sum(counts)}
+        return given
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> "ResponseGeneration":
+        if (self.generator is None) == (not self.sources):
+            raise ValueError("expected either `generator` or `sources`")
+        if self.sources and sum(s.n for s in self.sources) != self.n:
+            raise ValueError(f"the sources write {sum(s.n for s in self.sources)} responses, and n is {self.n}")
+        return self
+
+    def sources_of(self, missing: int) -> list[Source]:
+        """Who writes the responses that are missing of the N: the sources in order, the last ones fewer or none."""
+        if self.generator is not None:
+            return [Source.model_construct(generator=self.generator, n=missing)]
+        shares = []
+        for source in self.sources:
+            shares.append(Source.model_construct(generator=source.generator, n=min(source.n, missing)))
+            missing -= shares[-1].n
+        return [share for share in shares if share.n]
 
 
 class Decontamination(Section):

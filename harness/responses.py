@@ -8,58 +8,75 @@ from harness.components import identity
 from harness.pairs_file import heldout_count
 from harness.pool import Pool
 from harness.recipe import Recipe, ResponseGeneration
+from harness.recipe_data import Source
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_rows
 from harness.types import PreferencePair, Prompt, Response, ResponseGroup, Sampling
 
 
 def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config: ResponseGeneration) -> Stage:
-    """N responses a prompt: `responses.jsonl`, one `ResponseGroup` a line. Seed prompts keep their chosen and rejected
-    answers among the N. Held-out prompts get responses too: the rank correlation is measured on them."""
+    """N responses a prompt: `responses.jsonl`, one `ResponseGroup` a line. Held-out prompts get responses too: the rank
+    correlation is measured on them."""
     seed = derived_seed(recipe.seed, "responses")
-    sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
 
     def body(ctx: Context) -> dict[str, Any]:
-        groups = given_responses(ctx, config.seed_prompts)
-        sampled: dict[str, tuple[Response, ...]] = {}
-        source = _generator_name(config.generator)
+        groups = given_responses(ctx, config.seed_prompts, config.seed_responses)
+        sampled: dict[str, list[Response]] = {g.id: [] for g in groups}
         for given in (0, 2):
             part = [g for g in groups if len(g.responses) == given]
-            missing = config.n - given
-            if not part or missing == 0:
-                continue
-            ctx.progress.start("responses" if given == 0 else "responses to seed prompts", len(part) * missing)
-            pool = Pool(config.generator, ctx.store.pool, seed=seed, advance=ctx.progress.advance)
-            done = pool.sample([g.messages for g in part], sampling, range(missing))
-            for group, texts in zip(part, done, strict=True):
-                sampled[group.id] = tuple(
-                    Response(text=t.text, source=source, finish_reason=t.finish_reason) for t in texts
-                )
-        full = [g.model_copy(update={"responses": (*g.responses, *sampled.get(g.id, ()))}) for g in groups]
+            for source in config.sources_of(config.n - given) if part and given < config.n else []:
+                for group, texts in zip(part, _sample(ctx, config, source, part, seed), strict=True):
+                    sampled[group.id] += texts
+        full = [g.model_copy(update={"responses": (*g.responses, *sampled[g.id])}) for g in groups]
         return _write_groups(ctx, full)
 
-    params = config.model_dump(mode="json", exclude={"generator"})
-    params |= {"generator": identity(config.generator), "seed": seed}
     inputs = {"seeds": seeds} | ({"prompts": prompts} if prompts else {})
-    count = recipe.data.prompts.count if recipe.data.prompts else 0
 
     def estimate() -> Estimate:
+        count = recipe.data.prompts.count if recipe.data.prompts else 0
         train, heldout = expected_seed_prompts(recipe)
-        texts = count * config.n + (train + heldout) * (config.n - 2)
+        texts = count * config.n + (train + heldout) * (config.n - 2 * config.seed_responses)
         return Estimate(generated_tokens=texts * config.max_new_tokens)
 
-    return Stage("responses", "responses", 1, params, inputs, body, estimate)
+    return Stage("responses", "responses", 2, _params(config, seed), inputs, body, estimate)
 
 
-def given_responses(ctx: Context, seed_prompts: bool | int) -> list[ResponseGroup]:
-    """The groups before sampling: seed prompts with their two answers, new prompts with none."""
+def _params(config: ResponseGeneration, seed: int) -> dict[str, Any]:
+    params = config.model_dump(mode="json", exclude={"generator", "sources"})
+    # One generator, and one source that writes all, are the same.
+    written = [{"generator": identity(s.generator), "n": s.n} for s in config.sources_of(config.n)]
+    return params | {"sources": written, "seed": seed}
+
+
+def _sample(
+    ctx: Context, config: ResponseGeneration, source: Source, groups: Sequence[ResponseGroup], seed: int
+) -> list[list[Response]]:
+    """The responses of one source to every group's prompt."""
+    name = _generator_name(source.generator)
+    sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
+    ctx.progress.start(f"responses by {name}", len(groups) * source.n)
+    pool = Pool(source.generator, ctx.store.pool, seed=seed, advance=ctx.progress.advance)
+    done = pool.sample([g.messages for g in groups], sampling, range(source.n))
+    return [[Response(text=c.text, source=name, finish_reason=c.finish_reason) for c in texts] for texts in done]
+
+
+def given_responses(ctx: Context, seed_prompts: bool | int, seed_responses: bool = True) -> list[ResponseGroup]:
+    """The groups before sampling: seed prompts with their two answers, new prompts with none. Held-out prompts always
+    have theirs: what is measured on them is how those are ordered."""
 
     def of_pair(pair: PreferencePair, split_name: Any) -> ResponseGroup:
         given = (
             Response(text=pair.chosen, source="seed:chosen"),
             Response(text=pair.rejected, source="seed:rejected"),
         )
-        return ResponseGroup(id=pair.id, messages=pair.messages, responses=given, source=pair.source, split=split_name)
+        return ResponseGroup(
+            id=pair.id,
+            messages=pair.messages,
+            responses=given if seed_responses or split_name == "heldout" else (),
+            source=pair.source,
+            split=split_name,
+            category=pair.category,
+        )
 
     groups: list[ResponseGroup] = []
     pairs = ctx.inputs["seeds"].rows("train.jsonl", PreferencePair)
@@ -67,7 +84,15 @@ def given_responses(ctx: Context, seed_prompts: bool | int) -> list[ResponseGrou
     if "prompts" in ctx.inputs:
         for prompt in ctx.inputs["prompts"].rows("prompts.jsonl", Prompt):
             groups.append(
-                ResponseGroup(id=prompt.id, messages=prompt.messages, responses=(), source=prompt.source, split="train")
+                ResponseGroup(
+                    id=prompt.id,
+                    messages=prompt.messages,
+                    responses=(),
+                    source=prompt.source,
+                    split="train",
+                    category=prompt.category,
+                    shots=prompt.shots,
+                )
             )
     return groups + [of_pair(p, "heldout") for p in ctx.inputs["seeds"].rows("heldout.jsonl", PreferencePair)]
 

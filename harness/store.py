@@ -123,8 +123,8 @@ class Store:
 
     @property
     def pool(self) -> Path:
-        """The journal of samples."""
-        return self.journals / "samples.jsonl"
+        """Folder of the journals of samples."""
+        return self.journals / "samples"
 
     def lock(self, key: str) -> FileLock:
         """One holder at a time, over processes; released by the system when its holder dies."""

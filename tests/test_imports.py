@@ -15,7 +15,7 @@ LEVELS = [
     {"protocols", "models", "chat", "pairs_file", "plain_yaml", "yaml_document", "datafiles"}
     | {"alpaca_files", "mt_files", "annotator", "length_control", "leaks", "prompt_filters", "prompting", "ranking"}
     | {"decoding", "choices", "scoring"},
-    {"components", "preference_loss", "trl_loss", *COMPONENTS},
+    {"components", "served", "preference_loss", "trl_loss", *COMPONENTS},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
     | {"arms", "store", "journal", "stages"},
     {"training", "judging", "leaderboard", "board_rows", "board_seeds", "board_text", "board_terminal"},
