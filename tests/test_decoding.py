@@ -158,7 +158,7 @@ def test_batches_hold_what_they_may_and_do_not_depend_on_those_before(
 
 
 def test_a_batch_that_does_not_fit_is_halved(loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = loaded
+    model, _ = loaded
     sampling = Sampling(temperature=1.0, max_new_tokens=12)
     whole = run(loaded, sampling, n=3)
     forward, sizes = type(model).forward, []
