@@ -143,7 +143,9 @@ def _data(recipe: Recipe) -> dict[str, Stage]:
     if recipe.data.prompts:
         data["prompts"] = prompts_stage(recipe, seeds, recipe.data.prompts)
     data["responses"] = responses_stage(recipe, seeds, data.get("prompts"), responses)
-    data["reward"] = reward_stage(recipe, seeds, reward)
+    ready = reward_stage(recipe, seeds, reward)
+    data |= {name: stage for name, stage in ready.inputs.items() if name != "seeds"}  # what it is made from, first
+    data["reward"] = ready
     return data | {"ranked": ranked_stage(reward, data["responses"], data["reward"])}
 
 

@@ -69,19 +69,24 @@ class Generator(Protocol):
         ...
 
 
+Keep = Callable[[Sequence[tuple[int, float | None]]], None]
+"""Takes scores as they are had: the places of their rows, and what they are. One call, one batch."""
+
 ScoreRows = Callable[[Sequence[tuple[Messages, str]]], list[float | None]]
 """Scores (prompt, response) rows, in order; None where one could not be scored."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What a reward model scores with: the folder that its `fit` has filled, a scorer for each of its `parts`, and how
-    to ask a judge (what was answered before is not asked again)."""
+    """What a reward model scores with: the folder that its `fit` has filled, a scorer for each of its `parts`, how to
+    ask a judge (what was answered before is not asked again), and where scores may be put as they are had, so that a
+    run that is killed loses no more than a batch of them; all are returned in the end either way."""
 
     folder: "Path"
     advance: Advance
     ask: "Callable[[Judge], Ask]"
     parts: tuple[ScoreRows, ...] = ()
+    keep: Keep = lambda rows: None
 
 
 class RewardModel(Protocol):

@@ -4,9 +4,10 @@ dataset of two responses a prompt."""
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from harness import stats
+from harness.admission import agreement, batch_invariance, growth_with_n, pair_figures
 from harness.components import identity
 from harness.protocols import RewardModel
 from harness.recipe import Recipe
@@ -14,55 +15,86 @@ from harness.responses import given_responses
 from harness.scores import Scorer
 from harness.stages import Context, Stage, derived_seed
 from harness.store import write_json, write_rows
-from harness.types import Metric, PreferencePair, RankedExample, ResponseGroup
+from harness.types import PreferencePair, RankedExample, ResponseGroup
 
 
-def reward_stage(recipe: Recipe, seeds: Stage, reward: RewardModel) -> Stage:
-    """The reward model, trained where it is of a kind that is; the report has its accuracy on the held-out pairs."""
+def reward_stage(recipe: Recipe, seeds: Stage, reward: RewardModel, role: str = "reward") -> Stage:
+    """The reward model, trained where it is of a kind that is, and admitted: the report has what `harness.admission`
+    finds on the held-out pairs. Reward models that it is made from are stages of their own, and inputs of this one."""
     seed = derived_seed(recipe.seed, "reward")
+    parts = [reward_stage(recipe, seeds, part, f"{role}/part/{i}") for i, part in enumerate(parts_of(reward))]
 
     def body(ctx: Context) -> dict[str, Any]:
         train = ctx.inputs["seeds"].rows("train.jsonl", PreferencePair)
         heldout = ctx.inputs["seeds"].rows("heldout.jsonl", PreferencePair)
         ctx.progress.start("training the reward model", None)
         report = reward.fit(train, ctx.folder, seed=seed, advance=ctx.progress.advance)
-        ctx.progress.start("reward model on held-out pairs", 2 * len(heldout))
         rows = [(p.messages, text) for p in heldout for text in (p.chosen, p.rejected)]
-        score = Scorer(reward, ctx.folder, key=ctx.key, journals=ctx.store.journals, advance=ctx.progress.advance)
-        scores = score(rows)
-        accuracy = _pair_accuracy(list(zip(scores[::2], scores[1::2], strict=True)))
-        return {"training": report, "heldout_accuracy": accuracy.model_dump(mode="json")}
+        scorer = make_scorer(ctx, reward, role, ctx.folder, ctx.key)
+        ctx.progress.start("is the reward model's score one of the batch", None)
+        invariance = batch_invariance(reward, scorer.ready, rows)
+        ctx.progress.start("reward model on held-out pairs", len(rows))
+        scores = scorer(rows)
+        pairs = list(zip(scores[::2], scores[1::2], strict=True))
+        figures = pair_figures([(p.chosen, p.rejected) for p in heldout], pairs)
+        if (high := (figures["accuracy"]["ci95"] or (0, 1))[1]) < 0.5:
+            ctx.log.warning("the reward model orders held-out pairs worse than chance (at most %.3f)", high)
+        admission = {**figures, "batch": invariance}
+        return {"training": report, "heldout_accuracy": figures["accuracy"], "admission": admission}
 
     params = {"reward": identity(reward), "seed": seed}
-    return Stage("reward", "reward", 2, params, {"seeds": seeds}, body)
+    inputs = {"seeds": seeds} | {f"{role}/part/{i}": part for i, part in enumerate(parts)}
+    for part in parts:
+        inputs |= {name: stage for name, stage in part.inputs.items() if name != "seeds"}
+    return Stage(role, "reward", 3, params, inputs, body)
 
 
-def _pair_accuracy(pairs: Sequence[tuple[float | None, float | None]]) -> Metric:
-    """Share of pairs whose chosen response scores higher; a tie counts one half."""
-    outcomes: list[float | None] = [
-        None if chosen is None or rejected is None else (chosen > rejected) + 0.5 * (chosen == rejected)
-        for chosen, rejected in pairs
-    ]
-    return stats.accuracy_metric(outcomes)
+def parts_of(reward: object) -> Sequence[RewardModel]:
+    """The reward models that one is made from."""
+    found: Sequence[RewardModel] = getattr(reward, "parts", ())
+    return found
+
+
+def make_scorer(
+    ctx: Context, reward: RewardModel, role: str, folder: Path | None = None, key: str | None = None
+) -> Scorer:
+    """The scorer of a reward model that is an input of the stage, or (by `folder` and `key`) the stage itself."""
+    parts = [make_scorer(ctx, part, f"{role}/part/{i}") for i, part in enumerate(parts_of(reward))]
+    if folder is None or key is None:
+        folder, key = ctx.inputs[role].folder, ctx.inputs[role].record.key
+    return Scorer(reward, folder, key=key, journals=ctx.store.journals, advance=ctx.progress.advance, parts=parts)
 
 
 def ranked_stage(model: RewardModel, responses: Stage, reward: Stage) -> Stage:
     """The ranked dataset: `ranked.jsonl` (to train on) and `heldout.jsonl`, one `RankedExample` a line. `reward` is the
-    stage that made `model` ready."""
+    stage that made `model` ready. Of one made from others the report has the rank correlation with each."""
 
     def body(ctx: Context) -> dict[str, Any]:
         groups = ctx.inputs["responses"].rows("responses.jsonl", ResponseGroup)
         rows = [(g.messages, r.text) for g in groups for r in g.responses]
+        scorer = make_scorer(ctx, model, "reward")
         ctx.progress.start("scoring responses", len(rows))
-        ready = ctx.inputs["reward"]
-        score = Scorer(
-            model, ready.folder, key=ready.record.key, journals=ctx.store.journals, advance=ctx.progress.advance
-        )
-        scores = iter(score(rows))
-        ranked = [_rank(g, [next(scores) for _ in g.responses]) for g in groups]
-        return _write_ranked(ctx, ranked, _ranked_report(ranked))
+        scores = _grouped(groups, scorer(rows))
+        keys = {f"{role}_key": ctx.inputs[role].record.key for role in ("responses", "reward")}
+        provenance = {"reward": identity(model)["name"], **keys}
+        ranked = [
+            _rank(g, s).model_copy(update={"provenance": provenance}) for g, s in zip(groups, scores, strict=True)
+        ]
+        report = _ranked_report(ranked)
+        for part in scorer.parts:
+            tau = agreement(scores, _grouped(groups, part(rows)))
+            report.setdefault("agreement", {})[part.model.name] = tau.model_dump(mode="json")
+        return _write_ranked(ctx, ranked, report)
 
-    return Stage("ranked", "ranked", 2, {}, {"responses": responses, "reward": reward}, body)
+    inputs = {"responses": responses, "reward": reward}
+    inputs |= {name: stage for name, stage in reward.inputs.items() if name != "seeds"}
+    return Stage("ranked", "ranked", 3, {}, inputs, body)
+
+
+def _grouped(groups: Sequence[ResponseGroup], scores: Sequence[float | None]) -> list[list[float | None]]:
+    """Scores of all responses, by prompt."""
+    left = iter(scores)
+    return [[next(left) for _ in group.responses] for group in groups]
 
 
 def own_pairs_stage(seeds: Stage) -> Stage:
@@ -76,7 +108,7 @@ def own_pairs_stage(seeds: Stage) -> Stage:
         report = {"train_prompts": train, "heldout_prompts": len(ranked) - train, "responses": 2 * train}
         return _write_ranked(ctx, ranked, report)
 
-    return Stage("ranked", "ranked", 1, {"responses": "the seed's own"}, {"seeds": seeds}, body)
+    return Stage("ranked", "ranked", 2, {"responses": "the seed's own"}, {"seeds": seeds}, body)
 
 
 def _write_ranked(ctx: Context, ranked: Sequence[RankedExample], report: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +122,12 @@ def _rank(group: ResponseGroup, scores: Sequence[float | None]) -> RankedExample
     """Best first; what was not scored stands last, with its score None."""
     scored = [r.model_copy(update={"score": s}) for r, s in zip(group.responses, scores, strict=True)]
     scored.sort(key=lambda r: -math.inf if r.score is None else r.score, reverse=True)
-    return RankedExample(**{**dict(group), "responses": tuple(scored)})
+    above = [
+        sum(other.score > r.score for other in scored if other.score is not None) for r in scored if r.score is not None
+    ]
+    ranks = [1 + n for n in above] + [None] * (len(scored) - len(above))
+    placed = [r.model_copy(update={"rank": rank}) for r, rank in zip(scored, ranks, strict=True)]
+    return RankedExample(**{**dict(group), "responses": tuple(placed)})
 
 
 def _ranked_report(ranked: Sequence[RankedExample]) -> dict[str, Any]:
@@ -109,4 +146,6 @@ def _ranked_report(ranked: Sequence[RankedExample]) -> dict[str, Any]:
         "not_scored": sum(r.score is None for e in ranked for r in e.responses),
         "mean_score_spread": sum(spreads) / len(spreads) if spreads else None,
         "ranked_first_by_source": dict(firsts),
+        "tied_responses": sum(len(s) - len(set(s)) for e in train if (s := [r.score for r in e.responses])),
+        "growth_with_n": growth_with_n([[r.score for r in e.responses] for e in train]),
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness import chat
 from harness.errors import ModelError
+from harness.protocols import Keep
 from harness.types import Advance, Messages
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def classifier_scores(
     max_length: int,
     batch_size: int,
     advance: Advance,
+    keep: Keep = lambda rows: None,
 ) -> list[float | None]:
     """One score a (prompt, response), in order; higher is better; None where the model gave no finite number.
     Conversations are cut by `classifier_ids`. Raises ModelError when the model has more than one output."""
@@ -65,5 +67,6 @@ def classifier_scores(
             out = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
             for i, score in zip(chosen, out.logits[:, 0].float().tolist(), strict=True):
                 scores[i] = score if math.isfinite(score) else None
+            keep([(i, scores[i]) for i in chosen])
             advance(len(chosen))
     return scores

@@ -50,7 +50,11 @@ def values(tmp_path: Path) -> dict[str, Any]:
     """Something for fields that must be given."""
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}\n')
-    return {"model": "smollm2-135m-instruct", "base": "smollm2-135m-instruct", "path": str(path)}
+    model = "smollm2-135m-instruct"
+    named = dict.fromkeys(("model", "base", "policy", "reference"), model)
+    length = {"name": "length"}
+    judge = {"name": "local", "model": model}
+    return {**named, "path": str(path), "judge": judge, "reward": length, "rewards": [length, length]}
 
 
 def constructed(kind: Kind, name: str, values: Mapping[str, Any]) -> Component:

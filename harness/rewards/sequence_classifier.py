@@ -47,5 +47,11 @@ class SequenceClassifier(Component):
         else:
             separate_padding(tokenizer)
         return classifier_scores(
-            model, tokenizer, rows, max_length=self.max_length, batch_size=self.batch_size, advance=ready.advance
+            model,
+            tokenizer,
+            rows,
+            max_length=self.max_length,
+            batch_size=self.batch_size,
+            advance=ready.advance,
+            keep=ready.keep,
         )

@@ -126,7 +126,13 @@ class Trained(Component):
         base = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
         model = PeftModel.from_pretrained(base, ready.folder / SAVED).eval()
         return classifier_scores(
-            model, tokenizer, rows, max_length=self.max_length, batch_size=self.score_batch_size, advance=ready.advance
+            model,
+            tokenizer,
+            rows,
+            max_length=self.max_length,
+            batch_size=self.score_batch_size,
+            advance=ready.advance,
+            keep=ready.keep,
         )
 
     def _tokenizer(self) -> "PreTrainedTokenizerBase":

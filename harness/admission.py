@@ -1,0 +1,143 @@
+"""The admission test: what a reward model's scores are worth, before anything is ranked by them.
+
+Accuracy on held-out pairs, ties, what could not be scored, how far the score is the length, and whether a response gets
+the same score alone and in a batch: a model that reads padding as text ranks by its neighbours.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from harness import stats
+from harness.errors import ModelError
+from harness.protocols import Ready
+from harness.types import Messages, Metric
+
+TOLERANCE = 1e-3
+"""By how much the score of a response may depend on the batch."""
+SAMPLE = 16
+BATCH_FIELDS = ("batch_size", "score_batch_size")
+"""Where a reward model that computes in batches says how large they are."""
+
+
+def pair_figures(
+    pairs: Sequence[tuple[str, str]], scores: Sequence[tuple[float | None, float | None]]
+) -> dict[str, Any]:
+    """Of held-out pairs (chosen, rejected) and their scores: `accuracy` (ties count half), `ties` and `not_scored` (of
+    pairs and of responses), `length_correlation` (Spearman, of score and characters over all responses), and
+    `longer_preferred` (the share of pairs whose longer response scores higher; 0.5 is indifference)."""
+    outcomes = [None if a is None or b is None else (a > b) + 0.5 * (a == b) for a, b in scores]
+    longer = [
+        None if o is None or len(a) == len(b) else (o if len(a) > len(b) else 1 - o)
+        for (a, b), o in zip(pairs, outcomes, strict=True)
+    ]
+    texts = [text for pair in pairs for text in pair]
+    scored = [(s, len(t)) for s, t in zip((x for pair in scores for x in pair), texts, strict=True) if s is not None]
+    return {
+        "accuracy": stats.accuracy_metric(outcomes).model_dump(mode="json"),
+        "ties": sum(o == 0.5 for o in outcomes),
+        "not_scored": sum(s is None for pair in scores for s in pair),
+        "length_correlation": _spearman(scored).model_dump(mode="json"),
+        "longer_preferred": stats.proportion_metric([x for x in longer if x is not None]).model_dump(mode="json"),
+    }
+
+
+def _spearman(points: Sequence[tuple[float, float]]) -> Metric:
+    """Spearman's rank correlation; its interval by Fisher's transformation (Bonett and Wright 2000)."""
+    from scipy.stats import spearmanr
+
+    n = len(points)
+    if n < 4 or len({a for a, _ in points}) < 2 or len({b for _, b in points}) < 2:
+        return Metric(value=None, n=n)
+    rho = float(spearmanr([a for a, _ in points], [b for _, b in points]).statistic)
+    if abs(rho) >= 1:
+        return Metric(value=rho, n=n)
+    half = 1.96 * math.sqrt((1 + rho * rho / 2) / (n - 3))
+    return Metric(value=rho, ci95=(math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)), n=n)
+
+
+def batch_invariance(model: Any, ready: Ready, rows: Sequence[tuple[Messages, str]]) -> dict[str, Any]:
+    """`largest_difference` between the scores of the shortest and longest responses alone and together in a batch of
+    16, of `responses` responses. Half precision rounds by more than TOLERANCE: then both are computed in float32, which
+    tells rounding (`rounding`: how much) from a fault. `applies` is False for a model that does not compute in batches.
+    Raises ModelError for a model whose scores depend on the batch."""
+    field = next((f for f in BATCH_FIELDS if f in type(model).model_fields), None)
+    if field is None or not rows:
+        return {"applies": False}
+    order = sorted(rows, key=lambda row: len(row[1]) + sum(len(m.content) for m in row[0]))
+    sample = [*order[: SAMPLE // 2], *order[max(SAMPLE // 2, len(order) - SAMPLE // 2) :]]
+    found = {
+        "applies": True,
+        "responses": len(sample),
+        "largest_difference": _difference(model, field, ready, sample)[0],
+    }
+    if found["largest_difference"] <= TOLERANCE:
+        return found
+    if getattr(model, "dtype", None) in ("bfloat16", "float16"):
+        exact, where = _difference(model.model_copy(update={"dtype": "float32"}), field, ready, sample)
+        if exact <= TOLERANCE:
+            return {**found, "largest_difference": exact, "rounding": found["largest_difference"]}
+    else:
+        exact, where = _difference(model, field, ready, sample)
+    alone, together = where
+    raise ModelError(
+        f"reward model '{model.name}' gives one response {alone:.4f} alone and {together:.4f} beside longer ones in a "
+        "batch: it reads padding as text, so that its ranking would be one of lengths and neighbours; its attention "
+        "mask, padding side or padding token is wrong: mend the model's tokenizer, or use another reward model"
+    )
+
+
+def _difference(
+    model: Any, field: str, ready: Ready, sample: Sequence[tuple[Messages, str]]
+) -> tuple[float, tuple[float, float]]:
+    """(largest difference, the two scores that differ most) at batch size 1 and SAMPLE."""
+    quiet = Ready(ready.folder, lambda _: None, ready.ask, ready.parts)
+    alone, together = (model.model_copy(update={field: n}).score(sample, quiet) for n in (1, SAMPLE))
+    pairs = [(a, b) for a, b in zip(alone, together, strict=True) if a is not None and b is not None]
+    if len(pairs) < len([a for a in alone if a is not None]):
+        return math.inf, next(
+            (a, math.nan) for a, b in zip(alone, together, strict=True) if a is not None and b is None
+        )
+    worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=(0.0, 0.0))
+    return abs(worst[0] - worst[1]), worst
+
+
+def growth_with_n(groups: Sequence[Sequence[float | None]]) -> list[dict[str, Any]]:
+    """What another response would bring: for k = 1 .. N the expected best score and the expected spread (best less
+    worst) of k responses drawn from a prompt's N without replacement, averaged over prompts with all N scored. `best`
+    is told as the gain over one response. Both also in units of the standard deviation within prompts (`..._sd`).
+
+    The best of k of n sorted scores s_1 <= ... <= s_n is s_i with probability C(i-1, k-1) / C(n, k).
+    """
+    most = max((len(g) for g in groups), default=0)
+    whole = [sorted(x for x in g if x is not None) for g in groups if len(g) == most and None not in g]
+    if most < 2 or not whole:
+        return []
+    variances = [sum((x - sum(g) / most) ** 2 for x in g) / (most - 1) for g in whole]
+    sd = math.sqrt(sum(variances) / len(variances))
+    found = []
+    for k in range(1, most + 1):
+        best = [_expected_best(g, k) for g in whole]
+        worst = [-_expected_best([-x for x in reversed(g)], k) for g in whole]
+        gains = stats.mean_metric([b - sum(g) / most for b, g in zip(best, whole, strict=True)])
+        spreads = stats.mean_metric([b - w for b, w in zip(best, worst, strict=True)])
+        row = {"n": k, "best": gains.value, "best_stderr": gains.stderr, "spread": spreads.value, "prompts": len(whole)}
+        scaled = {f"{name}_sd": row[name] / sd if sd else None for name in ("best", "spread")}  # type: ignore[operator]
+        found.append(row | scaled)
+    return found
+
+
+def _expected_best(ordered: Sequence[float], k: int) -> float:
+    """Of k drawn without replacement from scores in ascending order."""
+    n = len(ordered)
+    return sum(x * math.comb(i, k - 1) for i, x in enumerate(ordered)) / math.comb(n, k)
+
+
+def agreement(first: Sequence[Sequence[float | None]], second: Sequence[Sequence[float | None]]) -> Metric:
+    """Kendall's tau-b between two reward models' scores of each prompt's responses, averaged over prompts; the interval
+    is the bootstrap's over prompts. A prompt where one of them has no order is counted in `n_invalid`."""
+    taus = []
+    for one, other in zip(first, second, strict=True):
+        both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+        taus.append(stats.kendall_tau([a for a, _ in both], [b for _, b in both]))
+    return stats.mean_metric(taus)

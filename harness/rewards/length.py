@@ -1,0 +1,27 @@
+"""A control: how far does length alone get?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.components import Component
+from harness.protocols import Ready
+from harness.types import Advance, Messages, PreferencePair
+
+
+class Length(Component):
+    """The score is the response's length in `unit`s; with `prefer: shorter`, its negative. What this gains over the
+    untrained policy, a reward model that is worth its name must exceed."""
+
+    unit: Literal["characters", "words"] = "characters"
+    prefer: Literal["longer", "shorter"] = "longer"
+
+    def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
+        """Nothing to train."""
+        return {}
+
+    def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
+        sign = 1.0 if self.prefer == "longer" else -1.0
+        lengths = [len(text) if self.unit == "characters" else len(text.split()) for _, text in rows]
+        ready.advance(len(rows))
+        return [sign * length for length in lengths]

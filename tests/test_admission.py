@@ -1,0 +1,136 @@
+"""The admission test: its figures against scipy and brute force, and that a broken reward model is refused."""
+
+import math
+from itertools import combinations, pairwise
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import models
+from harness.admission import agreement, batch_invariance, growth_with_n, pair_figures
+from harness.components import build
+from harness.errors import ModelError
+from harness.protocols import Ready
+from harness.types import Message
+
+ROWS = [((Message(role="user", content="question " * (1 + i % 5)),), "word " * (1 + 7 * i)) for i in range(20)]
+
+
+def ready(folder: Path) -> Ready:
+    return Ready(folder, advance=lambda _: None, ask=lambda judge: pytest.fail("asks a judge"))
+
+
+def saved(kind: str, folder: Path, tiny_model: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """A random sequence classifier with one output, and the tiny model's tokenizer."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = AutoConfig.for_model(
+        kind,
+        **sizes,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=1024,
+        pad_token_id=tokenizer.pad_token_id,
+        num_labels=1,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(1)
+    AutoModelForSequenceClassification.from_config(config).to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_sound_model_is_admitted(kind: str, dtype: str, tiny_model: Path, tmp_path: Path) -> None:
+    folder = saved(kind, tmp_path / "rm", tiny_model)
+    reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": dtype})
+    found = batch_invariance(reward, ready(tmp_path), ROWS)
+    assert found["applies"]
+    assert found["responses"] == 16
+    assert found["largest_difference"] <= 1e-3
+
+
+def test_a_model_that_reads_padding_is_refused_with_the_reason(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import BertForSequenceClassification
+
+    forward = BertForSequenceClassification.forward
+
+    def without_mask(self: Any, *args: Any, **options: Any) -> Any:
+        return forward(self, *args, **{k: v for k, v in options.items() if k != "attention_mask"})
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", without_mask)
+    folder = saved("bert", tmp_path / "rm", tiny_model)
+    for dtype in ("float32", "bfloat16"):
+        reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": dtype})
+        with pytest.raises(ModelError, match=r"one response .* alone and .* reads padding as text.*attention mask"):
+            batch_invariance(reward, ready(tmp_path), ROWS)
+
+
+def test_what_does_not_compute_in_batches_is_told() -> None:
+    assert batch_invariance(build("reward", {"name": "length"}), ready(Path()), ROWS) == {"applies": False}
+
+
+def test_figures_of_pairs() -> None:
+    from scipy.stats import spearmanr
+
+    pairs = [("aaaa", "b"), ("a", "bbb"), ("aa", "bb"), ("aaaaa", "bb"), ("a", "bb")]
+    scores: list[tuple[float | None, float | None]] = [(2.0, 1.0), (1.0, 3.0), (1.0, 1.0), (0.5, None), (4.0, 2.0)]
+    found = pair_figures(pairs, scores)
+    assert found["accuracy"]["value"] == (1 + 0 + 0.5 + 1) / 4
+    assert (found["accuracy"]["n"], found["accuracy"]["n_invalid"]) == (4, 1)
+    assert (found["ties"], found["not_scored"]) == (1, 1)
+    points = [(2, 4), (1, 1), (1, 1), (3, 3), (1, 2), (1, 2), (0.5, 5), (4, 1), (2, 2)]
+    expected = spearmanr([a for a, _ in points], [b for _, b in points]).statistic
+    assert found["length_correlation"]["value"] == pytest.approx(expected)
+    assert found["longer_preferred"]["value"] == pytest.approx((1 + 1 + 0) / 3)
+    length = build("reward", {"name": "length"})
+    rows = [((), text) for pair in pairs for text in pair]
+    by_length = length.score(rows, ready(Path()))  # type: ignore[attr-defined]
+    perfect = pair_figures(pairs, list(zip(by_length[::2], by_length[1::2], strict=True)))
+    assert perfect["length_correlation"]["value"] == pytest.approx(1)
+    assert perfect["longer_preferred"]["value"] == 1
+
+
+scores_of = st.lists(st.lists(st.floats(-5, 5), min_size=4, max_size=4), min_size=1, max_size=6)
+
+
+@given(scores_of)
+def test_growth_with_n_is_the_mean_over_all_subsets(groups: list[list[float]]) -> None:
+    found = growth_with_n(groups)
+    assert [row["n"] for row in found] == [1, 2, 3, 4]
+    for row in found:
+        subsets = [[list(c) for c in combinations(g, row["n"])] for g in groups]
+        best = mean(mean(max(c) for c in some) - mean(g) for some, g in zip(subsets, groups, strict=True))
+        spread = mean(mean(max(c) - min(c) for c in some) for some in subsets)
+        assert row["best"] == pytest.approx(best, abs=1e-9)
+        assert row["spread"] == pytest.approx(spread, abs=1e-9)
+    assert found[0]["best"] == pytest.approx(0, abs=1e-9)
+    assert all(a["best"] <= b["best"] + 1e-9 for a, b in pairwise(found))
+
+
+def test_growth_leaves_out_what_is_not_whole() -> None:
+    assert growth_with_n([[1.0, 2.0], [1.0, None], [3.0]])[0]["prompts"] == 1
+    assert growth_with_n([]) == growth_with_n([[None, None]]) == growth_with_n([[1.0]]) == []
+    assert growth_with_n([[1.0, 1.0]])[1]["best_sd"] is None
+
+
+def test_agreement_is_the_mean_of_kendalls_tau() -> None:
+    from scipy.stats import kendalltau
+
+    one = [[1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0], [1.0, 1.0, 1.0, 1.0]]
+    other = [[1.0, 3.0, 2.0, 4.0], [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]]
+    found = agreement(one, other)
+    taus = [kendalltau(a, b).statistic for a, b in zip(one[:2], other[:2], strict=True)]
+    assert found.value == pytest.approx(mean(taus))
+    assert (found.n, found.n_invalid) == (2, 1)
+    assert agreement([[None, 1.0]], [[2.0, 1.0]]).n_invalid == 1
+    assert not math.isnan(found.value or 0.0)
