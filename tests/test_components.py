@@ -50,7 +50,12 @@ def values(tmp_path: Path) -> dict[str, Any]:
     """Something for fields that must be given."""
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}\n')
-    return {"model": "smollm2-135m-instruct", "base": "smollm2-135m-instruct", "path": str(path)}
+    return {
+        "model": "smollm2-135m-instruct",
+        "base": "smollm2-135m-instruct",
+        "path": str(path),
+        "dataset": "owner/name",
+    }
 
 
 def constructed(kind: Kind, name: str, values: Mapping[str, Any]) -> Component:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.pairs_file import content_sha256, parse_pairs, read_content, split
+from harness.pairs_file import parse_pairs, split
+from harness.row_files import content_sha256, read_content
 from harness.types import Message, PreferencePair, prompt_id
 
 GOOD = {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}
