@@ -75,9 +75,15 @@ class FileSet(SeedSet):
     def _files(self) -> list[Path]:
         return _files(self.path, self.patterns)
 
+    def _expect(self, file: Path) -> None:
+        """Raises DataError for a file of another form than the set's."""
+
     def _read_up_to(self, limit: int | None, weight: float = 1.0) -> Read:
         source = self.path.name.removesuffix(".gz").rpartition(".")[0] or self.path.name
-        rows = file_rows(self._files())
+        files = self._files()
+        for file in files:
+            self._expect(file)
+        rows = file_rows(files)
         return read_pairs(rows, str(self.path), source, columns=self.columns, limit=limit, weight=weight)
 
 

@@ -13,7 +13,6 @@ class Jsonl(FileSet):
     several seed sets are mixed. Raises DataError naming the line of a row that can't be read.
     """
 
-    def _files(self) -> list[Path]:
-        if is_parquet(self.path):
-            raise DataError(f"{self.path}: a Parquet file, expected JSONL; use {{name: parquet}} for it")
-        return [self.path]
+    def _expect(self, file: Path) -> None:
+        if is_parquet(file):
+            raise DataError(f"{file}: a Parquet file, expected JSONL; use {{name: parquet}} for it")

@@ -17,9 +17,6 @@ class Parquet(FileSet):
 
     patterns: ClassVar[tuple[str, ...]] = ("*.parquet", "**/*.parquet")
 
-    def _files(self) -> list[Path]:
-        files = super()._files()
-        for path in files:
-            if not is_parquet(path):
-                raise DataError(f"{path}: not a Parquet file; use {{name: jsonl}} for JSONL or a JSON list")
-        return files
+    def _expect(self, file: Path) -> None:
+        if not is_parquet(file):
+            raise DataError(f"{file}: not a Parquet file; use {{name: jsonl}} for JSONL or a JSON list")
