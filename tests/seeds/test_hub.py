@@ -133,6 +133,7 @@ def online(script: str, url: str, home: Path) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_branch_is_its_commit_before_and_after_the_download(tmp_path: Path) -> None:
     script = f"""
 seed = build("seed", {{"name": "hub", "dataset": "someone/pairs", "config": "list", "columns": {COLUMNS!r}}})
