@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness import chat, models
-from harness.decoding import Job, decode, decode_all
+from harness.decoding import Job, batches, decode, decode_all
+from harness.errors import ModelError
 from harness.protocols import Sampled
 from harness.types import Completion, Message, Sampling
 
@@ -107,3 +110,95 @@ def test_a_prompt_without_room_gets_empty_completions(loaded) -> None:
     assert sum(advanced) == 4
     assert [(c.text, c.tokens, c.finish_reason) for c in done[0]] == [("", 0, "length")] * 2
     assert all(c.tokens <= 3 for c in done[1])
+
+
+def test_a_stop_text_ends_a_completion_before_it(loaded) -> None:
+    model, tokenizer = loaded
+    whole = run(loaded, Sampling(temperature=1.0, max_new_tokens=24), n=3)
+    for place, group in enumerate(whole):
+        for k, completion in enumerate(group):
+            if len(completion.text) < 9:
+                continue
+            stop = completion.text[5:8]
+            job = Job(
+                prompts(tokenizer)[place], Sampling(temperature=1.0, max_new_tokens=24, stop=(stop, "~never~")), (k,)
+            )
+            ((cut,),) = decode_all(model, tokenizer, [job], seed=0, batch_size=None, advance=lambda _: None)
+            assert cut.text == completion.text[: completion.text.index(stop)]
+            assert cut.finish_reason == "stop"
+            assert cut.tokens <= completion.tokens
+
+
+jobs_of = st.lists(
+    st.builds(
+        lambda length, limit, n: Job([1] * length, Sampling(max_new_tokens=limit), tuple(range(n))),
+        st.integers(1, 900),
+        st.integers(1, 200),
+        st.integers(1, 6),
+    ),
+    max_size=40,
+)
+
+
+@given(jobs_of, st.integers(1, 16), st.integers(100, 5000), st.integers(0, 5))
+def test_batches_hold_what_they_may_and_do_not_depend_on_those_before(
+    jobs: list[Job], most: int, budget: int, gone: int
+) -> None:
+    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt)), reverse=True)
+    made = list(batches(jobs, most, budget))
+    assert [job for batch in made for job in batch] == jobs
+    for batch in made:
+        rows = sum(len(job.samples) for job in batch)
+        widest = max(len(job.prompt) for job in batch)
+        assert len(batch) == 1 or rows <= most
+        assert len(batch) == 1 or rows * (widest + max(j.sampling.max_new_tokens for j in batch)) <= budget
+        assert all(2 * len(job.prompt) >= widest or widest - len(job.prompt) <= 64 for job in batch)
+    left = [job for batch in made[gone:] for job in batch]
+    assert list(batches(left, most, budget)) == made[gone:]
+
+
+def test_a_batch_that_does_not_fit_is_halved(loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = loaded
+    sampling = Sampling(temperature=1.0, max_new_tokens=12)
+    whole = run(loaded, sampling, n=3)
+    forward, sizes = type(model).forward, []
+
+    def small(self, *args, **options):
+        sizes.append(len(options["input_ids"]))
+        if len(options["input_ids"]) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(type(model), "forward", small)
+    for most in (5, 1):
+        assert run(loaded, sampling, n=3, batch_size=64) == whole
+        assert max(sizes) > most
+    most = 0
+    with pytest.raises(ModelError, match="does not fit in memory"):
+        run(loaded, sampling)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mistral", "gemma2", "qwen3"])
+def test_other_architectures_write_what_transformers_writes(kind: str, loaded, tmp_path: Path) -> None:
+    """Learned positions, sliding windows (shorter than the text), soft caps: greedy, in one batch."""
+    _, tokenizer = loaded
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes |= {"intermediate_size": 64, "head_dim": 8, "max_position_embeddings": 512, "sliding_window": 16}
+    if kind == "gpt2":
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
+    tokens = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+    }
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **tokens)).eval()
+    jobs = [Job(ids, Sampling(temperature=0, max_new_tokens=20)) for ids in prompts(tokenizer)]
+    ours = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
+    for job, (completion,) in zip(jobs, ours, strict=True):
+        ids = torch.tensor([job.prompt])
+        theirs = model.generate(ids, max_new_tokens=20, do_sample=False)[0, len(job.prompt) :].tolist()
+        assert completion.text == tokenizer.decode(theirs, skip_special_tokens=True)

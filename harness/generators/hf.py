@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Hf(Component):
     """Samples from `model` (a built-in name, a hub id or a local folder) with `transformers`, in process.
 
-    `batch_size` counts sequences in one forward: it changes speed and memory, not the samples (see
-    `harness.decoding`). Raises ModelError when the model can't be loaded.
+    `batch_size` counts sequences in one forward (None: as many as the model and the device allow): it changes speed and
+    memory, not the samples (see `harness.decoding`). Raises ModelError when the model can't be loaded.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
@@ -26,7 +26,7 @@ class Hf(Component):
     model: ModelReference
     revision: str | None = None
     dtype: models.Dtype = "bfloat16"
-    batch_size: int = Field(64, ge=1)
+    batch_size: int | None = Field(None, ge=1)
 
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype, **models.identity(self.model, self.revision)}
