@@ -55,10 +55,12 @@ def seeds_stage(recipe: Recipe) -> Stage:
 
     def body(ctx: Context) -> dict[str, Any]:
         pairs: dict[str, PreferencePair] = {}
+        left_out: Counter[str] = Counter()
         total = 0
         for seed in recipe.data.seeds:
             rows = seed.pairs()
             total += len(rows)
+            left_out.update(seed.left_out())
             for pair in rows:
                 pairs.setdefault(pair.id, pair)  # the first recipe entry that has a prompt provides it
         repeated = total - len(pairs)
@@ -74,6 +76,7 @@ def seeds_stage(recipe: Recipe) -> Stage:
             "train": len(train),
             "heldout": len(heldout),
             "repeated_prompts": repeated,
+            "left_out": dict(left_out),
             "leaks": _by_set(recipe, Counter(leak.set for leak in leaked)),
             "leaks_dropped": total - repeated - len(pairs),
         }
@@ -86,7 +89,7 @@ def seeds_stage(recipe: Recipe) -> Stage:
     }
     if recipe.data.train_limit:
         params["train_limit"] = recipe.data.train_limit
-    return Stage("seeds", "seeds", 2, params, {}, body)
+    return Stage("seeds", "seeds", 3, params, {}, body)
 
 
 def _leaked(pairs: Sequence[PreferencePair], index: LeakIndex) -> list[LeakedSeed]:

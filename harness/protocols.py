@@ -30,10 +30,30 @@ if TYPE_CHECKING:
 
 
 class Seed(Protocol):
-    """A seed preference set."""
+    """A seed preference set.
+
+    Each pair's `source` is the set's name. `licence` is the data's, as it is usually written (None: not known) and
+    `home` says where it is published (None: nowhere): the card of a dataset made from it names both.
+    """
+
+    @property
+    def licence(self) -> str | None: ...
+
+    @property
+    def home(self) -> str | None: ...
+
+    @property
+    def quick(self) -> bool:
+        """Whether `pairs` answers in a moment: nothing to download and no large file. Only then does validating a
+        recipe read all rows."""
+        ...
 
     def pairs(self) -> list[PreferencePair]:
         """All rows, in file order. Raises DataError naming the line of a row that can't be read."""
+        ...
+
+    def left_out(self) -> dict[str, int]:
+        """How many rows `pairs` left out, by reason."""
         ...
 
 

@@ -91,7 +91,9 @@ def groups(done: dict[str, Artifact]) -> list[ResponseGroup]:
 
 def test_the_split_has_no_prompt_on_both_sides(tmp_path: Path) -> None:
     done = run(recipe(), tmp_path)
+    left_out = {"same_text": 0, "repeated_prompts": 0, "unreadable": 0}
     report = {"train": 15, "heldout": 5, "repeated_prompts": 0, "leaks": {}, "leaks_dropped": 0}
+    report = {**report, "left_out": left_out}
     assert done["seeds"].report == report
     sides = [{e.id for e in groups(done) if e.split == side} for side in ("train", "heldout")]
     assert [len(s) for s in sides] == [15, 5]

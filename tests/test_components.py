@@ -54,7 +54,14 @@ def values(tmp_path: Path) -> dict[str, Any]:
     named = dict.fromkeys(("model", "base", "policy", "reference"), model)
     length = {"name": "length"}
     judge = {"name": "local", "model": model}
-    return {**named, "path": str(path), "judge": judge, "reward": length, "rewards": [length, length]}
+    return {
+        **named,
+        "path": str(path),
+        "dataset": "owner/name",
+        "judge": judge,
+        "reward": length,
+        "rewards": [length, length],
+    }
 
 
 def constructed(kind: Kind, name: str, values: Mapping[str, Any]) -> Component:

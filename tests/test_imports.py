@@ -12,10 +12,10 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
     {"types", "errors", "stats", "paths", "provenance"},
-    {"protocols", "group_scores", "models", "chat", "pairs_file", "plain_yaml", "yaml_document", "datafiles"}
-    | {"alpaca_files", "mt_files", "annotator", "length_control", "leaks", "prompt_filters", "prompting", "ranking"}
-    | {"decoding", "choices", "scoring", "admission"},
-    {"components", "served", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
+    {"protocols", "group_scores", "models", "chat", "plain_yaml", "yaml_document", "datafiles", "decoding", "choices"}
+    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
+    | {"leaks", "prompt_filters", "prompting", "ranking", "scoring", "admission"},
+    {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
     | {"arms", "store", "journal", "stages"},
     {"training", "judging", "leaderboard", "board_rows", "board_seeds", "board_text", "board_terminal"},

@@ -1,5 +1,6 @@
 """Seed rows in every form, what is said of a row that can't be read, and the split."""
 
+import contextlib
 import gzip
 import json
 import logging
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.pairs_file import content_sha256, parse_pairs, read_content, split
+from harness.pairs_file import heldout_count, likeness, parse_pairs, split
+from harness.row_files import content_sha256, read_content
 from harness.types import Message, PreferencePair, prompt_id
 
 GOOD = {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}
@@ -234,3 +236,66 @@ def test_real_instruction_pairs(shared_data: Path) -> None:
     rows = [json.loads(line) for line in path.open(encoding="utf-8")]
     differing = {(r["instruction"], r["input"]) for r in rows if r["chosen"] != r["rejected"]}
     assert len(parse_pairs(path.read_bytes(), path.name, "s")) == len(differing)
+
+
+def asked(text: str, system: str | None = None) -> PreferencePair:
+    messages = (*([Message(role="system", content=system)] if system else []), Message(role="user", content=text))
+    return PreferencePair(id=prompt_id(messages), messages=messages, chosen="yes", rejected="no", source="test")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("What is DPO?", "what is dpo", True),
+        ("What is  DPO?\n", "\tWhat is DPO ?", True),
+        ("Ｗhat is “DPO”?", "What is 'DPO'?", True),
+        ("straße", "STRASSE", True),
+        ("What is DPO?", "What is DPO2?", False),
+        ("1 + 1", "1 1", False),
+        ("कि", "का", False),
+        ("...", "???", False),
+        ("...", " ...\n", True),
+        ("a b", "ab", False),
+    ],
+)
+def test_prompts_that_are_alike(one: str, other: str, alike: bool) -> None:
+    assert (likeness(asked(one).messages) == likeness(asked(other, "Be brief.").messages)) == alike
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=2, max_size=25),
+    holdout=st.floats(0.01, 0.99) | st.integers(1, 60),
+    seed=st.integers(0, 3),
+    shuffled=st.randoms(use_true_random=False),
+)
+def test_prompts_that_are_alike_stay_on_one_side(sizes: list[int], holdout: float, seed: int, shuffled: Any) -> None:
+    marks = ("", "?", " ?", "!", "...", " !")
+    pairs = [asked(f"Question number {i}{mark}") for i, size in enumerate(sizes) for mark in marks[:size]]
+    shuffled.shuffle(pairs)
+    wanted = heldout_count(holdout, len(pairs))
+    if wanted <= max(sizes) / 2 or wanted > len(pairs) - max(sizes):
+        # A side may be left empty: the smallest group is too large for the count, or the count for the set.
+        with contextlib.suppress(DataError):
+            split(pairs, holdout, seed)
+        return
+    train, heldout = split(pairs, holdout, seed)
+    assert not {likeness(p.messages) for p in train} & {likeness(p.messages) for p in heldout}
+    assert {p.id for p in split(pairs[::-1], holdout, seed)[1]} == {p.id for p in heldout}
+    left = [p.messages[-1].content.rstrip(" ?!.") for p in train]
+    smallest = min(left.count(text) for text in left)
+    assert abs(len(heldout) - wanted) < smallest  # exact where one without its like is left
+    assert len(heldout) == wanted or smallest > 1
+
+
+def test_two_sets_that_share_a_prompt_but_for_its_case() -> None:
+    ours = [asked(f"Question number {i}?") for i in range(30)]
+    theirs = [asked(f"question number {i}", "Be brief.") for i in range(15, 45)]
+    train, heldout = split([*ours, *theirs], 0.2, 0)
+    words = [{p.messages[-1].content.rstrip("?").lower() for p in side} for side in (train, heldout)]
+    assert len(heldout) == 12
+    assert not words[0] & words[1]
+
+
+def test_prompts_that_are_all_alike_can_not_be_split() -> None:
+    with pytest.raises(DataError, match=r"holdout 0\.5 of 2 prompts \(1 without those that are alike\) leaves"):
+        split([asked("Hi"), asked("hi!")], 0.5, 0)

@@ -365,7 +365,7 @@ def test_a_wrong_field_is_named(folder: Path, old: str, new: str, message: str) 
 
 
 def test_a_file_that_is_not_there_is_told_with_the_nearest(folder: Path) -> None:
-    assert "no such file; expected a JSONL file" in refused(folder, edited("pairs.jsonl", "pears.jsonl"))
+    assert "no such file; expected a file of preference pairs" in refused(folder, edited("pairs.jsonl", "pears.jsonl"))
     assert refused(folder, edited("pairs.jsonl", "pears.jsonl")).endswith("did you mean 'pairs.jsonl'?")
     (folder / "quickstart.yaml").write_text(RECIPE)
     with pytest.raises(RecipeError, match=r"^recipes/quikstart\.yaml: no such file; did you mean 'quickstart\.yaml'\?"):

@@ -2,22 +2,21 @@
 
 from functools import cached_property
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field
-
-from harness.components import Component
-from harness.pairs_file import Weight, content_sha256, parse_pairs
-from harness.types import PreferencePair
+from harness.pairs_file import Read, read_pairs
+from harness.row_files import content_sha256, json_rows
+from harness.seed_set import SeedSet
 
 
-class Builtin(Component):
+class Builtin(SeedSet):
     """64 pairs over the eight MT-bench categories, written for this project: enough to try the harness, too few to
     learn from. `limit` takes the first pairs only; `weight` is the share of them to take.
     """
 
-    limit: int | None = Field(None, ge=1)
-    weight: Weight = 1.0
+    home: ClassVar[str | None] = "part of preference-harness"
+    licence: ClassVar[str | None] = "Apache-2.0"
+    quick: ClassVar[bool] = True
 
     @cached_property
     def _content(self) -> bytes:
@@ -29,6 +28,6 @@ class Builtin(Component):
     def check(self) -> None:
         self.pairs()
 
-    def pairs(self) -> list[PreferencePair]:
-        """All rows, in file order."""
-        return parse_pairs(self._content, "seeds.jsonl", "builtin", limit=self.limit, weight=self.weight)
+    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> Read:
+        rows = json_rows(self._content, "seeds.jsonl")
+        return read_pairs(rows, "seeds.jsonl", "builtin", limit=limit, weight=weight)

@@ -58,3 +58,18 @@ def test_check_looks_at_every_row(tmp_path: Path) -> None:
 def test_a_weight_is_a_share(tmp_path: Path, weight: float) -> None:
     with pytest.raises(ValidationError, match="weight"):
         from_file(tmp_path / "x.jsonl", weight=weight)
+
+
+def test_a_json_list_and_columns_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "sums.json"
+    path.write_text(json.dumps([{"q": "2 + 2?", "yes": "4", "no": "5"}]))
+    columns = {"prompt": "q", "chosen": "yes", "rejected": "no"}
+    (pair,) = from_file(path, columns=columns).pairs()
+    assert (pair.messages[0].content, pair.chosen, pair.rejected, pair.source) == ("2 + 2?", "4", "5", "sums")
+    assert from_file(path, columns=columns).identity() != from_file(path).identity()
+    assert from_file(path, licence="MIT").identity() == from_file(path).identity()
+    assert (from_file(path, licence="MIT").licence, from_file(path).licence, from_file(path).home) == (
+        "MIT",
+        None,
+        None,
+    )
