@@ -209,6 +209,36 @@ def budget_notes(entries: Iterable[Row]) -> list[str]:
     return notes
 
 
+def leak_notes(report: Mapping[str, Any]) -> list[str]:
+    """How many of a stage's prompts are prompts of the evaluation sets, for each set that was looked through."""
+    leaks = report.get("leaks")
+    if not isinstance(leaks, Mapping) or not leaks:
+        return []
+    told = ", ".join(f"{count:,} of {name}" for name, count in leaks.items())
+    fate = "" if report.get("leaks_dropped", 1) or not any(leaks.values()) else ", kept as the recipe says"
+    return [f"prompts of the evaluation sets found: {told}{fate}"]
+
+
+def admission_notes(report: Mapping[str, Any]) -> list[str]:
+    """What the admission test says of a reward model, beside its accuracy."""
+    found = report.get("admission")
+    if not isinstance(found, Mapping):
+        return []
+    notes = [f"{found.get('ties', 0):,} ties and {found.get('not_scored', 0):,} not scored"]
+    for name, words in {
+        "length_correlation": "rank correlation of score and length",
+        "longer_preferred": "the longer of two preferred",
+    }.items():
+        metric = Metric.model_validate(found.get(name) or {"value": None})
+        if metric.value is not None:
+            notes.append(f"{words} {figure(metric, 2)}")
+    batch = found.get("batch")
+    if isinstance(batch, Mapping) and batch.get("applies"):
+        rounding = f" (rounding in half precision: {batch['rounding']:.1g})" if "rounding" in batch else ""
+        notes.append(f"scores alone and in a batch of 16 agree to {batch.get('largest_difference', 0):.1g}{rounding}")
+    return notes
+
+
 def uncalibrated_note(entries: Iterable[Row]) -> str | None:
     """What an uncalibrated judge's figures are worth, in plain words; None where every judge is calibrated."""
     judges = dict.fromkeys(judge_name(entry) or "unnamed" for entry in entries if not is_calibrated(entry))

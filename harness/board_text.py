@@ -14,6 +14,7 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
+    admission_notes,
     budget_notes,
     common_counts,
     comparable,
@@ -21,6 +22,7 @@ from harness.board_rows import (
     figure,
     further_columns,
     judge_name,
+    leak_notes,
     logits_notes,
     number,
     present,
@@ -262,6 +264,7 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
             if isinstance(accuracy := report.get("heldout_accuracy"), Mapping):
                 metric = Metric.model_validate(accuracy)
                 said.append(f"accuracy on held-out seed pairs {_cell(metric, 3, with_counts=True)}")
+            said += [escape_markdown(note) for note in (*leak_notes(report), *admission_notes(report))]
             if said:
                 facts.append(f"{label}{_whose(ids, entries)}: {'; '.join(said)}")
     trained = [entry for entry in entries if entry.section("training")]

@@ -7,18 +7,21 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from harness import __version__
-from harness.errors import HarnessError
+from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from harness.dataset_files import Written
 
 # Set before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -173,6 +176,61 @@ def leaks(
     print(f"harness: {hits} of {len(prompts)} prompts overlap {against}", file=sys.stderr)
     if hits:
         raise typer.Exit(1)
+
+
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help="jsonl, parquet, trl, simpo, nemo-rl or nectar; else by the ending."),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Written as Parquet if it ends so.")]
+
+
+@app.command("export")
+def export_(
+    source: Annotated[Path, typer.Argument(help="A ranked dataset: its folder, or a JSONL or Parquet file.")],
+    out: OutOption,
+    form: FormatOption = None,
+    pairs: Annotated[str, typer.Option(help="Of trl: best_worst, best_rest, adjacent or all_pairs.")] = "best_worst",
+    split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
+) -> None:
+    """Write a ranked dataset in the format of another trainer."""
+    from harness.dataset_files import Own, Split, export
+    from harness.formats import Format
+    from harness.trl_loss import Pairing
+
+    formats = (*get_args(Format), *get_args(Own))
+    chosen = _one_of("--format", form or out.suffix.removeprefix("."), formats)
+    kind, half = _one_of("--pairs", pairs, get_args(Pairing)), _one_of("--split", split, get_args(Split))
+    _written(out, export(source, out, chosen, kind, half))  # type: ignore[arg-type]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A file in the format: JSONL, a JSON list, or Parquet.")],
+    out: OutOption,
+    form: FormatOption = None,
+    name: Annotated[str | None, typer.Option("--source", help="What its examples are said to come from.")] = None,
+) -> None:
+    """Turn a preference dataset of another trainer into a ranked dataset."""
+    from harness.dataset_files import Own
+    from harness.dataset_files import import_ as read
+    from harness.formats import Format
+
+    formats = (*get_args(Format), *get_args(Own))
+    chosen = _one_of("--format", form or source.suffix.removeprefix("."), formats)
+    _written(out, read(source, out, chosen, name))  # type: ignore[arg-type]
+
+
+def _one_of(option: str, given: str, known: Sequence[str]) -> str:
+    if given not in known:
+        raise HarnessError(f"{option}: unknown '{given}'; {nearest(given, known)}")
+    return given
+
+
+def _written(out: Path, done: "Written") -> None:
+    print(f"{out}: {done.rows} rows of {done.examples} examples")
+    for what, count in done.left_out.items():
+        print(f"not held: {count} {what}")
 
 
 @app.command()

@@ -56,6 +56,7 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
         # Those of the process that computed the row, not of the one that draws the board.
         "made_by": last.record.made_by,
     }
+    found["leaks"] = {name: report["leaks"] for name, report in found["data"].items() if report.get("leaks")}
     if recipe.evaluation:
         found["judge"] = identity(recipe.evaluation.judge)
         found["judge_calibration"] = "uncalibrated"

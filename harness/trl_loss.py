@@ -4,7 +4,7 @@ Nothing of TRL is imported, so that a recipe is checked in a moment: the names a
 the installed TRL.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -116,3 +116,24 @@ def parse_method_loss(value: Any, info: ValidationInfo) -> Any:
         message += ", ".join(sorted(modules("loss")))
         raise PydanticCustomError("component_name", "{message}", {"message": message})
     return parse_loss(value, info)
+
+
+def ranked_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, int]]:
+    """Positions (better, worse) of the responses of each pair: scores differ strictly, and tied responses stand for
+    each other, so that these are the pairs that the harness's loss `dpo_<pairing>` counts."""
+    levels = sorted(set(scores), reverse=True)
+    level = [levels.index(score) for score in scores]
+    last = len(levels) - 1
+
+    def wanted(better: int, worse: int) -> bool:
+        match pairing:
+            case "best_worst":
+                return better == 0 and worse == last
+            case "best_rest":
+                return better == 0
+            case "adjacent":
+                return worse == better + 1
+            case "all_pairs":
+                return True
+
+    return [(i, j) for i, a in enumerate(level) for j, b in enumerate(level) if a < b and wanted(a, b)]

@@ -290,3 +290,25 @@ def test_an_empty_board_is_drawn(tmp_path: Path) -> None:
     write_board(tmp_path, "quickstart", [])
     assert "quickstart" in drawn(tmp_path, 80)
     assert list(csv.reader(io.StringIO((tmp_path / "board.csv").read_text()))) == [["id", "method"]]
+
+
+def test_leaks_and_the_admission_of_the_reward_model_are_told(tmp_path: Path) -> None:
+    admission = {
+        "ties": 2,
+        "not_scored": 0,
+        "length_correlation": {"value": 0.123, "ci95": [-0.1, 0.3]},
+        "longer_preferred": {"value": None},
+        "batch": {"applies": True, "largest_difference": 2e-6, "rounding": 0.02},
+    }
+    seeds = {"train": 9, "leaks": {"alpaca_eval": 1, "mt_bench": 0}, "leaks_dropped": 1}
+    kept = {"train": 10, "leaks": {"alpaca_eval": 1}, "leaks_dropped": 0}
+    data = {"seeds": seeds, "reward": {"training": {}, "admission": admission}, "prompts": {"kept": 3, "leaks": {}}}
+    write_board(tmp_path / "a", "x", [entry("dpo", "sdpo", data=data)])
+    text = (tmp_path / "a" / "board.md").read_text()
+    assert "prompts of the evaluation sets found: 1 of alpaca_eval, 0 of mt_bench\n" in text
+    assert (
+        "- Reward model: 2 ties and 0 not scored; rank correlation of score and length 0.12 &#91;-0.10, 0.30&#93;; "
+        "scores alone and in a batch of 16 agree to 2e-06 (rounding in half precision: 0.02)\n"
+    ) in text
+    write_board(tmp_path / "b", "x", [entry("dpo", "sdpo", data={"seeds": kept})])
+    assert "1 of alpaca_eval, kept as the recipe says" in (tmp_path / "b" / "board.md").read_text()

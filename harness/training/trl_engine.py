@@ -41,7 +41,7 @@ from harness.training.trl_run import (
     run_arguments,
     run_until_no_number,
 )
-from harness.trl_loss import Pairing, TrlLoss
+from harness.trl_loss import Pairing, TrlLoss, ranked_pairs
 from harness.types import Advance, RankedExample
 
 _log = logging.getLogger(__name__)
@@ -123,27 +123,6 @@ def draw_pairs(groups: Sequence[Group], pairing: Pairing) -> list[dict[str, list
 def input_tokens(row: Mapping[str, list[int]]) -> int:
     """Tokens that a pair puts through the policy: the prompt goes with either response."""
     return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
-
-
-def ranked_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, int]]:
-    """Positions (better, worse) of the responses of each pair: scores differ strictly, and tied responses stand for
-    each other, so that these are the pairs that the harness's loss `dpo_<pairing>` counts."""
-    levels = sorted(set(scores), reverse=True)
-    level = [levels.index(score) for score in scores]
-    last = len(levels) - 1
-
-    def wanted(better: int, worse: int) -> bool:
-        match pairing:
-            case "best_worst":
-                return better == 0 and worse == last
-            case "best_rest":
-                return better == 0
-            case "adjacent":
-                return worse == better + 1
-            case "all_pairs":
-                return True
-
-    return [(i, j) for i, a in enumerate(level) for j, b in enumerate(level) if a < b and wanted(a, b)]
 
 
 def _arguments(loss: TrlLoss, training: Training, folder: Path, seed: int, micro: int) -> DPOConfig:

@@ -72,7 +72,7 @@ def test_the_board_reads_well_without_a_judge(run: Run) -> None:
     assert "No judge was asked" in text
     for word in ("Judge:", "judged by", "Kendall", "LC:", "calibrated", "AlpacaEval", "MT-bench"):
         assert word not in text
-    assert "- Seed pairs: 24 heldout, 0 repeated prompts, 16 train\n" in text
+    assert "- Seed pairs: 24 heldout, 0 leaks dropped, 0 repeated prompts, 16 train\n" in text
     assert "- Ranked data: 24 heldout prompts, 32 responses, 16 train prompts\n" in text
 
 

@@ -19,8 +19,8 @@ from harness.recipe import Lora, Policy, Training
 from harness.training import trl_engine
 from harness.training.batch import tokenize
 from harness.training.logps import score_rows
-from harness.training.trl_engine import draw_pairs, ranked_pairs, train_with_trl
-from harness.trl_loss import TRL_LOSSES, Pairing, TrlLoss
+from harness.training.trl_engine import draw_pairs, train_with_trl
+from harness.trl_loss import TRL_LOSSES, Pairing, TrlLoss, ranked_pairs
 from harness.types import RankedExample
 from tests.training.models import example, examples
 from tests.training.test_trainer import LENGTHS, LORA, assert_same_weights, train, weights
