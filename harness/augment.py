@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +16,7 @@ from harness.prompting import choose_shots
 from harness.recipe import PromptGeneration, Recipe
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_rows
-from harness.types import PreferencePair, Prompt, Record, Sampling
+from harness.types import Completion, Messages, PreferencePair, Prompt, Record, Sampling
 
 CHARACTERS_PER_TOKEN = 4
 """A rule of thumb for English, used only to choose which seed prompts are short enough to be shown."""
@@ -89,13 +89,14 @@ def seeds_stage(recipe: Recipe) -> Stage:
     }
     if recipe.data.train_limit:
         params["train_limit"] = recipe.data.train_limit
-    return Stage("seeds", "seeds", 3, params, {}, body)
+    return Stage("seeds", "seeds", 4, params, {}, body)
 
 
 def _leaked(pairs: Sequence[PreferencePair], index: LeakIndex) -> list[LeakedSeed]:
     found = []
     for pair in pairs:
-        text = user_text(pair.messages)
+        # A conversation has the evaluation's prompt in any of its turns.
+        text = "\n".join(m.content for m in pair.messages if m.role == "user")
         if leak := index.find(text):
             found.append(LeakedSeed(id=pair.id, text=text, set=leak.set, matched=leak.text, overlap=leak.overlap))
     return found
@@ -138,7 +139,7 @@ def prompts_stage(recipe: Recipe, seeds: Stage, config: PromptGeneration) -> Sta
     params = config.model_dump(mode="json", exclude={"generator"})
     params |= {"generator": identity(config.generator), "seed": seed, "leaks": _against(recipe)}
     estimate = Estimate(generated_tokens=math.ceil(ROUND * config.count) * config.max_new_tokens)
-    return Stage("prompts", "prompts", 2, params, {"seeds": seeds}, body, lambda: estimate)
+    return Stage("prompts", "prompts", 3, params, {"seeds": seeds}, body, lambda: estimate)
 
 
 def _write_prompts(
@@ -164,10 +165,26 @@ def _write_prompts(
         round_seed = derived_seed(seed, "round", str(rounds))
         pool = Pool(config.generator, ctx.store.pool, seed=round_seed, advance=ctx.progress.advance)
         asked = [config.template.render([user_text(p.messages) for p in s]) for s in shown]
-        done = pool.sample(asked, sampling, range(1))
         written += wanted
-        accepted = [kept.accept(texts[0], s) for texts, s in zip(done, shown, strict=True)]
+        accepted = [kept.accept(text, s) for text, s in zip(_sample(pool, asked, sampling), shown, strict=True)]
         prompts += [p for p in accepted if p is not None]
+    if len(prompts) < config.count:
+        told = "%d of %d wanted prompts after %d rounds; more max_attempts or fewer filters give more (%s)"
+        ctx.log.warning(told, len(prompts), config.count, rounds, kept.counts)
     surplus = prompts[config.count :]
     kept.dropped += [Dropped(text=user_text(p.messages), reason="surplus") for p in surplus]
     return prompts[: config.count], written
+
+
+def _sample(pool: Pool, asked: Sequence[Messages | str], sampling: Sampling) -> list[Completion]:
+    """One text for each request. Equal ones, of which few shots make many, are given different samples."""
+    times: Counter[Messages | str] = Counter()
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, request in enumerate(asked):
+        places[times[request]].append(place)
+        times[request] += 1
+    done = {}
+    for sample, those in places.items():
+        texts = pool.sample([asked[place] for place in those], sampling, range(sample, sample + 1))
+        done |= {place: text[0] for place, text in zip(those, texts, strict=True)}
+    return [done[place] for place in range(len(asked))]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from datasketch import MinHash
 
 MIN_DISTINCT = 0.5
-"""A prompt in which fewer of the words are different ones goes in circles."""
+"""A prompt in which fewer of the words are different ones goes in circles. Of more than LONG words so many of LONG have
+to be: the longer a text is, the more of its words it has had before."""
+LONG = 100
 PERMUTATIONS = 128
 SURE = 0.9
 """The probability from which a prompt's language is believed."""
@@ -24,8 +26,10 @@ MIN_SHARE = 0.05
 """A language in which fewer of the seed's prompts are is no language of the seed's."""
 COPIED = 0.8
 """A prompt with more of a shot's words in common (Jaccard) is a copy of the shot."""
+_REFUSED = "help|assist|do that|fulfil|comply|provide|create|generate|write|answer"
 _NOT_A_REQUEST = re.compile(
-    r"(i'?m sorry|i am sorry|i apologi[sz]e|as an ai|i can'?t|i cannot|sure[,!])", re.IGNORECASE
+    rf"(i['’]?m sorry|i am sorry|i apologi[sz]e|as an ai|i (can['’]?t|cannot|can not) ({_REFUSED})|sure[,!])",
+    re.IGNORECASE,
 )
 _LABEL = re.compile(r"^\s*(?:(?:request|prompt|question|task|user)\s*\d*\s*:|\d+[.)]|[-*•])\s*", re.IGNORECASE)
 
@@ -150,14 +154,15 @@ class PromptFilter:
 
     def _unusable(self, completion: Completion, text: str) -> Dropped | None:
         """Why a text is no prompt, whatever others there are."""
-        count = len(text.split())
+        said = words(text)
+        count = len(said)
         checks = {
             "empty": not text,
             "cut_at_token_limit": completion.finish_reason == "length",
             "unparsable": bool(text) and not re.search(r"\w{2}", text),
             "too_short": count < self._limits.min_words,
             "too_long": count > self._limits.max_words,
-            "repetitive": len(set(text.lower().split())) < MIN_DISTINCT * count,
+            "repetitive": len(set(said)) < MIN_DISTINCT * min(count, LONG),
             "not_a_request": bool(_NOT_A_REQUEST.match(text)) or self._template.repeats(text),
         }
         if reason := next((name for name, wrong in checks.items() if wrong), None):
@@ -185,5 +190,5 @@ class PromptFilter:
 
 
 def user_text(messages: Sequence[Message]) -> str:
-    """The last user turn of a prompt: what a similar prompt is similar to."""
-    return next(m.content for m in reversed(messages) if m.role == "user")
+    """The first user turn of a prompt: what can be asked by itself, and what a similar prompt is similar to."""
+    return next(m.content for m in messages if m.role == "user")
