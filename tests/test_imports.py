@@ -12,7 +12,20 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
     {"types", "errors", "stats", "paths", "provenance"},
-    {"protocols", "group_scores", "models", "chat", "plain_yaml", "yaml_document", "datafiles", "decoding", "choices"}
+    {
+        "protocols",
+        "group_scores",
+        "models",
+        "chat",
+        "plain_yaml",
+        "yaml_document",
+        "datafiles",
+        "batching",
+        "sampling",
+        "kv_cache",
+        "decoding",
+        "choices",
+    }
     | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
     | {"leaks", "prompt_filters", "prompting", "ranking", "scoring", "admission", "diversity", "perplexity"},
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
