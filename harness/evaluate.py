@@ -26,8 +26,6 @@ from harness.types import (
 )
 
 BASE = "base"
-ANSWER_BATCH = 32
-"""Sequences in one forward when a checkpoint answers: speed and memory only."""
 
 
 def _load(start: Policy, checkpoint: Artifact | None, dtype: Dtype, bits: Literal[4, 8] | None) -> Any:
@@ -164,7 +162,7 @@ def answers_stage(
                 said[q.id].append(Message(role="user", content=q.turns[turn]))
             ctx.progress.start(f"{row} answers {name}, turn {turn + 1}", len(asked))
             jobs = [Job(chat.encode_prompt(tokenizer, said[q.id]), _sampling(evaluation, q)) for q in asked]
-            done = decode_all(model, tokenizer, jobs, seed=seed, batch_size=ANSWER_BATCH, advance=ctx.progress.advance)
+            done = decode_all(model, tokenizer, jobs, seed=seed, batch_size=None, advance=ctx.progress.advance)
             for q, (completion,) in zip(asked, done, strict=True):
                 said[q.id].append(Message(role="assistant", content=completion.text))
                 turns[q.id].append((completion.text, completion.finish_reason, completion.tokens))
