@@ -163,13 +163,12 @@ class _Decoder:
 
     def _written(self, rows: Sequence[_Row]) -> list[list[int]]:
         """Token ids of each sample, the end token included. Finished rows leave the batch as it goes."""
-        import numpy as np
         import torch
 
         limits = [self._limit(row) for row in rows]
         kept, logits, mask = self._read(rows, max(limits))
-        streams = np.stack([stream(self._seed, row.prompt, row.sample, max(limits)) for row in rows])
-        sampler = Sampler([row.sampling for row in rows], streams, logits.device)
+        streams = [stream(self._seed, row.prompt, row.sample) for row in rows]
+        sampler = Sampler([row.sampling for row in rows], streams)
         written: list[list[int]] = [[] for _ in rows]
         over = [False] * len(rows)
         alive = list(range(len(rows)))
@@ -177,7 +176,7 @@ class _Decoder:
         width = mask.shape[1]
         mask = torch.cat([mask, mask.new_ones(len(rows), max(limits))], dim=1)
         for step in range(max(limits)):
-            tokens = sampler.pick(logits.float(), step)
+            tokens = sampler.pick(logits.float())
             for r, token in zip(alive, tokens.tolist(), strict=True):
                 if not over[r]:
                     written[r].append(token)

@@ -8,80 +8,65 @@ from harness.types import Sampling
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from torch import Tensor
 
 SHORTLIST = 256
 """How many top probabilities are looked at for top-p; a row whose nucleus is larger is sorted whole."""
 BLOCK = 256
-"""Tokens that are summed together before probabilities are cumulated: a running sum over the whole vocabulary would
-take longer than the rest of sampling."""
+"""Ids in a block: a token is drawn by a random number a block and one an id inside it, not one an id of the whole
+vocabulary."""
 
 
-def stream(seed: int, prompt: Sequence[int], sample: int, count: int) -> "np.ndarray":
-    """The random stream of one sample: `count` uniform numbers in [0, 1), one a token. A longer one begins alike."""
+def stream(seed: int, prompt: Sequence[int], sample: int) -> "np.random.Generator":
+    """The random stream of one sample."""
     import numpy as np
 
     key = hashlib.sha256(repr((seed, list(prompt), sample)).encode()).digest()[:16]
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key))).random(count)
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
 
 
 class Sampler:
     """Draws for the rows of a batch. A row's token depends on its own logits, sampling and stream only: not on the
     other rows."""
 
-    def __init__(self, samplings: Sequence[Sampling], streams: "np.ndarray", device: "torch.device") -> None:
-        """`streams`: [R, steps], a row each for `samplings`."""
-        import torch
-
+    def __init__(self, samplings: Sequence[Sampling], streams: "Sequence[np.random.Generator]") -> None:
         self._samplings = list(samplings)
-        self._uniforms = torch.as_tensor(streams, dtype=torch.float64).to(device)
-        self._tabulate()
-
-    def _tabulate(self) -> None:
-        import torch
-
-        temperature = [s.temperature for s in self._samplings]
-        top_p = [s.top_p for s in self._samplings]
-        cold = [t == 0 for t in temperature]
-        self._all_cold, self._any_cold = all(cold), any(cold)
-        self._nuclear = [i for i, p in enumerate(top_p) if p < 1 and not cold[i]]
-        device = self._uniforms.device
-        self._temperature = torch.tensor([t or 1.0 for t in temperature], device=device)[:, None]
-        self._top_p = torch.tensor(top_p, device=device)
-        self._cold = torch.tensor(cold, device=device)
+        self._streams = list(streams)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order."""
         self._samplings = [self._samplings[i] for i in rows]
-        self._uniforms = self._uniforms[list(rows)]
-        self._tabulate()
+        self._streams = [self._streams[i] for i in rows]
 
-    def pick(self, logits_RV: "Tensor", step: int) -> "Tensor":
-        """A token id a row [R], by inverse CDF (in the order of ids) at the row's uniform number of this step; the most
-        probable where the temperature is 0. Logits in float32."""
+    def pick(self, logits_RV: "Tensor") -> "Tensor":
+        """The next token id of every row [R]; the most probable where the temperature is 0. Logits in float32."""
+        import numpy as np
         import torch
 
-        if self._all_cold:
+        cold = [s.temperature == 0 for s in self._samplings]
+        if all(cold):
             return logits_RV.argmax(-1)
-        probs = torch.softmax(logits_RV / self._temperature, dim=-1)
-        if len(self._nuclear) == len(self._samplings):
-            probs = nucleus(probs, self._top_p)
-        elif self._nuclear:
-            probs[self._nuclear] = nucleus(probs[self._nuclear], self._top_p[self._nuclear])
-        drawn = inverse_cdf(probs, self._uniforms[:, step])
-        return torch.where(self._cold, logits_RV.argmax(-1), drawn) if self._any_cold else drawn
+        device = logits_RV.device
+        temperature = torch.tensor([s.temperature or 1.0 for s in self._samplings], device=device)
+        probs = torch.softmax(logits_RV / temperature[:, None], dim=-1)
+        narrow = [i for i, s in enumerate(self._samplings) if s.top_p < 1]
+        if narrow:
+            top_p = torch.tensor([self._samplings[i].top_p for i in narrow], device=device)
+            chosen = torch.tensor(narrow, device=device)
+            probs = probs.index_copy(0, chosen, nucleus(probs[chosen], top_p))
+        count = -(-logits_RV.shape[-1] // BLOCK) + BLOCK
+        times = np.stack([stream.standard_exponential(count, np.float32) for stream in self._streams])
+        drawn = draw(probs, torch.as_tensor(times).to(device))
+        return torch.where(torch.tensor(cold, device=device), logits_RV.argmax(-1), drawn) if any(cold) else drawn
 
 
 def nucleus(probs_RV: "Tensor", top_p_R: "Tensor") -> "Tensor":
     """Probabilities outside the nucleus set to 0 (top-p sampling, 1904.09751): it is the smallest set of most probable
     tokens whose mass reaches p. Tokens as probable as its last one belong to it, so that no order among equals matters.
     """
-    import torch
-
     top = probs_RV.topk(min(SHORTLIST, probs_RV.shape[-1]), dim=-1).values
     cut = _least_in_nucleus(top, top_p_R)
-    wide = (top.sum(-1, dtype=torch.float64) < top_p_R).nonzero()[:, 0]
+    wide = (top.sum(-1) < top_p_R).nonzero()[:, 0]
     if len(wide):
         whole = probs_RV[wide].sort(dim=-1, descending=True).values
         cut = cut.index_copy(0, wide, _least_in_nucleus(whole, top_p_R[wide]))
@@ -90,31 +75,23 @@ def nucleus(probs_RV: "Tensor", top_p_R: "Tensor") -> "Tensor":
 
 def _least_in_nucleus(descending_RK: "Tensor", top_p_R: "Tensor") -> "Tensor":
     """The smallest probability that is still in the nucleus [R, 1]."""
-    import torch
-
-    before = descending_RK.cumsum(-1, dtype=torch.float64) - descending_RK
+    before = descending_RK.cumsum(-1) - descending_RK
     size = (before < top_p_R[:, None]).sum(-1, keepdim=True)
     return descending_RK.gather(-1, size - 1)
 
 
-def inverse_cdf(weights_RV: "Tensor", u_R: "Tensor") -> "Tensor":
-    """The first id at which the running sum of a row's weights passes u (in [0, 1)) times their total; never one of
-    weight 0. Sums in float64: first of blocks of ids, then inside one."""
+def draw(weights_RV: "Tensor", times_RK: "Tensor") -> "Tensor":
+    """An id a row, with probability in proportion to its weight; never one of weight 0.
+
+    `times` are exponential numbers, one a block of ids and one a place in a block. A block is drawn, then an id in it:
+    that whose time over its weight is the least (the Gumbel-max trick). A little noise in the weights then seldom
+    changes the draw, only where two are nearly level; along a running sum it would move every later id.
+    """
     import torch
 
     weights = torch.nn.functional.pad(weights_RV, (0, -weights_RV.shape[-1] % BLOCK))
     blocks = weights.view(len(weights), -1, BLOCK)
-    ends = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
-    target = _below(u_R[:, None] * ends[:, -1:], ends[:, -1:])
-    block = torch.searchsorted(ends, target, right=True)
-    inside = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].cumsum(-1, dtype=torch.float64)
-    start = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)
-    place = torch.searchsorted(inside, _below(target - start, inside[:, -1:]), right=True)
-    return (block * BLOCK + place)[:, 0]
-
-
-def _below(value: "Tensor", bound: "Tensor") -> "Tensor":
-    """The value, or the largest number below the bound: rounding must not lead past the last token that counts."""
-    import torch
-
-    return torch.minimum(value, torch.nextafter(bound, torch.zeros_like(bound)))
+    count = blocks.shape[1]
+    block = (blocks.sum(-1) / times_RK[:, :count]).argmax(-1)
+    inside = blocks[torch.arange(len(blocks), device=blocks.device), block]
+    return block * BLOCK + (inside / times_RK[:, count:]).argmax(-1)
