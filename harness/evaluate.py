@@ -184,7 +184,7 @@ def answers_stage(
         return Estimate(generated_tokens=turns * config.max_new_tokens)
 
     inputs = ({"policy": policy} if policy else {}) | ({"sft": sft} if sft else {})
-    return Stage(f"answers/{name}/{row}", "answers", 1, params, inputs, body, estimate)
+    return Stage(f"answers/{name}/{row}", "answers", 2, params, inputs, body, estimate)
 
 
 def _sampling(evaluation: Evaluation, question: Question) -> Sampling:

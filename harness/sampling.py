@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+VERSION = 2
+"""Raised when the same seed draws other tokens: part of what a sample is."""
 SHORTLIST = 256
 """How many top probabilities are looked at for top-p; a row whose nucleus is larger is sorted whole."""
 BLOCK = 256

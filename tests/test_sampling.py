@@ -42,12 +42,12 @@ def test_a_token_of_weight_0_is_never_drawn(size: int, seed: int) -> None:
 
 
 def test_noise_seldom_changes_a_draw() -> None:
-    """Two forwards of one prompt in different batches: logits that differ by 1e-5."""
+    """Two forwards of one prompt in different batches. Along a running sum 1 in 70 of these draws would change."""
     torch.manual_seed(0)
-    logits = torch.randn(2000, 8192) * 2
-    probs, noisy = (torch.softmax(x, -1) for x in (logits, logits + 1e-5 * torch.randn_like(logits)))
-    exponential = times(2000, 8192)
-    assert (draw(probs, exponential) != draw(noisy, exponential)).sum() <= 2
+    logits = torch.randn(4000, 8192) * 2
+    probs, noisy = (torch.softmax(x, -1) for x in (logits, logits + 1e-4 * torch.randn_like(logits)))
+    exponential = times(4000, 8192)
+    assert (draw(probs, exponential) != draw(noisy, exponential)).sum() <= 5
 
 
 @pytest.mark.parametrize("sharpness", [0.1, 1.0, 8.0])

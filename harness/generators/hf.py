@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from harness import chat, models
+from harness import chat, models, sampling
 from harness.components import Component, ModelReference
 from harness.protocols import Arrived, SampleRequest
 from harness.types import Messages
@@ -18,7 +18,8 @@ class Hf(Component):
     """Samples from `model` (a built-in name, a hub id or a local folder) with `transformers`, in process.
 
     `batch_size` counts sequences in one forward (None: as many as the model and the device allow): it changes speed and
-    memory, not the samples (see `harness.decoding`). Raises ModelError when the model can't be loaded.
+    memory, and the samples no more than rounding does (see `harness.decoding`). Raises ModelError when the model can't
+    be loaded, or a single sequence doesn't fit in memory.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
@@ -29,7 +30,8 @@ class Hf(Component):
     batch_size: int | None = Field(None, ge=1)
 
     def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, **models.identity(self.model, self.revision)}
+        drawn = {"name": self.name, "dtype": self.dtype, "sampling": sampling.VERSION}
+        return drawn | models.identity(self.model, self.revision)
 
     def check(self) -> None:
         models.check(self.model, self.revision)
