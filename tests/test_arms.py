@@ -43,7 +43,7 @@ def test_only_training_depends_on_the_training_seed() -> None:
     trained = [row for row in plan.rows if row.policy]
     assert len({train_key(row) for row in trained}) == 3
     assert len({row.heldout.inputs["ranked"].key for row in plan.rows}) == 1
-    assert len([stage for stage in plan.stages if stage.name not in ("train", "heldout")]) == 3
+    assert len([stage for stage in plan.stages if stage.name not in ("train", "heldout")]) == 5
 
 
 def test_the_recipes_seed_as_training_seed_finds_the_same_training() -> None:

@@ -82,6 +82,6 @@ def test_the_run_says_where_things_are_and_the_plan_what_there_is(run: Run) -> N
     done = run("plan", "pairs.yaml")
     assert done.returncode == 0, done.stderr
     stages = [line.split()[0] for line in done.stdout.splitlines() if "in the store" in line]
-    assert stages == ["seeds", "ranked", "reference", "train/dpo", "train/multi-dpo"] + [
+    assert stages == ["seeds", "ranked", "report", "dataset", "reference", "train/dpo", "train/multi-dpo"] + [
         f"heldout/{row}" for row in ("base", "dpo", "multi-dpo")
     ]

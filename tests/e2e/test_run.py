@@ -157,7 +157,7 @@ def test_only_the_changed_method_runs_again(run: Run) -> None:
 def test_plan_tells_what_is_there(run: Run) -> None:
     done = run("plan", str(run.recipe))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("in the store") == 23  # 6 of data, 2 trained, 3 x (held-out, 2 x (answers, verdicts))
+    assert done.stdout.count("in the store") == 25  # 8 of data, 2 trained, 3 x (held-out, 2 x (answers, verdicts))
     assert "to run" not in done.stdout
     fresh = harness("plan", str(run.recipe), home=run.folder / "elsewhere", cwd=run.folder)
     assert "in the store" not in fresh.stdout
