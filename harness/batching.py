@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 SHARE = 0.5
 """The share of the memory beside the weights that a batch may take on an accelerator; on a processor half of that,
 since memory is not ours alone there."""
-SHORT = 64
-"""Prompts that differ by fewer tokens may share a batch."""
+PADDED = 0.2
+"""The share of padding that prompts which are read in one forward may have,"""
+SLACK = 64
+"""and how many tokens of it at least."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -34,10 +37,12 @@ class Placed(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What a batch may hold: sequences, and tokens (sequences times the longest prompt and the most new tokens)."""
+    """What a batch may hold: sequences, and tokens (sequences times the longest prompt and the most new tokens).
+    `padding`: tokens of padding in the cache that make a step take as long as two steps of two batches."""
 
     sequences: int
     tokens: int
+    padding: int
 
 
 def in_order(jobs: Sequence[Job]) -> list[Placed]:
@@ -48,29 +53,43 @@ def in_order(jobs: Sequence[Job]) -> list[Placed]:
 
 
 def batches(jobs: Sequence[Placed], room: Room) -> Iterator[list[Placed]]:
-    """Jobs in their order, cut into batches that the room is enough for (a job with all its samples is never cut), of
-    prompts no shorter than half the longest.
+    """Jobs in their order, the longest first, cut into batches that the room is enough for (a job with all its samples
+    is never cut), and where the sequences that may follow would have too much padding.
 
-    Cut from the front by what is in the batch alone: without the jobs of the first batches, the others stay the same.
-    So a run that was stopped after a batch goes on with the batches that it would have had.
+    Cut from the front by what is in the batch and what follows: without the jobs of the first batches, the others stay
+    the same. So a run that was stopped after a batch goes on with the batches that it would have had.
     """
+    following = [*accumulate(len(placed.job.samples) for placed in reversed(jobs))][::-1]
     batch: list[Placed] = []
-    rows = widest = narrowest = most = 0
-    for placed in jobs:
+    rows = widest = most = 0
+    for placed, left in zip(jobs, following, strict=True):
         job = placed.job
         length, limit = len(job.prompt), job.sampling.max_new_tokens
         if batch:
-            rows += len(job.samples)
-            widest, narrowest, most = max(widest, length), min(narrowest, length), max(most, limit)
-            padded = widest > 2 * narrowest and widest - narrowest > SHORT
-            if padded or rows > room.sequences or rows * (widest + most) > room.tokens:
+            padding = (widest - length) * min(left, room.sequences - rows)
+            rows, most = rows + len(job.samples), max(most, limit)
+            if padding > room.padding or rows > room.sequences or rows * (widest + most) > room.tokens:
                 yield batch
                 batch = []
         if not batch:
-            rows, widest, narrowest, most = len(job.samples), length, length, limit
+            rows, widest, most = len(job.samples), length, limit
         batch.append(placed)
     if batch:
         yield batch
+
+
+def alike(lengths: Sequence[int]) -> list[int]:
+    """Sizes of groups of neighbours that are read in one forward: prompts of these lengths, the longest first."""
+    sizes: list[int] = []
+    widest = tokens = 0
+    for length in lengths:
+        if sizes and widest * (sizes[-1] + 1) <= (tokens + length) / (1 - PADDED) + SLACK:
+            sizes[-1] += 1
+            tokens += length
+        else:
+            sizes.append(1)
+            widest = tokens = length
+    return sizes
 
 
 def room_for(model: "PreTrainedModel", batch_size: int | None) -> Room:
@@ -91,7 +110,10 @@ def room_for(model: "PreTrainedModel", batch_size: int | None) -> Room:
     accelerated = model.device.type != "cpu"
     share = SHARE if accelerated else SHARE / 2
     free = max(0.0, share * (_memory(model) - weights))
-    return Room(batch_size or (256 if accelerated else 64), int(free / ((cached + passing) * model.dtype.itemsize)))
+    bytes_of = model.dtype.itemsize
+    # A step reads the weights once, whatever the batch, and the cache with its padding.
+    padding = weights // (cached * bytes_of)
+    return Room(batch_size or (256 if accelerated else 64), int(free / ((cached + passing) * bytes_of)), padding)
 
 
 def _memory(model: "PreTrainedModel") -> int:

@@ -9,12 +9,13 @@ on the same machine in any type, and a run that is resumed forms the batches tha
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.batching import Job, Placed, batches, in_order, room_for
+from harness.batching import Job, Placed, alike, batches, in_order, room_for
 from harness.chat import end_of_turn
 from harness.errors import ModelError
-from harness.kv_cache import make_room, without_gaps
+from harness.kv_cache import join, keeps_every_token, without_gaps
 from harness.protocols import Arrived, Sampled
 from harness.sampling import Sampler, stream
 from harness.types import Advance, Completion, FinishReason, Sampling
@@ -117,6 +118,7 @@ class _Decoder:
         self._seed = seed
         self._ending = _Ending(tokenizer)
         self._window = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        self._join: bool | None = None
         self._too_large: int | None = None
         """Tokens of the smallest batch that didn't fit."""
 
@@ -133,6 +135,12 @@ class _Decoder:
     def _limit(self, row: _Row) -> int:
         """How many tokens may be written."""
         return min(row.sampling.max_new_tokens, self._window - len(row.prompt))
+
+    def _caches_join(self) -> bool:
+        if self._join is None:
+            row = _Row(0, [min(self._ending.tokens)], Sampling(), 0)
+            self._join = keeps_every_token(self._read([row])[0])
+        return self._join
 
     def _what_fits(self, rows: Sequence[_Row]) -> list[list[int]]:
         """`_written`, in halves where the whole doesn't fit in memory. What is as large as a batch that didn't is
@@ -163,11 +171,19 @@ class _Decoder:
         _log.warning("a batch of %d sequences does not fit in memory: halved, as all that are as large", len(rows))
 
     def _written(self, rows: Sequence[_Row]) -> list[list[int]]:
-        """Token ids of each sample, the end token included. Finished rows leave the batch as it goes."""
+        """Token ids of each sample, the end token included: of all rows together, or, where the caches can't be joined,
+        of one group after the other."""
+        groups = _groups(rows)
+        if len(groups) == 1 or self._caches_join():
+            return self._decoded(rows, groups)
+        return [tokens for group in groups for tokens in self._decoded(group, [group])]
+
+    def _decoded(self, rows: Sequence[_Row], groups: Sequence[Sequence[_Row]]) -> list[list[int]]:
+        """Token ids of each of the rows. Finished rows leave the batch as it goes."""
         import torch
 
         limits = [self._limit(row) for row in rows]
-        kept, logits, mask = self._read(rows, max(limits))
+        kept, logits, mask = self._read_all(groups, max(limits))
         streams = [stream(self._seed, row.prompt, row.sample) for row in rows]
         sampler = Sampler([row.sampling for row in rows], streams)
         written: list[list[int]] = [[] for _ in rows]
@@ -202,17 +218,33 @@ class _Decoder:
             logits = out.logits[:, -1]
         return written
 
-    def _read(self, rows: Sequence[_Row], steps: int) -> tuple[Any, "Tensor", "Tensor"]:
-        """(cache, logits of the first new token [R, V], mask of the prompts [R, widest]): every prompt is read once,
-        and its samples get copies."""
+    def _read_all(self, groups: Sequence[Sequence[_Row]], steps: int) -> tuple[Any, "Tensor", "Tensor"]:
+        """(cache with room for `steps` more, logits of the first new token [R, V], mask of the prompts [R, widest]):
+        every prompt is read once, with others of like length, and its samples get copies."""
+        import torch
+
+        read = [self._read(group) for group in groups]
+        widest = max(mask.shape[1] for _, _, mask in read)
+        copies = []
+        for group in groups:
+            places = list(dict.fromkeys(row.place for row in group))
+            copies.append(torch.tensor([places.index(row.place) for row in group]))
+        chosen = [rows.to(self._model.device) for rows in copies]
+        logits = torch.cat([one[1][rows] for one, rows in zip(read, chosen, strict=True)])
+        masks = [torch.nn.functional.pad(one[2], (widest - one[2].shape[1], 0)) for one in read]
+        mask = torch.cat([one[rows] for one, rows in zip(masks, chosen, strict=True)])
+        return join([one[0] for one in read], copies, widest + steps), logits, mask
+
+    def _read(self, rows: Sequence[_Row]) -> tuple[Any, "Tensor", "Tensor"]:
+        """(cache, last logits [P, V], mask [P, widest]) of the P prompts of the rows."""
         import torch
 
         device = self._model.device
-        prompts = {row.place: row.prompt for row in rows}
-        widest = max(map(len, prompts.values()))
+        prompts = list({row.place: row.prompt for row in rows}.values())
+        widest = max(map(len, prompts))
         pad = min(self._ending.tokens)
-        ids = torch.tensor([[pad] * (widest - len(p)) + p for p in prompts.values()], device=device)
-        mask = torch.tensor([[0] * (widest - len(p)) + [1] * len(p) for p in prompts.values()], device=device)
+        ids = torch.tensor([[pad] * (widest - len(p)) + p for p in prompts], device=device)
+        mask = torch.tensor([[0] * (widest - len(p)) + [1] * len(p) for p in prompts], device=device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         # A model that doesn't know `logits_to_keep` gives all of them: only the last are looked at.
         out = self._model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
@@ -220,11 +252,17 @@ class _Decoder:
         if kept is None:
             kind = type(self._model).__name__
             raise ModelError(f"{self._model.name_or_path}: {kind} has no cache of keys and values; serve it with vLLM")
-        places = list(prompts)
-        copies = torch.tensor([places.index(row.place) for row in rows])
-        make_room(kept, copies, widest + steps)
-        chosen = copies.to(device)
-        return kept, out.logits[:, -1][chosen], mask[chosen]
+        return kept, out.logits[:, -1], mask
+
+
+def _groups(rows: Sequence[_Row]) -> list[list[_Row]]:
+    """Rows of prompts that are read together."""
+    samples: dict[int, list[_Row]] = {}
+    for row in rows:
+        samples.setdefault(row.place, []).append(row)
+    prompts = iter(samples.values())
+    sizes = alike([len(each[0].prompt) for each in samples.values()])
+    return [[row for each in islice(prompts, size) for row in each] for size in sizes]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,32 +1,54 @@
 """The cache of a batch that is being decoded: made once for its N samples a prompt and for all that will be written."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
-def make_room(kept: Any, copies: "Tensor", columns: int) -> None:
-    """Turn the cache of prompts (a `transformers` Cache) into that of their samples: row i becomes prompt `copies[i]`.
-    Layers that keep every token get room for `columns` tokens at once; the library's own are copied for each new token,
-    which takes a tenth of a step at 48 rows of 100 tokens, and more with longer ones. Other layers (sliding windows,
-    linear attention) stay what they are."""
+def keeps_every_token(kept: Any) -> bool:
+    """Whether all layers of a `transformers` Cache are plain keys and values, which `join` can put side by side: no
+    sliding windows, no states of linear attention."""
     from transformers.cache_utils import DynamicLayer
 
-    same = copies.tolist() == list(range(_rows(kept)))
+    return all(type(layer) is DynamicLayer and layer.is_initialized for layer in kept.layers)
+
+
+def join(parts: Sequence[Any], copies: Sequence["Tensor"], columns: int) -> Any:
+    """One cache of the parts' rows, one part after the other: first row `copies[0][0]` of the first part, and so on.
+    Narrower parts begin with zeros. Changes the first part, and returns it.
+
+    Layers that keep every token get room for `columns` tokens at once; the library's own are copied for each new token,
+    which takes a tenth of a step at 48 rows of 100 tokens, and more with longer ones. Other layers stay what they are,
+    and can't be joined: they are taken from a single part."""
+    from transformers.cache_utils import DynamicLayer
+
+    kept = parts[0]
     for i, layer in enumerate(kept.layers):
         if type(layer) is DynamicLayer and layer.is_initialized:
-            kept.layers[i] = _roomy_layer()(layer.keys, layer.values, copies, columns)
-        elif not same:
-            layer.reorder_cache(copies)
+            layers = [part.layers[i] for part in parts]
+            keys = _joined([x.keys for x in layers], copies, columns)
+            values = _joined([x.values for x in layers], copies, columns)
+            kept.layers[i] = _roomy_layer()(keys, values, max(x.keys.shape[-2] for x in layers))
+        else:
+            (rows,) = copies
+            layer.reorder_cache(rows)
+    return kept
 
 
-def _rows(kept: Any) -> int:
-    """Rows of a cache whose layers tell, else -1."""
-    sizes = {len(layer.keys) for layer in kept.layers if getattr(layer, "keys", None) is not None}
-    return sizes.pop() if len(sizes) == 1 else -1
+def _joined(parts: Sequence["Tensor"], copies: Sequence["Tensor"], columns: int) -> "Tensor":
+    widest = max(part.shape[-2] for part in parts)
+    _, heads, _, width = parts[0].shape
+    room = parts[0].new_empty(sum(map(len, copies)), heads, columns, width)
+    start = 0
+    for part, rows in zip(parts, copies, strict=True):
+        place = room[start : start + len(rows), :, :widest]
+        place[:, :, : widest - part.shape[-2]] = 0
+        place[:, :, widest - part.shape[-2] :] = part[rows.to(part.device)]
+        start += len(rows)
+    return room
 
 
 def without_gaps(going: list[int]) -> list[int]:
@@ -45,11 +67,10 @@ def _roomy_layer() -> type:
     class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         """Keys and values [R, heads, columns, width], of which `keys` and `values` show the columns that are filled."""
 
-        def __init__(self, keys: "Tensor", values: "Tensor", copies: "Tensor", columns: int) -> None:
+        def __init__(self, keys: "Tensor", values: "Tensor", filled: int) -> None:
             super().__init__()
             self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-            self._filled = keys.shape[-2]
-            self._keys, self._values = (_spread(x, copies.to(x.device), columns) for x in (keys, values))
+            self._keys, self._values, self._filled = keys, values, filled
             self._show()
 
         def _show(self) -> None:
@@ -73,10 +94,3 @@ def _roomy_layer() -> type:
             self._show()
 
     return RoomyLayer
-
-
-def _spread(filled: "Tensor", copies: "Tensor", columns: int) -> "torch.Tensor":
-    _, heads, length, width = filled.shape
-    room = filled.new_empty(len(copies), heads, columns, width)
-    room[:, :, :length] = filled[copies]
-    return room

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import batching, models
-from harness.batching import Job, Room, batches, in_order, room_for
+from harness.batching import Job, Room, alike, batches, in_order, room_for
 from harness.types import Sampling
 
 MANY_JOBS = st.lists(
@@ -19,7 +19,7 @@ MANY_JOBS = st.lists(
     ),
     max_size=40,
 )
-ROOMS = st.builds(Room, st.integers(1, 16), st.integers(100, 5000))
+ROOMS = st.builds(Room, st.integers(1, 16), st.integers(100, 5000), st.integers(0, 4000))
 
 
 @given(MANY_JOBS, ROOMS)
@@ -33,7 +33,8 @@ def test_batches_hold_every_job_once_and_no_more_than_they_may(jobs: list[Job], 
         assert len(batch) == 1 or rows <= room.sequences
         limit = max(job.sampling.max_new_tokens for _, job in batch)
         assert len(batch) == 1 or rows * (widest + limit) <= room.tokens
-        assert all(2 * len(job.prompt) >= widest or widest - len(job.prompt) <= 64 for _, job in batch)
+        for i, (_, job) in enumerate(batch):
+            assert (widest - len(job.prompt)) * sum(len(j.samples) for _, j in batch[i:]) <= room.padding
 
 
 @given(MANY_JOBS, ROOMS, st.integers(0, 6))
@@ -45,6 +46,27 @@ def test_without_the_first_batches_the_others_stay_the_same(jobs: list[Job], roo
     assert [[missing[place] for place, _ in batch] for batch in again] == made[gone:]
 
 
+def test_one_long_prompt_does_not_make_the_others_wide() -> None:
+    room = Room(64, 10**6, 10_000)
+    jobs = in_order([Job([1] * n, Sampling()) for n in (2000, *[50] * 63)])
+    assert [len(batch) for batch in batches(jobs, room)] == [1, 63]
+    jobs = in_order([Job([1] * n, Sampling()) for n in (150, *[50] * 63)])
+    assert [len(batch) for batch in batches(jobs, room)] == [64]
+    jobs = in_order([Job([1] * n, Sampling()) for n in (2000, *[50] * 3)])
+    assert [len(batch) for batch in batches(jobs, room)] == [4]
+
+
+@given(st.lists(st.integers(1, 3000), max_size=100))
+def test_prompts_that_are_read_together_are_alike(lengths: list[int]) -> None:
+    lengths.sort(reverse=True)
+    sizes = alike(lengths)
+    assert sum(sizes) == len(lengths)
+    left = iter(lengths)
+    for size in sizes:
+        group = [next(left) for _ in range(size)]
+        assert size == 1 or max(group) * size <= sum(group) / 0.8 + 64
+
+
 def test_the_room_follows_from_the_model_and_the_memory(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +75,7 @@ def test_the_room_follows_from_the_model_and_the_memory(
     assert room == room_for(model, None)
     assert room.sequences == 64
     assert room_for(model, 3) == room._replace(sequences=3)
+    assert room.padding == sum(p.numel() for p in model.parameters()) // (2 * 2 * 2 * 8)
     # Two layers of two heads of 8 keys and values, and what a layer has at once (6 * 32 + 3 * 64), 4 bytes each.
     a_token = (2 * 2 * 2 * 8 + 6 * 32 + 3 * 64) * 4
     weights = sum(p.numel() * 4 for p in model.parameters())

@@ -15,7 +15,7 @@ from harness.errors import ModelError
 from harness.protocols import Sampled
 from harness.types import Completion, Message, Sampling
 
-QUESTIONS = ["hi", "what is the time in Rome?", "b", "a rather longer question than the others " * 3]
+QUESTIONS = ["hi", "what is the time in Rome?", "b", "a rather longer question than the others " * 5]
 
 
 @pytest.fixture(scope="module")
@@ -226,16 +226,36 @@ def test_rows_that_finish_leave_and_the_others_go_on_as_if_alone(loaded) -> None
     ]
     together = decode_all(model, tokenizer, jobs, seed=0, batch_size=72, advance=lambda _: None)
     sizes: list[int] = []
-    hook = model.register_forward_pre_hook(
-        lambda _module, _args, options: sizes.append(len(options["input_ids"])), with_kwargs=True
-    )
+
+    def seen(_module, _args, options) -> None:
+        if options["input_ids"].shape[1] == 1:
+            sizes.append(len(options["input_ids"]))
+
+    hook = model.register_forward_pre_hook(seen, with_kwargs=True)
     assert decode_all(model, tokenizer, jobs, seed=0, batch_size=72, advance=lambda _: None) == together
     hook.remove()
     assert sizes[0] > 60
     assert sizes[-1] < 9
+    assert sizes == sorted(sizes, reverse=True)
     for job, (completion,) in list(zip(jobs, together, strict=True))[::7]:
         ((alone,),) = decode_all(model, tokenizer, [job], seed=0, batch_size=1, advance=lambda _: None)
         assert alone == completion
+
+
+def test_prompts_are_read_with_their_like_and_continued_together(loaded) -> None:
+    model, tokenizer = loaded
+    sampling = Sampling(temperature=1.0, max_new_tokens=9)
+    jobs = [Job([5 + k] * n, sampling, (0, 1)) for k, n in enumerate((180, 20, 22, 170))]
+    shapes: list[tuple[int, ...]] = []
+    hook = model.register_forward_pre_hook(
+        lambda _module, _args, options: shapes.append(tuple(options["input_ids"].shape)), with_kwargs=True
+    )
+    together = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
+    hook.remove()
+    assert [shape for shape in shapes if shape[1] > 1] == [(2, 180), (2, 22)]
+    assert (8, 1) in shapes
+    for job, completions in zip(jobs, together, strict=True):
+        assert decode_all(model, tokenizer, [job], seed=0, batch_size=None, advance=lambda _: None) == [completions]
 
 
 def test_a_row_does_not_depend_on_the_sampling_of_its_neighbours(loaded) -> None:
