@@ -166,7 +166,7 @@ class _Decoder:
                 "use shorter prompts, fewer max_new_tokens, or a smaller model"
             )
         if self._model.device.type != "cpu":
-            torch.accelerator.empty_cache()
+            getattr(torch, self._model.device.type).empty_cache()
         self._too_large = tokens
         _log.warning("a batch of %d sequences does not fit in memory: halved, as all that are as large", len(rows))
 
