@@ -337,8 +337,8 @@ def test_parts_comparisons_and_what_more_responses_bring_are_told(tmp_path: Path
         "- Reward model 1 for comparison (ensemble): 0 ties and 1 not scored\n",
         "- Part 2 of reward model 1 for comparison (length): 0 ties and 1 not scored\n",
         "- Ranked data: 12 train prompts; Kendall's tau of score and length within prompts 0.25 &#91;0.10, 0.40&#93;; "
-        "of 2, 3 responses the best is expected 0.50, 1.00 standard deviations within prompts above the mean, and 1.00, 2.00 "
-        "above the worst (12 prompts)\n",
+        "of 2, 3 responses the best is expected 0.50, 1.00 standard deviations within prompts above the mean, "
+        "and 1.00, 2.00 above the worst (12 prompts)\n",
         "- Reward models compared: Kendall's tau of noisy and trained within prompts 0.25 &#91;0.10, 0.40&#93;\n",
     ):
         assert line in text
