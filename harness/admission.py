@@ -11,11 +11,14 @@ from typing import Any
 from harness import stats
 from harness.errors import ModelError
 from harness.protocols import Ready
-from harness.types import Messages, Metric
+from harness.types import Message, Messages, Metric
 
 TOLERANCE = 1e-3
 """By how much the score of a response may depend on the batch."""
 SAMPLE = 16
+_USER = (Message(role="user", content="Hi"),)
+PROBES: tuple[tuple[Messages, str], ...] = ((_USER, "Hi"), (_USER, "and so on " * 12))
+"""They differ in length, so that there is padding even where all rows have one length or are cut at one."""
 BATCH_FIELDS = ("batch_size", "score_batch_size")
 """Where a reward model that computes in batches says how large they are."""
 
@@ -58,30 +61,26 @@ def _spearman(points: Sequence[tuple[float, float]]) -> Metric:
 
 def batch_invariance(model: Any, ready: Ready, rows: Sequence[tuple[Messages, str]]) -> dict[str, Any]:
     """`largest_difference` between the scores of the shortest and longest responses alone and together in a batch of
-    16, of `responses` responses. Half precision rounds by more than TOLERANCE: then both are computed in float32, which
-    tells rounding (`rounding`: how much) from a fault. `applies` is False for a model that does not compute in batches.
-    Raises ModelError for a model whose scores depend on the batch."""
+    16, of `responses` responses, two of which are `PROBES`. Half precision rounds by more than TOLERANCE: then both are
+    computed in float32, which tells rounding (`rounding`: how much) from a fault. `applies` is False for a model that
+    does not compute in batches. Raises ModelError for a model whose scores depend on the batch."""
     field = next((f for f in BATCH_FIELDS if f in type(model).model_fields), None)
-    if field is None or not rows:
+    if field is None:
         return {"applies": False}
     order = sorted(rows, key=lambda row: len(row[1]) + sum(len(m.content) for m in row[0]))
-    sample = [*order[: SAMPLE // 2], *order[max(SAMPLE // 2, len(order) - SAMPLE // 2) :]]
-    found = {
-        "applies": True,
-        "responses": len(sample),
-        "largest_difference": _difference(model, field, ready, sample)[0],
-    }
-    if found["largest_difference"] <= TOLERANCE:
-        return found
+    half = (SAMPLE - len(PROBES)) // 2
+    sample = [*PROBES, *order[:half], *order[max(half, len(order) - half) :]]
+    found = {"applies": True, "responses": len(sample)}
+    difference, where = _difference(model, field, ready, sample)
+    if difference <= TOLERANCE:
+        return found | {"largest_difference": difference}
     if getattr(model, "dtype", None) in ("bfloat16", "float16"):
         exact, where = _difference(model.model_copy(update={"dtype": "float32"}), field, ready, sample)
         if exact <= TOLERANCE:
-            return {**found, "largest_difference": exact, "rounding": found["largest_difference"]}
-    else:
-        exact, where = _difference(model, field, ready, sample)
-    alone, together = where
+            return found | {"largest_difference": exact, "rounding": difference}
+    alone, together = ("no finite score" if score is None else f"{score:.4f}" for score in where)
     raise ModelError(
-        f"reward model '{model.name}' gives one response {alone:.4f} alone and {together:.4f} beside longer ones in a "
+        f"reward model '{model.name}' gives one response {alone} alone and {together} beside longer ones in a "
         "batch: it reads padding as text, so that its ranking would be one of lengths and neighbours; its attention "
         "mask, padding side or padding token is wrong: mend the model's tokenizer, or use another reward model"
     )
@@ -89,17 +88,18 @@ def batch_invariance(model: Any, ready: Ready, rows: Sequence[tuple[Messages, st
 
 def _difference(
     model: Any, field: str, ready: Ready, sample: Sequence[tuple[Messages, str]]
-) -> tuple[float, tuple[float, float]]:
-    """(largest difference, the two scores that differ most) at batch size 1 and SAMPLE."""
+) -> tuple[float, tuple[float | None, float | None]]:
+    """(largest difference, the two scores that differ most) at batch size 1 and SAMPLE; infinite where a response has a
+    score in only one of them."""
     quiet = Ready(ready.folder, lambda _: None, ready.ask, ready.parts)
     alone, together = (model.model_copy(update={field: n}).score(sample, quiet) for n in (1, SAMPLE))
-    pairs = [(a, b) for a, b in zip(alone, together, strict=True) if a is not None and b is not None]
-    if len(pairs) < len([a for a in alone if a is not None]):
-        return math.inf, next(
-            (a, math.nan) for a, b in zip(alone, together, strict=True) if a is not None and b is None
-        )
-    worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=(0.0, 0.0))
-    return abs(worst[0] - worst[1]), worst
+
+    def apart(pair: tuple[float | None, float | None]) -> float:
+        a, b = pair
+        return abs(a - b) if a is not None and b is not None else 0.0 if a is b else math.inf
+
+    worst = max(zip(alone, together, strict=True), key=apart)
+    return apart(worst), worst
 
 
 def growth_with_n(groups: Sequence[Sequence[float | None]]) -> list[dict[str, Any]]:

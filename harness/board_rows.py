@@ -232,6 +232,9 @@ def admission_notes(report: Mapping[str, Any]) -> list[str]:
         metric = Metric.model_validate(found.get(name) or {"value": None})
         if metric.value is not None:
             notes.append(f"{words} {figure(metric, 2)}")
+    accuracy = Metric.model_validate(found.get("accuracy") or {"value": None})
+    if accuracy.ci95 is not None and accuracy.ci95[1] < 0.5:
+        notes.append("it orders held-out pairs worse than chance")
     batch = found.get("batch")
     if isinstance(batch, Mapping) and batch.get("applies"):
         rounding = f" (rounding in half precision: {batch['rounding']:.1g})" if "rounding" in batch else ""

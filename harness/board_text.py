@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.board_data import agreement_notes, data_stages, ranking_notes
 from harness.board_rows import (
     CATEGORIES,
     COLUMNS,
@@ -40,13 +41,6 @@ _MARKUP = re.compile(
     r"|(?<![^\W_])_|_(?![^\W_])|^[ #+=-]| $"
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-DATA_STAGES = {
-    "seeds": "Seed pairs",
-    "prompts": "New prompts",
-    "responses": "Responses",
-    "reward": "Reward model",
-    "ranked": "Ranked data",
-}
 AMOUNTS = {
     "steps": "steps",
     "prompts_seen": "prompts seen",
@@ -258,15 +252,17 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> st
 
 def _data_and_training(entries: Sequence[Entry]) -> list[str]:
     facts = []
-    for stage, label in DATA_STAGES.items():
+    for stage, label in data_stages(entries).items():
         for report, ids in _distinct(entries, stage):
             said = [escape_markdown(", ".join(_counted(report)))] if any(_counted(report)) else []
             if isinstance(accuracy := report.get("heldout_accuracy"), Mapping):
                 metric = Metric.model_validate(accuracy)
                 said.append(f"accuracy on held-out seed pairs {_cell(metric, 3, with_counts=True)}")
-            said += [escape_markdown(note) for note in (*leak_notes(report), *admission_notes(report))]
+            notes = (*leak_notes(report), *admission_notes(report), *ranking_notes(report), *agreement_notes(report))
+            said += [escape_markdown(note) for note in notes]
+            model = f" ({escape_markdown(str(report['name']))})" if report.get("name") else ""
             if said:
-                facts.append(f"{label}{_whose(ids, entries)}: {'; '.join(said)}")
+                facts.append(f"{label}{model}{_whose(ids, entries)}: {'; '.join(said)}")
     trained = [entry for entry in entries if entry.section("training")]
     parts = [_bullets(facts)] if facts else []
     if trained:

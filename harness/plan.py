@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from harness.agreement import comparison_stages
 from harness.arms import Arm, arms_of, matched
 from harness.arms import problems as arm_problems
 from harness.augment import prompts_stage, seeds_stage
@@ -147,7 +148,8 @@ def _data(recipe: Recipe) -> dict[str, Stage]:
     ready = reward_stage(recipe, seeds, reward)
     data |= {name: stage for name, stage in ready.inputs.items() if name != "seeds"}  # what it is made from, first
     data["reward"] = ready
-    return _described(recipe, data | {"ranked": ranked_stage(reward, data["responses"], data["reward"])})
+    data["ranked"] = ranked_stage(reward, data["responses"], data["reward"])
+    return _described(recipe, data | comparison_stages(recipe, reward, data))
 
 
 def _described(recipe: Recipe, data: dict[str, Stage]) -> dict[str, Stage]:

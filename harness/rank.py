@@ -33,20 +33,21 @@ def reward_stage(recipe: Recipe, seeds: Stage, reward: RewardModel, role: str = 
         scorer = make_scorer(ctx, reward, role, ctx.folder, ctx.key)
         ctx.progress.start("is the reward model's score one of the batch", None)
         invariance = batch_invariance(reward, scorer.ready, rows)
-        ctx.progress.start("reward model on held-out pairs", len(rows))
+        ctx.progress.start("reward model on held-out pairs", scorer.items(len(rows)))
         scores = scorer(rows)
         pairs = list(zip(scores[::2], scores[1::2], strict=True))
         figures = pair_figures([(p.chosen, p.rejected) for p in heldout], pairs)
         if (high := (figures["accuracy"]["ci95"] or (0, 1))[1]) < 0.5:
             ctx.log.warning("the reward model orders held-out pairs worse than chance (at most %.3f)", high)
         admission = {**figures, "batch": invariance}
-        return {"training": report, "heldout_accuracy": figures["accuracy"], "admission": admission}
+        name = identity(reward)["name"]
+        return {"name": name, "training": report, "heldout_accuracy": figures["accuracy"], "admission": admission}
 
     params = {"reward": identity(reward), "seed": seed}
     inputs = {"seeds": seeds} | {f"{role}/part/{i}": part for i, part in enumerate(parts)}
     for part in parts:
         inputs |= {name: stage for name, stage in part.inputs.items() if name != "seeds"}
-    return Stage(role, "reward", 3, params, inputs, body)
+    return Stage(role, "reward", 4, params, inputs, body)
 
 
 def parts_of(reward: object) -> Sequence[RewardModel]:
@@ -67,31 +68,27 @@ def make_scorer(
 
 def ranked_stage(model: RewardModel, responses: Stage, reward: Stage) -> Stage:
     """The ranked dataset: `ranked.jsonl` (to train on) and `heldout.jsonl`, one `RankedExample` a line. `reward` is the
-    stage that made `model` ready. Of one made from others the report has the rank correlation with each."""
+    stage that made `model` ready."""
 
     def body(ctx: Context) -> dict[str, Any]:
         groups = ctx.inputs["responses"].rows("responses.jsonl", ResponseGroup)
         rows = [(g.messages, r.text) for g in groups for r in g.responses]
         scorer = make_scorer(ctx, model, "reward")
-        ctx.progress.start("scoring responses", len(rows))
-        scores = _grouped(groups, scorer(rows))
+        ctx.progress.start("scoring responses", scorer.items(len(rows)))
+        scores = grouped(groups, scorer(rows))
         keys = {f"{role}_key": ctx.inputs[role].record.key for role in ("responses", "reward")}
         provenance = {"reward": identity(model)["name"], **keys}
         ranked = [
             _rank(g, s).model_copy(update={"provenance": provenance}) for g, s in zip(groups, scores, strict=True)
         ]
-        report = _ranked_report(ranked)
-        for part in scorer.parts:
-            tau = agreement(scores, _grouped(groups, part(rows)))
-            report.setdefault("agreement", {})[part.model.name] = tau.model_dump(mode="json")
-        return _write_ranked(ctx, ranked, report)
+        return _write_ranked(ctx, ranked, _ranked_report(ranked))
 
     inputs = {"responses": responses, "reward": reward}
     inputs |= {name: stage for name, stage in reward.inputs.items() if name != "seeds"}
-    return Stage("ranked", "ranked", 3, {}, inputs, body)
+    return Stage("ranked", "ranked", 4, {}, inputs, body)
 
 
-def _grouped(groups: Sequence[ResponseGroup], scores: Sequence[float | None]) -> list[list[float | None]]:
+def grouped(groups: Sequence[ResponseGroup], scores: Sequence[float | None]) -> list[list[float | None]]:
     """Scores of all responses, by prompt."""
     left = iter(scores)
     return [[next(left) for _ in group.responses] for group in groups]
@@ -131,12 +128,16 @@ def _rank(group: ResponseGroup, scores: Sequence[float | None]) -> RankedExample
 
 
 def _ranked_report(ranked: Sequence[RankedExample]) -> dict[str, Any]:
+    """Counts; `score_and_length`: Kendall's tau-b of score and characters within prompts; and `growth_with_n`."""
     train = [e for e in ranked if e.split == "train"]
     spreads = [
         e.responses[0].score - e.responses[-1].score
         for e in train
         if e.responses[0].score is not None and e.responses[-1].score is not None
     ]
+    scores = [[r.score for r in e.responses] for e in train]
+    scored = [[s for s in group if s is not None] for group in scores]
+    lengths = [[float(len(r.text)) for r in e.responses] for e in train]
     firsts = Counter(e.responses[0].source for e in train)
     return {
         "train_prompts": len(train),
@@ -146,6 +147,7 @@ def _ranked_report(ranked: Sequence[RankedExample]) -> dict[str, Any]:
         "not_scored": sum(r.score is None for e in ranked for r in e.responses),
         "mean_score_spread": sum(spreads) / len(spreads) if spreads else None,
         "ranked_first_by_source": dict(firsts),
-        "tied_responses": sum(len(s) - len(set(s)) for e in train if (s := [r.score for r in e.responses])),
-        "growth_with_n": growth_with_n([[r.score for r in e.responses] for e in train]),
+        "tied_responses": sum(len(s) - len(set(s)) for s in scored),
+        "score_and_length": agreement(scores, lengths).model_dump(mode="json"),
+        "growth_with_n": growth_with_n(scores),
     }

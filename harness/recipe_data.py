@@ -113,6 +113,8 @@ class Data(Section):
     prompts: PromptGeneration | None = None
     responses: ResponseGeneration | None = None
     reward: RewardField | None = None
+    other_rewards: list[RewardField] = Field(default_factory=list)
+    """Reward models that score the same responses for comparison only: nothing is trained on their scores."""
     report: Report | Literal[False] = Report()
 
     @model_validator(mode="after")
@@ -124,6 +126,8 @@ class Data(Section):
             raise ValueError(f"`responses` is missing, and `{given}` {why}: give it, or {own}")
         if self.responses is not None and self.reward is None:
             raise ValueError(f"`reward` is missing, and `responses` are ranked by it: give it, or {own}")
+        if self.other_rewards and self.reward is None:
+            raise ValueError(f"`other_rewards` are compared with `reward`, which is missing: give it, or {own}")
         return self
 
     @model_validator(mode="after")

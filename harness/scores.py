@@ -54,11 +54,18 @@ class Scorer:
         keys = [content_key([self._key, [m.model_dump() for m in messages], text]) for messages, text in rows]
         known = self._journal.rows()
         missing = {key: place for place, key in enumerate(keys) if key not in known}
-        self._advance(sum(key in known for key in keys))
+        self._advance(len(keys) - len(missing))  # known, or the same as another row
         if missing:
             self._score([rows[place] for place in missing.values()], list(missing))
         known = self._journal.rows()
         return [known[key].score for key in keys]
+
+    def items(self, rows: int) -> int | None:
+        """How many items a bar counts while so many rows are scored; None where that depends on the prompts."""
+        if self.parts:
+            counts = [part.items(rows) for part in self.parts]
+            return None if None in counts else sum(n for n in counts if n is not None)
+        return None if getattr(self.model, "groupwise", False) else rows
 
     def _score(self, rows: Sequence[tuple[Messages, str]], keys: Sequence[str]) -> None:
         def keep(scored: Sequence[tuple[int, float | None]]) -> None:
@@ -75,7 +82,7 @@ class Scorer:
         def ask(requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
             replies = asker(requests)
             if asker.ledger.transient:
-                why = next(r.error for r in replies if r.error is not None)
+                why = next(r.error for r in replies if r.transient)
                 raise JudgeError(
                     f"the judge of the reward model failed to answer {asker.ledger.transient} requests ({why}); "
                     "what it did answer is kept: run again"

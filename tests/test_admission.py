@@ -1,6 +1,7 @@
 """The admission test: its figures against scipy and brute force, and that a broken reward model is refused."""
 
 import math
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import mean
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 
 from harness import models
 from harness.admission import agreement, batch_invariance, growth_with_n, pair_figures
-from harness.components import build
+from harness.components import Component, build
 from harness.errors import ModelError
 from harness.protocols import Ready
-from harness.types import Message
+from harness.types import Message, Messages
 
 ROWS = [((Message(role="user", content="question " * (1 + i % 5)),), "word " * (1 + 7 * i)) for i in range(20)]
 
@@ -57,9 +58,9 @@ def test_a_sound_model_is_admitted(kind: str, dtype: str, tiny_model: Path, tmp_
     assert found["largest_difference"] <= 1e-3
 
 
-def test_a_model_that_reads_padding_is_refused_with_the_reason(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def maskless(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Folder of a BERT classifier whose forward drops the attention mask."""
     from transformers import BertForSequenceClassification
 
     forward = BertForSequenceClassification.forward
@@ -68,11 +69,79 @@ def test_a_model_that_reads_padding_is_refused_with_the_reason(
         return forward(self, *args, **{k: v for k, v in options.items() if k != "attention_mask"})
 
     monkeypatch.setattr(BertForSequenceClassification, "forward", without_mask)
-    folder = saved("bert", tmp_path / "rm", tiny_model)
-    for dtype in ("float32", "bfloat16"):
-        reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": dtype})
-        with pytest.raises(ModelError, match=r"one response .* alone and .* reads padding as text.*attention mask"):
-            batch_invariance(reward, ready(tmp_path), ROWS)
+    return str(saved("bert", tmp_path / "rm", tiny_model))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_that_reads_padding_is_refused_with_the_reason(dtype: str, maskless: str, tmp_path: Path) -> None:
+    reward = build("reward", {"name": "sequence_classifier", "model": maskless, "dtype": dtype})
+    with pytest.raises(ModelError, match=r"one response .* alone and .* reads padding as text.*attention mask") as said:
+        batch_invariance(reward, ready(tmp_path), ROWS)
+    assert len(str(said.value).splitlines()) == 1
+
+
+EQUAL = [(ROWS[0][0], letter * 30) for letter in "abcdefgh"]
+
+
+@pytest.mark.parametrize(("rows", "max_length"), [(EQUAL, 2048), (ROWS[8:], 64), ([], 2048)])
+def test_there_is_padding_whatever_the_rows_are(rows: Any, max_length: int, maskless: str, tmp_path: Path) -> None:
+    """Rows of one length, rows that are all cut at one length, and none."""
+    fields = {"name": "sequence_classifier", "model": maskless, "dtype": "float32", "max_length": max_length}
+    with pytest.raises(ModelError, match="reads padding as text"):
+        batch_invariance(build("reward", fields), ready(tmp_path), rows)
+
+
+class OwnPadding(Component):
+    """Somebody's own component: pads on `side`, and takes the score at each row's own number of tokens, which is right
+    for padding on the right only."""
+
+    name: str = "own"
+    model: str
+    side: str
+    batch_size: int = 4
+
+    def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
+        from transformers import AutoModelForSequenceClassification
+
+        tokenizer = models.load_tokenizer(self.model)
+        tokenizer.padding_side = self.side
+        model = AutoModelForSequenceClassification.from_pretrained(self.model).eval()
+        scores: list[float | None] = []
+        for start in range(0, len(rows), self.batch_size):
+            texts = [messages[-1].content + text for messages, text in rows[start : start + self.batch_size]]
+            batch = tokenizer(texts, padding=True, return_tensors="pt")
+            with torch.no_grad():
+                hidden = model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+            last = batch["attention_mask"].sum(-1) - 1
+            scores += model.score(hidden[torch.arange(len(last)), last])[:, 0].tolist()
+        return scores
+
+
+def test_padding_on_the_wrong_side_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = str(saved("llama", tmp_path / "rm", tiny_model))
+    found = batch_invariance(OwnPadding(model=folder, side="right"), ready(tmp_path), ROWS)
+    assert found["largest_difference"] <= 1e-3
+    with pytest.raises(ModelError, match=r"'own' gives one response .* padding side"):
+        batch_invariance(OwnPadding(model=folder, side="left"), ready(tmp_path), ROWS)
+
+
+class NoNumber(Component):
+    """Has no finite score for short responses, in batches or alone."""
+
+    name: str = "no-number"
+    among: bool
+    batch_size: int = 1
+
+    def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
+        fails = (self.batch_size > 1) == self.among
+        return [None if fails and len(text) < 9 else 1.0 for _, text in rows]
+
+
+def test_a_score_that_is_there_only_alone_or_only_in_a_batch_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"gives one response 1\.0000 alone and no finite score beside"):
+        batch_invariance(NoNumber(among=True), ready(Path()), ROWS)
+    with pytest.raises(ModelError, match=r"gives one response no finite score alone and 1\.0000 beside"):
+        batch_invariance(NoNumber(among=False), ready(Path()), ROWS)
 
 
 def test_what_does_not_compute_in_batches_is_told() -> None:

@@ -294,6 +294,7 @@ def test_an_empty_board_is_drawn(tmp_path: Path) -> None:
 
 def test_leaks_and_the_admission_of_the_reward_model_are_told(tmp_path: Path) -> None:
     admission = {
+        "accuracy": {"value": 0.2, "ci95": [0.1, 0.4], "n": 30},
         "ties": 2,
         "not_scored": 0,
         "length_correlation": {"value": 0.123, "ci95": [-0.1, 0.3]},
@@ -308,7 +309,36 @@ def test_leaks_and_the_admission_of_the_reward_model_are_told(tmp_path: Path) ->
     assert "prompts of the evaluation sets found: 1 of alpaca_eval, 0 of mt_bench\n" in text
     assert (
         "- Reward model: 2 ties and 0 not scored; rank correlation of score and length 0.12 &#91;-0.10, 0.30&#93;; "
+        "it orders held-out pairs worse than chance; "
         "scores alone and in a batch of 16 agree to 2e-06 (rounding in half precision: 0.02)\n"
     ) in text
     write_board(tmp_path / "b", "x", [entry("dpo", "sdpo", data={"seeds": kept})])
     assert "1 of alpaca_eval, kept as the recipe says" in (tmp_path / "b" / "board.md").read_text()
+
+
+def test_parts_comparisons_and_what_more_responses_bring_are_told(tmp_path: Path) -> None:
+    admission = {"ties": 0, "not_scored": 1}
+    reward = {"training": {}, "admission": admission}
+    rows = [{"n": n, "best_sd": 0.5 * n - 0.5, "spread_sd": n - 1.0, "prompts": 12} for n in (1, 2, 3)]
+    tau = {"value": 0.25, "ci95": [0.1, 0.4], "n": 12}
+    data = {
+        "reward": {"name": "noisy", **reward},
+        "reward/part/0": {"name": "trained", **reward},
+        "other/0": {"name": "ensemble", **reward},
+        "other/0/part/1": {"name": "length", **reward},
+        "ranked": {"train_prompts": 12, "score_and_length": tau, "growth_with_n": rows},
+        "agreement": {"pairs": [{"first": "noisy", "second": "trained", "tau": tau}]},
+    }
+    write_board(tmp_path, "x", [entry("dpo", "sdpo", data=data)])
+    text = (tmp_path / "board.md").read_text()
+    for line in (
+        "- Reward model (noisy): 0 ties and 1 not scored\n",
+        "- Part 1 of the reward model (trained): 0 ties and 1 not scored\n",
+        "- Reward model 1 for comparison (ensemble): 0 ties and 1 not scored\n",
+        "- Part 2 of reward model 1 for comparison (length): 0 ties and 1 not scored\n",
+        "- Ranked data: 12 train prompts; Kendall's tau of score and length within prompts 0.25 &#91;0.10, 0.40&#93;; "
+        "of 2, 3 responses the best is expected 0.50, 1.00 standard deviations within prompts above the mean, "
+        "and 1.00, 2.00 above the worst (12 prompts)\n",
+        "- Reward models compared: Kendall's tau of noisy and trained within prompts 0.25 &#91;0.10, 0.40&#93;\n",
+    ):
+        assert line in text
