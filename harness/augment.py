@@ -183,7 +183,7 @@ def _sample(pool: Pool, asked: Sequence[Messages | str], sampling: Sampling) -> 
     for place, request in enumerate(asked):
         places[times[request]].append(place)
         times[request] += 1
-    done = {}
+    done: dict[int, Completion] = {}
     for sample, those in places.items():
         texts = pool.sample([asked[place] for place in those], sampling, range(sample, sample + 1))
         done |= {place: text[0] for place, text in zip(those, texts, strict=True)}
