@@ -123,6 +123,8 @@ def test_a_good_prompt_is_kept_with_its_shots_and_system_message() -> None:
         (write(" ".join(f"word{i}" for i in range(500))), "too_long", None),
         (write("I'm sorry, but I can't help with that."), "not_a_request", None),
         (write(CHAT.ask), "not_a_request", None),
+        (write("A: The answer is\nA:"), "not_a_request", None),
+        (write("The answer to this question is:"), "not_a_request", None),
         (write("the cat and the cat and the cat and the cat sat"), "repetitive", None),
         (write("Write, a short poem: about the SEA"), "copy_of_a_shot", "Write a short poem about the sea."),
         (write("describe in a FEW words, what a lighthouse keeper does all night long"), "duplicate", None),
