@@ -102,8 +102,8 @@ def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOpt
     console.print(
         f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True
     )
-    ranked = executed.artifacts[plan.data["ranked"].key].folder
-    console.print(f"Ranked dataset: {ranked}/ranked.jsonl", soft_wrap=True)
+    dataset = executed.artifacts[plan.data["dataset"].key].folder
+    console.print(f"Ranked dataset: {dataset}/ranked.jsonl, its card: {dataset}/README.md", soft_wrap=True)
     for row in plan.rows:
         if row.policy:
             checkpoint = executed.artifacts[row.policy.key].folder / "checkpoint"

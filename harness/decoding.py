@@ -1,49 +1,42 @@
 """Sampling from a causal language model in process: batched, prompt computed once for its N samples.
 
 Every sample draws from a random stream of its own, keyed by (seed, prompt, index of the sample). So a sample does not
-depend on which others share its batch or on N (up to floating-point noise of batched matrix products): the first two
-of N=4 are those of N=2, and batch size stays out of stage keys.
+depend on which others share its batch or on N, but for the floating-point noise of batched matrix products: the first
+two of N=4 are those of N=2, and batch size stays out of stage keys.
+The same jobs in the same batches give the same texts on the same machine, in every type.
 """
 
-import hashlib
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.batching import Job, Placed, batches, in_order, room_for
 from harness.chat import end_of_turn
 from harness.errors import ModelError
+from harness.kv_cache import make_room, without_gaps
 from harness.protocols import Arrived, Sampled
+from harness.sampling import Sampler, stream
 from harness.types import Advance, Completion, FinishReason, Sampling
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CACHE_SHARE = 0.25
-"""The share of the device's memory that the cache of a batch may take."""
-SHORT = 64
-"""Prompts that differ by fewer tokens may share a batch."""
-NUCLEUS_SHORTLIST = 1024
-"""How many top tokens are sorted for top-p sampling; rows whose nucleus is larger are sorted whole."""
+__all__ = ["Job", "decode", "decode_all"]
+
+FEWER = 0.9
+"""Finished rows leave the batch once no more than this share goes on."""
 
 _log = logging.getLogger(__name__)
 
 
-class Job(NamedTuple):
-    """A prompt's token ids, how to sample from it, and which of its samples are wanted (counted from 0)."""
+class _Row(NamedTuple):
+    """One sample that is wanted."""
 
-    prompt: list[int]
-    sampling: Sampling
-    samples: tuple[int, ...] = (0,)
-
-
-class _Placed(NamedTuple):
     place: int
     prompt: list[int]
     sampling: Sampling
-    samples: tuple[int, ...]
+    sample: int
 
 
 def decode(
@@ -61,20 +54,10 @@ def decode(
     completions that ended by length."""
     import torch
 
-    window = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-    jobs = [_Placed(i, *job) for i, job in enumerate(wanted)]
-    # Longest first: the largest batch comes at once, so that a batch that doesn't fit fails at once too.
-    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt), job.place), reverse=True)
-    ending = _Ending(tokenizer)
+    decoder = _Decoder(model, tokenizer, seed)
     with torch.inference_mode():
-        for batch in batches(jobs, *room(model, batch_size)):
-            none = Completion(text="", finish_reason="length", tokens=0)
-            done = [Sampled(j.place, k, none) for j in batch if len(j.prompt) >= window for k in j.samples]
-            rows = [(job, k) for job in batch if len(job.prompt) < window for k in job.samples]
-            written = _decode_what_fits(model, rows, seed, ending, window) if rows else []
-            for (job, k), tokens in zip(rows, written, strict=True):
-                done.append(Sampled(job.place, k, ending.completion(tokens, job.sampling)))
-            arrived(done)
+        for batch in batches(in_order(wanted), room_for(model, batch_size)):
+            arrived(decoder.batch(batch))
 
 
 def decode_all(
@@ -95,76 +78,6 @@ def decode_all(
 
     decode(model, tokenizer, jobs, seed=seed, batch_size=batch_size, arrived=arrived)
     return [[done[i, k] for k in job.samples] for i, job in enumerate(jobs)]
-
-
-def batches(jobs: Sequence[Job | _Placed], most: int, budget: int) -> Iterator[list[Any]]:
-    """Jobs in their order, cut into batches: at most `most` sequences and `budget` tokens of cache in each (or one
-    job), of prompts no shorter than half the longest, so that little is padded.
-
-    Cut from the front by what is in the batch alone: without the jobs of the first batches, the others stay the same.
-    So a run that was stopped after a batch goes on with the batches that it would have had.
-    """
-    batch: list[Any] = []
-    for job in jobs:
-        rows = sum(len(j.samples) for j in (*batch, job))
-        lengths = [len(j.prompt) for j in (*batch, job)]
-        widest, narrowest = max(lengths), min(lengths)
-        tokens = rows * (widest + max(j.sampling.max_new_tokens for j in (*batch, job)))
-        padded = widest > 2 * narrowest and widest - narrowest > SHORT
-        if batch and (rows > most or tokens > budget or padded):
-            yield batch
-            batch = []
-        batch.append(job)
-    if batch:
-        yield batch
-
-
-def room(model: "PreTrainedModel", batch_size: int | None) -> tuple[int, int]:
-    """(sequences, tokens of cache) that a batch may have. From the model and the device's whole memory, not from what
-    is free, so that a machine always forms the same batches."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    bytes_a_token = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
-    memory, usual = _memory(model)
-    return batch_size or usual, max(1, int(CACHE_SHARE * memory / bytes_a_token))
-
-
-def _memory(model: "PreTrainedModel") -> tuple[int, int]:
-    """Bytes of the device's memory, and how many sequences keep it busy."""
-    import torch
-
-    if model.device.type == "cuda":
-        return torch.cuda.get_device_properties(model.device).total_memory, 256
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 64
-
-
-def _decode_what_fits(
-    model: "PreTrainedModel", rows: list[tuple[_Placed, int]], seed: int, ending: "_Ending", window: int
-) -> list[list[int]]:
-    """`_decode_batch`, in halves where the whole doesn't fit in memory."""
-    import torch
-
-    try:
-        return _decode_batch(model, rows, seed, ending, window)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
-        if not is_memory:
-            raise
-        if len(rows) == 1:
-            length = len(rows[0][0].prompt)
-            raise ModelError(
-                f"a prompt of {length} tokens does not fit in memory with {model.name_or_path}: use shorter prompts, "
-                "fewer max_new_tokens, or a smaller model"
-            ) from None
-    if model.device.type == "cuda":
-        torch.cuda.empty_cache()
-    _log.warning("a batch of %d sequences does not fit in memory: halved", len(rows))
-    half = len(rows) // 2
-    return [
-        *_decode_what_fits(model, rows[:half], seed, ending, window),
-        *_decode_what_fits(model, rows[half:], seed, ending, window),
-    ]
 
 
 class _Ending:
@@ -195,104 +108,130 @@ class _Ending:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def _decode_batch(
-    model: "PreTrainedModel", rows: list[tuple[_Placed, int]], seed: int, ending: "_Ending", window: int
-) -> list[list[int]]:
-    """Token ids of each (prompt, sample), the stop token included. Samples of one prompt stand together. Finished rows
-    leave the batch as it goes."""
-    import numpy as np
+class _Decoder:
+    """A model, and what is known of it."""
+
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", seed: int) -> None:
+        self._model = model
+        self._seed = seed
+        self._ending = _Ending(tokenizer)
+        self._window = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        self._too_large: int | None = None
+        """Tokens of the smallest batch that didn't fit."""
+
+    def batch(self, batch: Sequence[Placed]) -> list[Sampled]:
+        """All samples of a batch."""
+        rows = [_Row(place, job.prompt, job.sampling, k) for place, job in batch for k in job.samples]
+        none = Completion(text="", finish_reason="length", tokens=0)
+        done = [Sampled(row.place, row.sample, none) for row in rows if self._limit(row) <= 0]
+        rows = [row for row in rows if self._limit(row) > 0]
+        for row, tokens in zip(rows, self._what_fits(rows) if rows else [], strict=True):
+            done.append(Sampled(row.place, row.sample, self._ending.completion(tokens, row.sampling)))
+        return done
+
+    def _limit(self, row: _Row) -> int:
+        """How many tokens may be written."""
+        return min(row.sampling.max_new_tokens, self._window - len(row.prompt))
+
+    def _what_fits(self, rows: Sequence[_Row]) -> list[list[int]]:
+        """`_written`, in halves where the whole doesn't fit in memory. What is as large as a batch that didn't is
+        halved without another try."""
+        tokens = len(rows) * (max(len(row.prompt) for row in rows) + max(map(self._limit, rows)))
+        if len(rows) == 1 or self._too_large is None or tokens < self._too_large:
+            try:
+                return self._written(rows)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            self._no_room(rows, tokens)
+        half = len(rows) // 2
+        return [*self._what_fits(rows[:half]), *self._what_fits(rows[half:])]
+
+    def _no_room(self, rows: Sequence[_Row], tokens: int) -> None:
+        """Not inside the `except`: the error holds on to the memory of what failed."""
+        import torch
+
+        if len(rows) == 1:
+            raise ModelError(
+                f"a prompt of {len(rows[0].prompt)} tokens does not fit in memory with {self._model.name_or_path}: "
+                "use shorter prompts, fewer max_new_tokens, or a smaller model"
+            )
+        if self._model.device.type != "cpu":
+            torch.accelerator.empty_cache()
+        self._too_large = tokens
+        _log.warning("a batch of %d sequences does not fit in memory: halved, as all that are as large", len(rows))
+
+    def _written(self, rows: Sequence[_Row]) -> list[list[int]]:
+        """Token ids of each sample, the end token included. Finished rows leave the batch as it goes."""
+        import numpy as np
+        import torch
+
+        limits = [self._limit(row) for row in rows]
+        kept, logits, mask = self._read(rows, max(limits))
+        streams = np.stack([stream(self._seed, row.prompt, row.sample, max(limits)) for row in rows])
+        sampler = Sampler([row.sampling for row in rows], streams, logits.device)
+        written: list[list[int]] = [[] for _ in rows]
+        over = [False] * len(rows)
+        alive = list(range(len(rows)))
+        lengths = mask.sum(-1, keepdim=True)
+        width = mask.shape[1]
+        mask = torch.cat([mask, mask.new_ones(len(rows), max(limits))], dim=1)
+        for step in range(max(limits)):
+            tokens = sampler.pick(logits.float(), step)
+            for r, token in zip(alive, tokens.tolist(), strict=True):
+                if not over[r]:
+                    written[r].append(token)
+                    over[r] = self._ending.reached(written[r], limits[r], rows[r].sampling.stop)
+            going = [i for i, r in enumerate(alive) if not over[r]]
+            if not going:
+                break
+            if len(going) <= FEWER * len(alive):
+                order = without_gaps(going)
+                chosen = mask.new_tensor(order)
+                kept.reorder_cache(chosen.cpu())
+                sampler.keep(order)
+                tokens, mask, lengths = tokens[chosen], mask[chosen], lengths[chosen]
+                alive = [alive[i] for i in order]
+            out = self._model(
+                input_ids=tokens[:, None],
+                attention_mask=mask[:, : width + step + 1],
+                position_ids=lengths + step,
+                past_key_values=kept,
+                use_cache=True,
+            )
+            logits = out.logits[:, -1]
+        return written
+
+    def _read(self, rows: Sequence[_Row], steps: int) -> tuple[Any, "Tensor", "Tensor"]:
+        """(cache, logits of the first new token [R, V], mask of the prompts [R, widest]): every prompt is read once,
+        and its samples get copies."""
+        import torch
+
+        device = self._model.device
+        prompts = {row.place: row.prompt for row in rows}
+        widest = max(map(len, prompts.values()))
+        pad = min(self._ending.tokens)
+        ids = torch.tensor([[pad] * (widest - len(p)) + p for p in prompts.values()], device=device)
+        mask = torch.tensor([[0] * (widest - len(p)) + [1] * len(p) for p in prompts.values()], device=device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        # A model that doesn't know `logits_to_keep` gives all of them: only the last are looked at.
+        out = self._model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+        kept = getattr(out, "past_key_values", None)
+        if kept is None:
+            kind = type(self._model).__name__
+            raise ModelError(f"{self._model.name_or_path}: {kind} has no cache of keys and values; serve it with vLLM")
+        places = list(prompts)
+        copies = torch.tensor([places.index(row.place) for row in rows])
+        make_room(kept, copies, widest + steps)
+        chosen = copies.to(device)
+        return kept, out.logits[:, -1][chosen], mask[chosen]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has a class for it on accelerators; on a processor it is a RuntimeError."""
     import torch
 
-    device = model.device
-    jobs = list({job.place: job for job, _ in rows}.values())
-    widest = max(len(job.prompt) for job in jobs)
-    pad = next(iter(ending.tokens))
-    ids = torch.tensor([[pad] * (widest - len(j.prompt)) + j.prompt for j in jobs], device=device)
-    mask = torch.tensor([[0] * (widest - len(j.prompt)) + [1] * len(j.prompt) for j in jobs], device=device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
-    cache, logits = out.past_key_values, out.logits[:, -1]
-    if len(rows) > len(jobs):
-        places = {job.place: i for i, job in enumerate(jobs)}
-        copies = torch.tensor([places[job.place] for job, _ in rows], device=device)
-        cache.batch_select_indices(copies)
-        logits, mask = logits[copies], mask[copies]
-    limits = [min(job.sampling.max_new_tokens, window - len(job.prompt)) for job, _ in rows]
-    uniforms = np.stack([_uniforms(seed, job.prompt, k, max(limits)) for job, k in rows])
-    stop = [job.sampling.stop for job, _ in rows]
-    written: list[list[int]] = [[] for _ in rows]
-    over = [limit <= 0 for limit in limits]
-    alive = list(range(len(rows)))
-    step = 0
-    while True:
-        samplings = [rows[r][0].sampling for r in alive]
-        tokens = _pick(logits.float(), samplings, uniforms[alive, step])
-        for r, token in zip(alive, tokens.tolist(), strict=True):
-            if not over[r]:
-                written[r].append(token)
-                over[r] = ending.reached(written[r], limits[r], stop[r])
-        step += 1
-        going = [i for i, r in enumerate(alive) if not over[r]]
-        if not going:
-            return written
-        # Dropping rows copies the cache: only once a quarter of them is done.
-        if len(going) <= 0.75 * len(alive):
-            kept = torch.tensor(going, device=device)
-            cache.batch_select_indices(kept)
-            tokens, mask = tokens[kept], mask[kept]
-            alive = [alive[i] for i in going]
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-        position = mask.sum(-1, keepdim=True) - 1
-        out = model(
-            input_ids=tokens[:, None],
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits = out.logits[:, -1]
-
-
-def _uniforms(seed: int, prompt: list[int], sample: int, count: int) -> "np.ndarray":
-    """The stream of one sample: uniform numbers in [0, 1), one a token."""
-    import numpy as np
-
-    key = hashlib.sha256(repr((seed, prompt, sample)).encode()).digest()[:16]
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key))).random(count)
-
-
-def _pick(logits_RV: "Tensor", samplings: list[Sampling], uniforms_R: "np.ndarray") -> "Tensor":
-    """One token id a row, by inverse CDF at the row's uniform number; greedy where the temperature is 0."""
-    import torch
-
-    greedy = logits_RV.argmax(-1)
-    hot = [i for i, s in enumerate(samplings) if s.temperature > 0]
-    if not hot:
-        return greedy
-    rows = torch.tensor(hot, device=logits_RV.device)
-    temperature = logits_RV.new_tensor([samplings[i].temperature for i in hot])[:, None]
-    probs = torch.softmax(logits_RV[rows] / temperature, dim=-1)
-    u = torch.as_tensor(uniforms_R[hot], dtype=probs.dtype, device=probs.device)
-    top_p = probs.new_tensor([samplings[i].top_p for i in hot])
-    if bool((top_p < 1).any()):
-        return greedy.index_copy(0, rows, _nucleus(probs, top_p, u))
-    return greedy.index_copy(0, rows, _inverse_cdf(probs, u))
-
-
-def _nucleus(probs_RV: "Tensor", top_p_R: "Tensor", u_R: "Tensor") -> "Tensor":
-    """Top-p sampling (1904.09751): the smallest set of most probable tokens whose mass reaches p, renormalised."""
-    k = min(NUCLEUS_SHORTLIST, probs_RV.shape[-1])
-    top, order = probs_RV.topk(k, dim=-1)
-    if bool((top.sum(-1) < top_p_R).any()):
-        top, order = probs_RV.sort(dim=-1, descending=True)
-    before = top.cumsum(-1) - top
-    kept = top.masked_fill(before >= top_p_R[:, None], 0.0)
-    return order.gather(-1, _inverse_cdf(kept, u_R)[:, None])[:, 0]
-
-
-def _inverse_cdf(weights_RV: "Tensor", u_R: "Tensor") -> "Tensor":
-    import torch
-
-    cumulated = weights_RV.double().cumsum(-1)
-    target = (u_R.double() * cumulated[:, -1])[:, None]
-    return torch.searchsorted(cumulated, target, right=True)[:, 0].clamp(max=weights_RV.shape[-1] - 1)
+    told = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "allocate memory" in told or "out of memory" in told
+    )

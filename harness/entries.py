@@ -42,7 +42,11 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
 
 def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dict[str, Any]:
     """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
-    stages = {name: s for name, s in plan.data.items() if not name.startswith(("reference/", "sft/"))}
+    stages = {
+        name: s
+        for name, s in plan.data.items()
+        if not name.startswith(("reference/", "sft/")) and name not in ("report", "dataset")
+    }
     if row.heldout:
         stages["reference"] = row.heldout.inputs["reference"]
     last = executed.artifacts[row.stages[-1].key] if row.heldout is None else executed.artifacts[row.heldout.key]

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from harness.arms import Arm, arms_of, matched
 from harness.arms import problems as arm_problems
 from harness.augment import prompts_stage, seeds_stage
+from harness.dataset import dataset_stage, report_stage
 from harness.errors import RecipeError
 from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
 from harness.plain_yaml import shown_path
@@ -139,14 +140,21 @@ def _data(recipe: Recipe) -> dict[str, Stage]:
     data = {"seeds": seeds}
     responses, reward = recipe.data.responses, recipe.data.reward
     if responses is None or reward is None:  # the recipe has both or neither
-        return data | {"ranked": own_pairs_stage(seeds)}
+        return _described(recipe, data | {"ranked": own_pairs_stage(seeds)})
     if recipe.data.prompts:
         data["prompts"] = prompts_stage(recipe, seeds, recipe.data.prompts)
     data["responses"] = responses_stage(recipe, seeds, data.get("prompts"), responses)
     ready = reward_stage(recipe, seeds, reward)
     data |= {name: stage for name, stage in ready.inputs.items() if name != "seeds"}  # what it is made from, first
     data["reward"] = ready
-    return data | {"ranked": ranked_stage(reward, data["responses"], data["reward"])}
+    return _described(recipe, data | {"ranked": ranked_stage(reward, data["responses"], data["reward"])})
+
+
+def _described(recipe: Recipe, data: dict[str, Stage]) -> dict[str, Stage]:
+    """With the report and the dataset's folder, which nothing is trained on: they change without a training."""
+    if recipe.data.report:
+        data["report"] = report_stage(recipe, data, recipe.data.report)
+    return data | {"dataset": dataset_stage(recipe, data)}
 
 
 def _row(

@@ -93,6 +93,14 @@ class Decontamination(Section):
     threshold: float = Field(THRESHOLD, gt=0, le=1)
 
 
+class Report(Section):
+    """How varied the data is, side by side (see `harness.diversity`): of `max_texts` a group at most, with perplexities
+    under the policy."""
+
+    perplexity: bool = True
+    max_texts: int = Field(200, ge=2)
+
+
 class Data(Section):
     """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them. Without `responses`
     and `reward` there is none: the ranked dataset is the seed's own pairs."""
@@ -105,6 +113,7 @@ class Data(Section):
     prompts: PromptGeneration | None = None
     responses: ResponseGeneration | None = None
     reward: RewardField | None = None
+    report: Report | Literal[False] = Report()
 
     @model_validator(mode="after")
     def _whole_or_none(self) -> "Data":

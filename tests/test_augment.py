@@ -64,6 +64,7 @@ def recipe(generator: Component | None = None, prompts: dict[str, Any] | None = 
         "holdout": 0.25,
         "responses": {"generator": generator or Script(), "n": 4, **responses},
         "reward": Shortest(),
+        "report": {"perplexity": False},
     }
     if prompts:
         data["prompts"] = prompts
@@ -73,7 +74,7 @@ def recipe(generator: Component | None = None, prompts: dict[str, Any] | None = 
 
 def own_pairs(**data: Any) -> Recipe:
     """A recipe that trains on the seed's own pairs."""
-    fields: dict[str, Any] = {"seeds": [{"name": "builtin", "limit": 20}], "holdout": 0.25, **data}
+    fields: dict[str, Any] = {"seeds": [{"name": "builtin", "limit": 20}], "holdout": 0.25, "report": False, **data}
     methods = [{"id": "dpo", "loss": {"name": "dpo_best_worst"}}]
     return Recipe.model_validate({"name": "x", "policy": {"model": "a/b"}, "data": fields, "methods": methods})
 
@@ -130,7 +131,7 @@ def test_two_responses_are_the_seed_pairs_themselves(tmp_path: Path) -> None:
 
 def test_without_responses_the_seeds_own_pairs_are_the_ranked_dataset(tmp_path: Path) -> None:
     done = run(own_pairs(), tmp_path)
-    assert set(done) == {"seeds", "ranked"}
+    assert set(done) == {"seeds", "ranked", "dataset"}
     assert done["ranked"].report == {"train_prompts": 15, "heldout_prompts": 5, "responses": 30}
     for file, split in (("ranked.jsonl", "train"), ("heldout.jsonl", "heldout")):
         pairs = {p.id: p for p in done["seeds"].rows(f"{split}.jsonl", PreferencePair)}

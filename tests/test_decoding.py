@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness import chat, models
-from harness.decoding import Job, batches, decode, decode_all
+from harness.decoding import Job, decode, decode_all
 from harness.errors import ModelError
 from harness.protocols import Sampled
 from harness.types import Completion, Message, Sampling
@@ -129,34 +128,6 @@ def test_a_stop_text_ends_a_completion_before_it(loaded) -> None:
             assert cut.tokens <= completion.tokens
 
 
-jobs_of = st.lists(
-    st.builds(
-        lambda length, limit, n: Job([1] * length, Sampling(max_new_tokens=limit), tuple(range(n))),
-        st.integers(1, 900),
-        st.integers(1, 200),
-        st.integers(1, 6),
-    ),
-    max_size=40,
-)
-
-
-@given(jobs_of, st.integers(1, 16), st.integers(100, 5000), st.integers(0, 5))
-def test_batches_hold_what_they_may_and_do_not_depend_on_those_before(
-    jobs: list[Job], most: int, budget: int, gone: int
-) -> None:
-    jobs.sort(key=lambda job: (job.sampling.max_new_tokens, len(job.prompt)), reverse=True)
-    made = list(batches(jobs, most, budget))
-    assert [job for batch in made for job in batch] == jobs
-    for batch in made:
-        rows = sum(len(job.samples) for job in batch)
-        widest = max(len(job.prompt) for job in batch)
-        assert len(batch) == 1 or rows <= most
-        assert len(batch) == 1 or rows * (widest + max(j.sampling.max_new_tokens for j in batch)) <= budget
-        assert all(2 * len(job.prompt) >= widest or widest - len(job.prompt) <= 64 for job in batch)
-    left = [job for batch in made[gone:] for job in batch]
-    assert list(batches(left, most, budget)) == made[gone:]
-
-
 def test_a_batch_that_does_not_fit_is_halved(loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = loaded
     sampling = Sampling(temperature=1.0, max_new_tokens=12)
@@ -178,27 +149,124 @@ def test_a_batch_that_does_not_fit_is_halved(loaded, monkeypatch: pytest.MonkeyP
         run(loaded, sampling)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "mistral", "gemma2", "qwen3"])
-def test_other_architectures_write_what_transformers_writes(kind: str, loaded, tmp_path: Path) -> None:
-    """Learned positions, sliding windows (shorter than the text), soft caps: greedy, in one batch."""
-    _, tokenizer = loaded
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "sliding_window": 16,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {},
+    "gemma2": {},
+    "gemma3_text": {"num_hidden_layers": 7},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512},
+    "bloom": {"n_layer": 2, "n_head": 4},
+}
+"""Plain and sliding attention (a window shorter than the texts), soft caps, sinks, states beside attention, learned and
+no positions."""
+
+
+def tiny_of(kind: str, tokenizer, dtype: torch.dtype):
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    sizes |= {"intermediate_size": 64, "head_dim": 8, "max_position_embeddings": 512, "sliding_window": 16}
-    if kind == "gpt2":
-        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
-    tokens = {
-        "vocab_size": len(tokenizer),
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-    }
+    known = {} if kind == "gpt2" else {"hidden_size": 32} if kind == "bloom" else SIZES
+    size = len(tokenizer)
+    tokens = {"vocab_size": size, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": size - 1, "bos_token_id": 1}
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **tokens)).eval()
-    jobs = [Job(ids, Sampling(temperature=0, max_new_tokens=20)) for ids in prompts(tokenizer)]
+    config = AutoConfig.for_model(kind, **(known | KINDS.get(kind, {})), **tokens)
+    return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_architectures_write_what_transformers_writes(kind: str, dtype: torch.dtype, loaded) -> None:
+    """Greedy, two samples a prompt, prompts of several lengths and limits in one batch."""
+    _, tokenizer = loaded
+    model = tiny_of(kind, tokenizer, dtype)
+    limits = [24, 5, 12, 20]
+    jobs = [
+        Job(ids, Sampling(temperature=0, max_new_tokens=limit), (0, 1))
+        for ids, limit in zip(prompts(tokenizer), limits, strict=True)
+    ]
     ours = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
-    for job, (completion,) in zip(jobs, ours, strict=True):
-        ids = torch.tensor([job.prompt])
-        theirs = model.generate(ids, max_new_tokens=20, do_sample=False)[0, len(job.prompt) :].tolist()
-        assert completion.text == tokenizer.decode(theirs, skip_special_tokens=True)
+    for job, completions in zip(jobs, ours, strict=True):
+        limit = job.sampling.max_new_tokens
+        theirs = model.generate(torch.tensor([job.prompt]), max_new_tokens=limit, do_sample=False)
+        written = theirs[0, len(job.prompt) :].tolist()
+        assert [c.text for c in completions] == [tokenizer.decode(written, skip_special_tokens=True)] * 2
+        assert [c.tokens for c in completions] == [len(written)] * 2
+
+
+def test_a_model_without_a_cache_of_keys_and_values_is_refused_in_one_line(loaded) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    _, tokenizer = loaded
+    model = MambaForCausalLM(MambaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1)).eval()
+    jobs = [Job([5, 6], Sampling(temperature=0, max_new_tokens=4))]
+    with pytest.raises(ModelError, match="MambaForCausalLM has no cache of keys and values") as caught:
+        decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_that_finish_leave_and_the_others_go_on_as_if_alone(loaded) -> None:
+    """Limits from 1 to 24: a row leaves nearly every step, from all places."""
+    model, tokenizer = loaded
+    jobs = [
+        Job(ids, Sampling(temperature=1.0, max_new_tokens=1 + (7 * k) % 24), (k,))
+        for k in range(24)
+        for ids in prompts(tokenizer)[:3]
+    ]
+    together = decode_all(model, tokenizer, jobs, seed=0, batch_size=72, advance=lambda _: None)
+    sizes: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda _module, _args, options: sizes.append(len(options["input_ids"])), with_kwargs=True
+    )
+    assert decode_all(model, tokenizer, jobs, seed=0, batch_size=72, advance=lambda _: None) == together
+    hook.remove()
+    assert sizes[0] > 60
+    assert sizes[-1] < 9
+    for job, (completion,) in list(zip(jobs, together, strict=True))[::7]:
+        ((alone,),) = decode_all(model, tokenizer, [job], seed=0, batch_size=1, advance=lambda _: None)
+        assert alone == completion
+
+
+def test_a_row_does_not_depend_on_the_sampling_of_its_neighbours(loaded) -> None:
+    model, tokenizer = loaded
+    ids = prompts(tokenizer)
+    samplings = [Sampling(temperature=t, top_p=p, max_new_tokens=16) for t, p in ((0, 1), (1, 1), (0.7, 0.8), (1, 0.1))]
+    jobs = [Job(ids[i], samplings[i], (0, 1)) for i in range(4)]
+    together = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
+    for job, completions in zip(jobs, together, strict=True):
+        assert decode_all(model, tokenizer, [job], seed=0, batch_size=None, advance=lambda _: None) == [completions]
+
+
+def test_what_is_as_large_as_what_did_not_fit_is_halved_without_a_try(loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = loaded
+    jobs = [Job([5, 6, 7 + k], Sampling(temperature=1.0, max_new_tokens=3)) for k in range(32)]
+    options: dict[str, Any] = {"seed": 0, "batch_size": 8, "advance": lambda _: None}
+    whole = decode_all(model, tokenizer, jobs, **options)
+    forward, failed = type(model).forward, []
+
+    def small(self, *args, **given):
+        if len(given["input_ids"]) > 4:
+            failed.append(len(given["input_ids"]))
+            # As torch says it on a processor.
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"
+            )
+        return forward(self, *args, **given)
+
+    monkeypatch.setattr(type(model), "forward", small)
+    assert decode_all(model, tokenizer, jobs, **options) == whole
+    assert failed == [8]
+    monkeypatch.setattr(type(model), "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        decode_all(model, tokenizer, jobs, **options)

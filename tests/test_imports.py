@@ -12,15 +12,28 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
     {"types", "errors", "stats", "paths", "provenance"},
-    {"protocols", "group_scores", "models", "chat", "plain_yaml", "yaml_document", "datafiles", "decoding", "choices"}
+    {
+        "protocols",
+        "group_scores",
+        "models",
+        "chat",
+        "plain_yaml",
+        "yaml_document",
+        "datafiles",
+        "batching",
+        "sampling",
+        "kv_cache",
+        "decoding",
+        "choices",
+    }
     | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
-    | {"leaks", "prompt_filters", "prompting", "ranking", "scoring", "admission"},
+    | {"leaks", "prompt_filters", "prompting", "ranking", "scoring", "admission", "diversity", "perplexity"},
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
     | {"arms", "store", "journal", "stages", "formats", "dataset_files"},
     {"training", "judging", "leaderboard", "board_rows", "board_seeds", "board_text", "board_terminal"},
     {"rewards"},  # a policy is one too: log-probabilities are training's; no file imports a component
-    {"augment", "responses", "rank", "pool", "scores", "train", "train_methods", "evaluate"},
+    {"augment", "responses", "rank", "dataset", "dataset_card", "pool", "scores", "train", "train_methods", "evaluate"},
     {"plan"},
     {"execute", "entries", "console"},
     {"cli"},

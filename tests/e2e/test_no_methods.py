@@ -42,6 +42,23 @@ def test_without_methods_a_recipe_ends_with_its_ranked_dataset(tmp_path: Path, t
     made = {a["stage"] for a in artifacts}
     assert {"seeds", "responses", "reward", "ranked"} <= made
     assert not made & {"reference", "train", "heldout", "answers", "verdicts"}
+    (folder,) = [p.parent for p in (tmp_path / "home" / "store" / "artifacts").glob("*/README.md") if p.is_file()]
+    from datasets import load_dataset
+
+    loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 9, "test": 3}
+    text = (folder / "README.md").read_text()
+    for said in (
+        "license: apache-2.0",
+        "## Sources and licences",
+        "`builtin`",
+        "self-BLEU",
+        "seed:chosen",
+        "perplexity",
+    ):
+        assert said in text
+    assert str(tmp_path) not in text
+    assert " nan " not in text
 
 
 def test_with_an_evaluation_the_untrained_policy_is_the_only_row(tmp_path: Path, tiny_model: Path) -> None:
