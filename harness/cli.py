@@ -165,8 +165,10 @@ def leaks(
     from harness.leak_check import evaluation_prompts, read_prompts
     from harness.leaks import LeakIndex
 
-    index = LeakIndex(evaluation_prompts(against.split(","), data), threshold)
+    # A fetch that fails is one line of ours, without the hub client's on every attempt.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     prompts = read_prompts(file)
+    index = LeakIndex(evaluation_prompts(against.split(","), data), threshold)
     hits = 0
     for number, text in prompts:
         if leak := index.find(text):

@@ -28,10 +28,11 @@ COPIED = 0.8
 """A prompt with more of a shot's words in common (Jaccard) is a copy of the shot."""
 _REFUSED = "help|assist|do that|fulfil|comply|provide|create|generate|write|answer"
 _NOT_A_REQUEST = re.compile(
-    rf"(i['’]?m sorry|i am sorry|i apologi[sz]e|as an ai|i (can['’]?t|cannot|can not) ({_REFUSED})|sure[,!])",
+    rf"(i['’]?m sorry|i am sorry|i apologi[sz]e|as an ai|i (can['’]?t|cannot|can not) ({_REFUSED})|sure[,!]"
+    r"|a(nswer)?\s*:|the answer (to (this|the) question )?is\b)",
     re.IGNORECASE,
 )
-_LABEL = re.compile(r"^\s*(?:(?:request|prompt|question|task|user)\s*\d*\s*:|\d+[.)]|[-*•])\s*", re.IGNORECASE)
+_LABEL = re.compile(r"^\s*(?:(?:request|prompt|question|q|task|user)\s*\d*\s*:|\d+[.)]|[-*•])\s*", re.IGNORECASE)
 
 
 class Dropped(Record):

@@ -1,6 +1,7 @@
 """The augmentation's stages with a scripted generator and reward model: who gets how many responses, what is dropped
 and counted, and how they are ranked."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -221,6 +222,55 @@ SEEDS = (
     + '{"prompt": "%s", "chosen": "a", "rejected": "b"}\n'
     + "".join(f'{{"prompt": "Tell me about topic number {i}.", "chosen": "a", "rejected": "b"}}\n' for i in range(8))
 )
+
+
+class Different(Script):
+    """A text of its own for every request and sample, handed over one at a time."""
+
+    name: str = "different"
+
+    def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
+        for i, request in enumerate(requests):
+            for k in request.samples:
+                said = hashlib.sha256(f"{seed} {request.prompt} {k}".encode()).hexdigest()
+                text = " ".join(said[j : j + 6] for j in range(0, 60, 6))
+                arrived([Sampled(i, k, Completion(text=f"Explain {text}?", finish_reason="stop", tokens=4))])
+
+
+def test_equal_few_shot_prompts_are_written_to_anew(tmp_path: Path) -> None:
+    """One shot of 15 rows, 40 wanted: many requests of a round are equal, and each has a text of its own."""
+    made = recipe(prompts={"generator": Different(), "count": 40, "shots": 1, "languages": []})
+    done = run(made, tmp_path)
+    assert done["prompts"].report["kept"] == 40
+    assert done["prompts"].report["written"] == 50
+    again = run(made, tmp_path / "again")
+    files = [(d["prompts"].folder / "prompts.jsonl").read_bytes() for d in (done, again)]
+    assert files[0] == files[1]
+
+
+def test_a_round_that_falls_short_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = Script(text="Tell me something about the same old subject please.")
+    done = run(recipe(prompts={"generator": writer, "count": 3, "max_attempts": 2}), tmp_path)
+    assert done["prompts"].report["kept"] == 1
+    assert "1 of 3 wanted prompts after 2 rounds" in caplog.text
+
+
+def test_a_leak_in_an_earlier_turn_is_found(tmp_path: Path) -> None:
+    asked = build("benchmark", {"name": "alpaca_eval", "prompts": "builtin"}).all_prompts()[0][1]
+    turns = [("user", asked), ("assistant", "Gladly."), ("user", "And in one sentence?")]
+    rows = [{"prompt": [{"role": r, "content": c} for r, c in turns], "chosen": "a", "rejected": "b"}]
+    rows += [{"prompt": f"Tell me about topic number {i}.", "chosen": "a", "rejected": "b"} for i in range(8)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmarks = [{"name": "alpaca_eval", "prompts": "builtin"}]
+    fields = {
+        "name": "x",
+        "policy": {"model": "a/b"},
+        "data": {"seeds": [{"name": "jsonl", "path": str(tmp_path / "seeds.jsonl")}]},
+        "evaluation": {"judge": {"name": "local", "model": "a/b"}, "benchmarks": benchmarks},
+    }
+    stage = make_plan(Recipe.model_validate(fields)).data["seeds"]
+    executed = execute(SimpleNamespace(stages=[stage]), Store(tmp_path / "store"), Silent())
+    assert executed.artifacts[stage.key].report["leaks_dropped"] == 1
 
 
 @pytest.mark.parametrize("action", ["drop", "keep"])

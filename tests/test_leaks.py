@@ -4,12 +4,14 @@ import gzip
 import json
 import os
 import random
+import string
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.leak_check import evaluation_prompts
 from harness.leaks import LeakIndex, words
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +71,32 @@ def test_edited_prompts_are_found(rate: float, index: LeakIndex, shared_data: Pa
     assert len(missed) <= 0.01 * len(texts), missed[:5]
 
 
+def slipped(text: str, rng: random.Random) -> str:
+    """Two neighbouring letters changed about in one long word."""
+    parts = text.split()
+    places = [i for i, word in enumerate(parts) if len(word) > 5 and word.isalpha()]
+    if places:
+        at = rng.choice(places)
+        k = rng.randrange(len(parts[at]) - 1)
+        parts[at] = parts[at][:k] + parts[at][k + 1] + parts[at][k] + parts[at][k + 2 :]
+    return " ".join(parts)
+
+
+@pytest.mark.parametrize("instead", ["", " "])
+def test_without_any_punctuation_all_are_found(instead: str, index: LeakIndex, shared_data: Path) -> None:
+    """TCP/IP becomes TCPIP or TCP IP, don't becomes dont or don t."""
+    bare = str.maketrans(dict.fromkeys(string.punctuation, instead))
+    texts = [text for text in alpaca(shared_data) + mt_bench(shared_data) if words(text.translate(bare))]
+    assert [text for text in texts if index.find(text.translate(bare)) is None] == []
+
+
+def test_a_slip_of_the_pen_hides_few(index: LeakIndex, shared_data: Path) -> None:
+    rng = random.Random(0)
+    texts = alpaca(shared_data) + mt_bench(shared_data)
+    missed = [text for text in texts if index.find(slipped(text, rng)) is None]
+    assert len(missed) <= 0.01 * len(texts), missed[:5]
+
+
 def test_other_prompts_are_spared(index: LeakIndex, shared_data: Path) -> None:
     """Of the 1,384 seed prompts one is an AlpacaEval prompt in fact: "What is the capital of Australia?"."""
     hits = [(text, leak.text) for text in seeds(shared_data) if (leak := index.find(text))]
@@ -90,7 +118,21 @@ def test_small_and_odd_texts() -> None:
     assert made.find("who, then, IS larry page") is not None
     assert made.find("Who is Larry the lobster, and on which page does he appear in the book?") is None
     assert made.find("Page Larry is who?") is None  # other order
+    assert made.find("Who is Lary Page?") is not None
+    unspaced = LeakIndex({"own": [("a", "你能介绍一下长城的历史吗？"), ("b", "日本で一番高い山は何ですか？")]})
+    assert unspaced.find("请问，你能简单介绍一下长城的历史吗") is not None
+    assert unspaced.find("東京の天気を教えてください。") is None
     assert LeakIndex({}).find("anything") is None
+
+
+def test_mt_benchs_questions_are_enough(shared_data: Path, tmp_path: Path) -> None:
+    """No reference answers and no judge prompts are needed to look for its prompts."""
+    (tmp_path / "mt_bench").mkdir()
+    questions = (shared_data / "mt_bench" / "question.jsonl").read_bytes()
+    (tmp_path / "mt_bench" / "question.jsonl").write_bytes(questions)
+    (named,) = evaluation_prompts(["mt_bench"], tmp_path).values()
+    assert [text for _, text in named] == mt_bench(shared_data)
+    assert named[0][0] == f"{json.loads(questions.splitlines()[0])['question_id']}/1"
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,7 @@
 """New prompts: what is shown, what is kept, and that every dropped text is counted under its reason."""
 
+import gzip
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -121,6 +123,8 @@ def test_a_good_prompt_is_kept_with_its_shots_and_system_message() -> None:
         (write(" ".join(f"word{i}" for i in range(500))), "too_long", None),
         (write("I'm sorry, but I can't help with that."), "not_a_request", None),
         (write(CHAT.ask), "not_a_request", None),
+        (write("A: The answer is\nA:"), "not_a_request", None),
+        (write("The answer to this question is:"), "not_a_request", None),
         (write("the cat and the cat and the cat and the cat sat"), "repetitive", None),
         (write("Write, a short poem: about the SEA"), "copy_of_a_shot", "Write a short poem about the sea."),
         (write("describe in a FEW words, what a lighthouse keeper does all night long"), "duplicate", None),
@@ -138,6 +142,29 @@ def test_what_is_dropped_is_counted_and_kept_with_the_reason(
     (dropped,) = kept.dropped
     assert dropped.matched is matched is None or str(dropped.matched).startswith(str(matched))
     assert kept.leaks == ({"alpaca_eval": 1} if reason == "leak" else {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't sleep at night. What should I do?",
+        "为什么天空是蓝色的？请用简单的语言解释。",
+        " ".join(f"word{i % 90}" for i in range(300)),  # long texts have most of their words more than once
+    ],
+)
+def test_what_is_a_request_is_kept(text: str) -> None:
+    kept = PromptFilter([], Limits(), EVALUATION, frozenset(), CHAT)
+    assert kept.accept(write(text), SHOWN), kept.dropped
+
+
+def test_peoples_own_prompts_pass_the_filters(shared_data: Path) -> None:
+    """AlpacaEval's instructions, written by people: what is dropped of them would be dropped wrongly."""
+    rows = json.loads(gzip.decompress((shared_data / "alpaca_eval/alpaca_eval_gpt4_baseline.json.gz").read_bytes()))
+    texts = [row["instruction"] for row in rows]
+    kept = PromptFilter([], Limits(max_similarity=1.0), EVALUATION, languages_of(texts), CHAT)
+    for text in texts:
+        kept.accept(write(text), [pair("zzz")])
+    assert len(kept.dropped) - kept.leaks["alpaca_eval"] <= 0.01 * len(texts), kept.counts
 
 
 def test_a_prompt_is_kept_once() -> None:

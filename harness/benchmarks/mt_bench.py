@@ -105,8 +105,12 @@ class MtBench(Component):
         ]
 
     def all_prompts(self) -> list[tuple[str, str]]:
-        """Every turn of every question, whatever the limit, as `question id/turn`."""
-        return [(f"{item.id}/{i}", text) for item in self._all_items() for i, text in enumerate(item.turns, start=1)]
+        """Every turn of every question, whatever the limit, as `question id/turn`. Needs no reference answers."""
+        rows = datafiles.json_lines(self._read(QUESTIONS), f"questions {self.question_set}")
+        turns = [(row.get("question_id"), row.get("turns")) for row in rows]
+        if not turns or not all(_two_texts(texts) for _, texts in turns):
+            raise DataError(f"questions {self.question_set}: expected rows with two texts under turns")
+        return [(f"{key}/{i}", text) for key, texts in turns for i, text in enumerate(texts or (), start=1)]
 
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """Two verdicts a question, first turn first, in the questions' order; values from 1 to 10."""
@@ -166,10 +170,6 @@ class MtBench(Component):
 
     def _items(self) -> list[_Item]:
         """The questions, as limited, with their reference answers. Raises DataError."""
-        return datafiles.evenly_spaced(self._all_items(), self.limit)
-
-    def _all_items(self) -> list[_Item]:
-        """The whole set. Raises DataError."""
         references = {}
         for row in datafiles.json_lines(self._read(REFERENCES), f"reference answers of {self.question_set} questions"):
             references[str(row.get("question_id"))] = row
@@ -182,7 +182,7 @@ class MtBench(Component):
             items[item.id] = item
         if not items:
             raise DataError(f"{where}: no rows")
-        return list(items.values())
+        return datafiles.evenly_spaced(list(items.values()), self.limit)
 
     def _templates(self) -> dict[str, dict[str, Any]]:
         """The judge's prompt templates by FastChat's names. Raises DataError."""
