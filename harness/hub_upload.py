@@ -34,11 +34,10 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
             done = api.create_commit(repo, added, commit_message="Ranked dataset", repo_type="dataset")
             return str(done.commit_url)
     except Exception as error:  # network, access and validation errors come in many classes
-        told = (str(getattr(error, "server_message", None) or error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"hub dataset '{repo}': not uploaded ({told.replace(token, 'HF_TOKEN')}); check the name, the network, and "
-            "that HF_TOKEN may write there"
-        ) from None
+        told = str(getattr(error, "server_message", None) or error) or type(error).__name__
+        told = " ".join(told.replace(token, "HF_TOKEN").split())[:300]
+        wanted = "check the name, the network, and that HF_TOKEN may write there"
+        raise DataError(f"hub dataset '{repo}': not uploaded ({told}); {wanted}") from None
     raise DataError(f"hub dataset '{repo}': not uploaded, as it is there already and public; leave out --private")
 
 

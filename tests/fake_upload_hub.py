@@ -62,8 +62,10 @@ def upload_hub(token: str) -> Iterator[UploadHub]:
                 hub.private.setdefault(repo, asked.get("visibility") == "private")
                 self._send(409 if there else 200, {"url": f"{hub.url}/datasets/{repo}", "error": "it is there"})
             elif path == "/api/validate-yaml":
-                block = json.loads(sent)["content"].split("---")[1]
-                self._send(200, {"errors": [], "warnings": []} if yaml.safe_load(block) else {})
+                about = yaml.safe_load(json.loads(sent)["content"].split("---")[1])
+                known = about["license"] in ("apache-2.0", "mit", "other")
+                errors = [] if known else [{"message": '"license" must be one of the known ones'}]
+                self._send(200 if known else 400, {"errors": errors, "warnings": []})
             elif path.endswith("/preupload/main"):
                 names = [f["path"] for f in json.loads(sent)["files"]]
                 regular = [{"path": n, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for n in names]

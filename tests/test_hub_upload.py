@@ -93,6 +93,17 @@ def test_a_token_that_is_not_enough(token: str | None, said: str, hub: UploadHub
     assert hub.commits == {}
 
 
+def test_what_the_hub_says_of_the_card_is_told(hub: UploadHub, folder: Path) -> None:
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text().replace("license: other", "license: nobodys-1.0"))
+    assert '"license" must be one of' in refused(push(folder, "--push-to-hub", "me/mine", url=hub.url))
+    assert hub.commits == {}
+
+
+def test_a_hub_that_is_not_there(folder: Path) -> None:
+    assert "not uploaded" in refused(push(folder, "--push-to-hub", "me/mine", url="http://127.0.0.1:9"))
+
+
 def test_what_is_no_dataset_or_no_name(hub: UploadHub, folder: Path) -> None:
     assert "expected OWNER/NAME" in refused(push(folder, "--push-to-hub", "mine", url=hub.url))
     mixed = refused(push(folder, "--push-to-hub", "me/mine", "--split", "train", url=hub.url))
