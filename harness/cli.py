@@ -190,12 +190,29 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Wr
 @app.command("export")
 def export_(
     source: Annotated[Path, typer.Argument(help="A ranked dataset: its folder, or a JSONL or Parquet file.")],
-    out: OutOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Written as Parquet if it ends so.")
+    ] = None,
     form: FormatOption = None,
     pairs: Annotated[str, typer.Option(help="Of trl: best_worst, best_rest, adjacent or all_pairs.")] = "best_worst",
     split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
+    hub: Annotated[
+        str | None,
+        typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Upload the folder, with its card, as it is."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new dataset on the hub is private.")] = False,
 ) -> None:
-    """Write a ranked dataset in the format of another trainer."""
+    """Write a ranked dataset in the format of another trainer, or upload its folder to the Hugging Face hub."""
+    if hub:
+        if out or form or pairs != "best_worst" or split != "all":
+            raise HarnessError("--push-to-hub uploads the folder as it is: leave out -o, --format, --pairs and --split")
+        from harness.hub_upload import push
+
+        print(push(source, hub, private=private))
+        return
+    if out is None or private:
+        wrong = "--private: only with --push-to-hub" if private else "expected -o FILE, or --push-to-hub OWNER/NAME"
+        raise HarnessError(wrong)
     from harness.dataset_files import Own, Split, export
     from harness.formats import Format
     from harness.trl_loss import Pairing

@@ -118,7 +118,7 @@ def dataset_stage(recipe: Recipe, data: Mapping[str, Stage]) -> Stage:
     ]
     recipe_text = _made_with(recipe)
     params = {"name": recipe.name, "sources": sources, "made_with": recipe_text}
-    return Stage("dataset", "dataset", 1, params, {role: data[role] for role in roles}, body)
+    return Stage("dataset", "dataset", 2, params, {role: data[role] for role in roles}, body)
 
 
 def _made_with(recipe: Recipe) -> dict[str, Any]:

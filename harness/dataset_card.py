@@ -1,5 +1,6 @@
 """The card of a ranked dataset, as the Hugging Face hub reads it: what it is, how it was made, what it holds."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +74,8 @@ def tables(report: Mapping[str, Any]) -> str:
 def _header(name: str, ranked: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]) -> str:
     """The YAML block that the hub reads."""
     known = {str(s["licence"]).lower() for s in sources if s.get("licence")}
-    licence = known.pop() if len(known) == 1 and all(s.get("licence") for s in sources) else "other"
+    one = known.pop() if len(known) == 1 and all(s.get("licence") for s in sources) else ""
+    licence = one if re.fullmatch(r"[a-z0-9.+-]+", one) else "other"  # the hub takes its own short names only
     total = ranked["train_prompts"] + ranked["heldout_prompts"]
     size = next((text for most, text in _SIZES if total < most), "n>1M")
     lines = [

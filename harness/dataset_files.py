@@ -95,6 +95,9 @@ def _write_parquet(out: Path, rows: Sequence[dict[str, Any]], own_rows: bool) ->
     from pyarrow import parquet
 
     schema = _schema() if own_rows else None
+    other = {key for row in rows for key in row["provenance"]} - {*PROVENANCE} if own_rows else set()
+    if other:  # pyarrow would leave them out without a word
+        raise DataError(f"{out}: Parquet has no column for provenance {', '.join(sorted(other))}; write JSONL instead")
     try:
         parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), out)
     except UnicodeEncodeError:

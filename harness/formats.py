@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from harness.errors import DataError
@@ -58,14 +59,15 @@ def ranked(
 
 
 def to_trl(examples: Iterable[RankedExample], pairing: Pairing) -> Converted:
-    """One row a pair of `pairing`. Not held: responses without a score, examples without a strict preference, and which
-    response a generator or the seed wrote."""
+    """One row a pair of `pairing`. Not held: responses without a score, those that are in no pair, examples without a
+    strict preference, and which response a generator or the seed wrote."""
     rows, left = [], Counter[str]()
     for example in examples:
         scored = [r for r in example.responses if r.score is not None]
         left["responses without a score"] += len(example.responses) - len(scored)
         pairs = ranked_pairs([r.score for r in scored if r.score is not None], pairing)
         left["prompts without a preference"] += not pairs
+        left[f"responses in no pair of {pairing}"] += len(scored) - len(set(chain(*pairs))) if pairs else 0
         for better, worse in pairs:
             sides = {"chosen": scored[better], "rejected": scored[worse]}
             texts = {name: [{"role": "assistant", "content": r.text}] for name, r in sides.items()}
@@ -75,31 +77,41 @@ def to_trl(examples: Iterable[RankedExample], pairing: Pairing) -> Converted:
 
 
 def from_trl(rows: Iterable[tuple[str, Row]], made: str) -> Converted:
-    """One example a prompt. Its responses are ranked by their scores where all its pairs have them, else by who is
-    preferred to whom: a response's score is then the length of the longest chain of preferences below it. Equal texts
-    of one prompt are one response. Left out: prompts whose preferences go in a circle."""
-    groups: dict[str, tuple[Messages, list[tuple[str, str]], dict[str, float]]] = {}
-    whole: dict[str, bool] = {}
+    """One example a prompt. Its responses are ranked by their scores where all its pairs have them and they agree with
+    the pairs and with each other, else by who is preferred to whom: a response's score is then the length of the
+    longest chain of preferences below it, and prompts whose scores are so given up are counted. Equal texts of one
+    prompt are one response. Left out: prompts whose preferences go in a circle."""
+    groups: dict[str, tuple[Messages, list[tuple[str, str]], list[tuple[Any, Any]]]] = {}
     for place, row in rows:
         messages = _messages(row.get("prompt"), place, "prompt")
         chosen, rejected = (_answer(row.get(name), place, name) for name in ("chosen", "rejected"))
-        key = prompt_id(messages)
-        _, pairs, scores = groups.setdefault(key, (messages, [], {}))
+        _, pairs, given = groups.setdefault(prompt_id(messages), (messages, [], []))
         pairs.append((chosen, rejected))
-        given = [row.get("score_chosen"), row.get("score_rejected")]
-        whole[key] = whole.get(key, True) and all(_is_number(score) for score in given)
-        if whole[key]:
-            scores |= dict(zip((chosen, rejected), map(float, given), strict=True))  # type: ignore[arg-type]
+        given.append((row.get("score_chosen"), row.get("score_rejected")))
     examples, left = [], Counter[str]()
-    for key, (messages, pairs, scores) in groups.items():
+    for messages, pairs, given in groups.values():
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        scores = _agreed(pairs, given)
         try:
-            levels = scores if whole[key] else _levels(pairs)
+            levels = _levels(pairs) if scores is None else scores
         except CycleError:
             left["prompts whose preferences go in a circle"] += 1
             continue
-        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        if scores is None:
+            left["prompts whose scores are missing in part or at odds"] += any(s is not None for g in given for s in g)
         examples.append(ranked(messages, texts, [levels[t] for t in texts], ["imported"] * len(texts), made))
     return _converted(examples, left)
+
+
+def _agreed(pairs: Sequence[tuple[str, str]], given: Sequence[tuple[Any, Any]]) -> dict[str, float] | None:
+    """A score for each text, or None where one is missing, a text has two, or the chosen one's is not the higher."""
+    scores: dict[str, float] = {}
+    for texts, two in zip(pairs, given, strict=True):
+        if not all(_is_number(score) for score in two) or two[0] <= two[1]:
+            return None
+        if any(scores.setdefault(text, float(score)) != score for text, score in zip(texts, two, strict=True)):
+            return None
+    return scores
 
 
 def _levels(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
@@ -148,12 +160,15 @@ def from_simpo(rows: Iterable[tuple[str, Row]], made: str) -> Converted:
 
 
 def to_nemo(examples: Iterable[RankedExample]) -> Converted:
-    """One row an example; completions of equal reward share a rank. Not held: responses without a score (no rank), and
-    who wrote a response."""
+    """One row an example; completions of equal reward share a rank. Not held: responses without a score (no rank),
+    examples without any that has one, and who wrote a response."""
     rows, left = [], Counter[str]()
     for example in examples:
         scored = [r for r in example.responses if r.score is not None]
         left["responses without a score"] += len(example.responses) - len(scored)
+        left["prompts without a scored response"] += not scored
+        if not scored:
+            continue
         levels = sorted({r.score for r in scored if r.score is not None}, reverse=True)
         completions = [
             {
@@ -186,7 +201,8 @@ def from_nemo(rows: Iterable[tuple[str, Row]], made: str) -> Converted:
 
 def to_nectar(examples: Iterable[RankedExample]) -> Converted:
     """One row an example; `model` is who wrote the response. Not held: scores (only their order), responses without
-    one, and prompts with a system message or with a text that spells a turn of the transcript (left out)."""
+    one, and prompts without any that has one, with a system message, or with a text that spells a turn of the
+    transcript (left out)."""
     rows, left = [], Counter[str]()
     for example in examples:
         if any(m.role == "system" for m in example.messages):
@@ -197,9 +213,15 @@ def to_nectar(examples: Iterable[RankedExample]) -> Converted:
             continue
         names = {"user": "Human", "assistant": "Assistant"}
         prompt = "".join(f"\n\n{names[m.role]}: {m.content}" for m in example.messages) + "\n\nAssistant: "
-        scored = [r for r in example.responses if r.rank is not None]
+        scored = [r for r in example.responses if r.score is not None]
         left["responses without a score"] += len(example.responses) - len(scored)
-        answers = [{"answer": r.text, "model": r.source, "rank": float(r.rank or 0)} for r in scored]
+        left["prompts without a scored response"] += not scored
+        if not scored:
+            continue
+        known = sorted((r.score for r in scored if r.score is not None), reverse=True)
+        # By the score, as a file of the user's may have no ranks.
+        ranks = [1.0 + known.index(r.score) for r in scored if r.score is not None]
+        answers = [{"answer": r.text, "model": r.source, "rank": k} for r, k in zip(scored, ranks, strict=True)]
         rows.append({"prompt": prompt, "answers": answers, "num_responses": len(answers)})
     return _converted(rows, left)
 

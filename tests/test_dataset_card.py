@@ -27,6 +27,8 @@ def test_the_hub_finds_splits_size_and_licence() -> None:
     # One source whose licence is not known makes the whole's not known.
     assert header([ORCA, OWN])["license"] == "other"
     assert header([ORCA, ORCA | {"licence": "MIT"}])["license"] == "other"
+    # What is no short name of the hub's would be refused there, or break the block.
+    assert header([OWN | {"licence": "ours: ask {us}"}])["license"] == "other"
 
 
 def test_it_says_where_things_come_from_and_what_was_dropped() -> None:

@@ -130,6 +130,50 @@ def test_what_a_format_can_not_hold_is_counted() -> None:
     assert to_trl(made, "all_pairs").left_out == {"responses without a score": 2}
 
 
+def test_what_no_pair_or_ranking_holds_is_counted() -> None:
+    made = ranked((Message(role="user", content="u"),), list("abcd"), [3.0, 2.0, 1.0, 0.0], ["s"] * 4, "x")
+    assert to_trl([made], "best_worst").left_out == {"responses in no pair of best_worst": 2}
+    assert to_trl([made], "adjacent").left_out == {}
+    blank = ranked(made.messages, ["a", "b"], [None, None], ["s"] * 2, "x")
+    for write_rows in (to_nemo, to_nectar):
+        assert write_rows([blank]).rows == []
+        assert write_rows([blank]).left_out["prompts without a scored response"] == 1
+
+
+def test_scores_rank_where_a_file_has_no_ranks() -> None:
+    made = ranked((Message(role="user", content="u"),), list("abc"), [2.0, 2.0, 0.0], ["s"] * 3, "x")
+    bare = made.model_copy(update={"responses": tuple(r.model_copy(update={"rank": None}) for r in made.responses)})
+    assert to_nectar([bare]).rows == to_nectar([made]).rows
+    assert [a["rank"] for a in to_nectar([bare]).rows[0]["answers"]] == [1.0, 1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [(1.0, 2.0), (2.0, 1.0)],  # the chosen one's is the lower
+        [(1.0, 1.0), (1.0, 0.0)],  # equal, though one was chosen
+        [(3.0, 2.0), (1.0, 0.0)],  # one response, two scores
+        [(3.0, 2.0), (None, None)],
+    ],
+)
+def test_a_preference_is_not_turned_round_by_its_scores(scores: list[tuple[Any, Any]]) -> None:
+    rows = [
+        {"prompt": "p", "chosen": chosen, "rejected": rejected, "score_chosen": up, "score_rejected": down}
+        for (chosen, rejected), (up, down) in zip([("a", "b"), ("b", "c")], scores, strict=True)
+    ]
+    made = from_trl(placed(rows), "x")
+    assert [(r.text, r.score) for r in made.rows[0].responses] == [("a", 2.0), ("b", 1.0), ("c", 0.0)]
+    assert made.left_out == {"prompts whose scores are missing in part or at odds": 1}
+
+
+def test_parquet_refuses_what_it_has_no_column_for(tmp_path: Path) -> None:
+    made = ranked((Message(role="user", content="u"),), ["a", "b"], [1.0, 0.0], ["s"] * 2, "x")
+    row = made.model_copy(update={"provenance": {"mine": "1"}}).model_dump(mode="json")
+    write(tmp_path / "x.jsonl", [row], own_rows=True)
+    with pytest.raises(DataError, match="no column for provenance mine; write JSONL"):
+        write(tmp_path / "x.parquet", [row], own_rows=True)
+
+
 def test_public_forms_are_read() -> None:
     """As the datasets' own pages have them: NeMo-RL's without rewards, Nectar's several turns."""
     row = {
