@@ -1,5 +1,6 @@
 """The trainings of a recipe, one a row of the board: which methods, with which training seeds, on whose budget."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def _target(recipe: Recipe, method: Method) -> str:
 def problems(recipe: Recipe) -> list[Problem]:
     """What is wrong with the methods taken together."""
     together = _same_ids(recipe) or _unknown_targets(recipe) or _circles(recipe) or _unmatched_seeds(recipe)
-    return [*together, *_wrong_lists(recipe)]
+    return [*together, *_wrong_lists(recipe), *_unknown_references(recipe)]
 
 
 def _same_ids(recipe: Recipe) -> list[Problem]:
@@ -60,6 +61,21 @@ def _same_ids(recipe: Recipe) -> list[Problem]:
         if arm := seeded.get(method.id):
             message = f"'{method.id}' is the row of '{arm.method.id}' with training seed {arm.seed}; rename one of them"
             found.append(Problem(("methods", i, "id"), message))
+    return found
+
+
+def _unknown_references(recipe: Recipe) -> list[Problem]:
+    """A benchmark's reference that is no row of the run."""
+    arms = arms_of(recipe)
+    rows = ["base", *(["sft"] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
+    found = []
+    for i, benchmark in enumerate(recipe.evaluation.benchmarks if recipe.evaluation else []):
+        needed = getattr(benchmark, "needs_row", None)
+        # Policies that are only fine-tuned differently are sft-2 and so on: how many there are the plan knows.
+        known = needed in rows or ("sft" in rows and re.fullmatch(r"sft-\d+", needed or ""))
+        if needed is not None and not known:
+            message = f"no row {quoted(needed)} in this recipe; {nearest(needed, ['file', *rows])}"
+            found.append(Problem(("evaluation", "benchmarks", i, "reference"), message))
     return found
 
 

@@ -179,6 +179,9 @@ def _evaluate(recipe: Recipe, evaluation: Evaluation, benchmark: Benchmark, rows
     for row in rows:
         row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.bits, row.sft)
     needed = getattr(benchmark, "needs_row", None)
-    reference = next(r for r in rows if r.id == needed).answers[name] if needed else None
+    other = next((r for r in rows if r.id == needed), None)
+    if needed and not other:
+        raise RecipeError(f"evaluation.benchmarks: {name}: no row '{needed}' in this recipe to be the reference")
+    reference = other.answers[name] if other else None
     for row in rows:
         row.verdicts[name] = verdicts_stage(recipe, row.id, evaluation, benchmark, row.answers[name], reference)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.components import identity
+from harness.journal import content_key
 from harness.pairs_file import heldout_count
 from harness.pool import Pool
 from harness.recipe import Recipe, ResponseGeneration
@@ -24,8 +25,12 @@ def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config:
         sampled: dict[str, list[Response]] = {g.id: [] for g in groups}
         for given in (0, 2):
             part = [g for g in groups if len(g.responses) == given]
+            before: Counter[str] = Counter()  # a generator that is named twice goes on with its next samples
             for source in config.sources_of(config.n - given) if part and given < config.n else []:
-                for group, texts in zip(part, _sample(ctx, config, source, part, seed), strict=True):
+                name = content_key(identity(source.generator))
+                wanted = range(before[name], before[name] + source.n)
+                before[name] += source.n
+                for group, texts in zip(part, _sample(ctx, config, source, part, seed, wanted), strict=True):
                     sampled[group.id] += texts
         full = [g.model_copy(update={"responses": (*g.responses, *sampled[g.id])}) for g in groups]
         return _write_groups(ctx, full)
@@ -35,7 +40,7 @@ def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config:
     def estimate() -> Estimate:
         count = recipe.data.prompts.count if recipe.data.prompts else 0
         train, heldout = expected_seed_prompts(recipe)
-        texts = count * config.n + (train + heldout) * (config.n - 2 * config.seed_responses)
+        texts = count * config.n + train * (config.n - 2 * config.seed_responses) + heldout * (config.n - 2)
         return Estimate(generated_tokens=texts * config.max_new_tokens)
 
     return Stage("responses", "responses", 2, _params(config, seed), inputs, body, estimate)
@@ -49,14 +54,19 @@ def _params(config: ResponseGeneration, seed: int) -> dict[str, Any]:
 
 
 def _sample(
-    ctx: Context, config: ResponseGeneration, source: Source, groups: Sequence[ResponseGroup], seed: int
+    ctx: Context,
+    config: ResponseGeneration,
+    source: Source,
+    groups: Sequence[ResponseGroup],
+    seed: int,
+    wanted: range,
 ) -> list[list[Response]]:
-    """The responses of one source to every group's prompt."""
+    """The responses of one source to every group's prompt: which of its samples are `wanted`."""
     name = _generator_name(source.generator)
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
     ctx.progress.start(f"responses by {name}", len(groups) * source.n)
     pool = Pool(source.generator, ctx.store.pool, seed=seed, advance=ctx.progress.advance)
-    done = pool.sample([g.messages for g in groups], sampling, range(source.n))
+    done = pool.sample([g.messages for g in groups], sampling, wanted)
     return [[Response(text=c.text, source=name, finish_reason=c.finish_reason) for c in texts] for texts in done]
 
 

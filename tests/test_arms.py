@@ -1,5 +1,6 @@
 """A recipe's trainings: one a training seed, and what of a stage's key depends on that."""
 
+import re
 from typing import Any
 
 import pytest
@@ -105,3 +106,31 @@ def test_epochs_are_in_no_key_where_a_budget_takes_their_place() -> None:
 def test_a_recipe_that_was_not_read_from_a_file_is_checked_too() -> None:
     with pytest.raises(RecipeError, match=r"^methods\.0\.match_to: matched in a circle: a -> b -> a; "):
         make_plan(recipe({"id": "a", "match": "steps", "match_to": "b"}, {"id": "b", "match": "steps"}))
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("gpt4", "evaluation.benchmarks.0.reference: no row 'gpt4' in this recipe"),
+        ("bse", "did you mean 'base'?"),
+        ("a.seed-9", "did you mean 'a.seed-1'?"),
+        ("sft-2", "no row 'sft-2' in this recipe to be the reference"),
+        ("base", None),
+        ("sft", None),
+        ("a.seed-1", None),
+        ("file", None),
+    ],
+)
+def test_a_reference_is_a_row_of_the_run(reference: str, said: str | None) -> None:
+    judge = {"name": "local", "model": "a/b"}
+    benchmark = {"name": "alpaca_eval", "prompts": "builtin", "reference": reference}
+    plain = recipe({"id": "a"}, seeds=[0, 1], sft={"epochs": 1})
+    fields = plain.model_dump(exclude_unset=True) | {"evaluation": {"judge": judge, "benchmarks": [benchmark]}}
+    fields["methods"] = [{"id": "a", "loss": {"name": "dpo_best_worst"}}]
+    fields["data"] = {"seeds": [{"name": "builtin", "limit": 20}]}
+    made = Recipe.model_validate(fields)
+    if said is None:
+        assert make_plan(made).rows
+        return
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        make_plan(made)

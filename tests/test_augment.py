@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from harness.augment import LeakedSeed
 from harness.components import Component, build
@@ -16,7 +17,7 @@ from harness.errors import DataError
 from harness.execute import execute
 from harness.plan import make_plan
 from harness.protocols import Arrived, Ready, Sampled, SampleRequest
-from harness.recipe import Recipe
+from harness.recipe import Recipe, ResponseGeneration
 from harness.stages import Stage
 from harness.store import Artifact, Store
 from harness.types import Completion, Message, PreferencePair, RankedExample, ResponseGroup
@@ -58,11 +59,14 @@ class Silent:
     def waiting(self, stage: Stage) -> None: ...
 
 
-def recipe(generator: Component | None = None, prompts: dict[str, Any] | None = None, **responses: Any) -> Recipe:
+SCRIPT = Script()
+
+
+def recipe(generator: Component | None = SCRIPT, prompts: dict[str, Any] | None = None, **responses: Any) -> Recipe:
     data: dict[str, Any] = {
         "seeds": [{"name": "builtin", "limit": 20}],
         "holdout": 0.25,
-        "responses": {"generator": generator or Script(), "n": 4, **responses},
+        "responses": {"generator": generator, "n": 4, **responses},
         "reward": Shortest(),
         "report": {"perplexity": False},
     }
@@ -300,3 +304,38 @@ def test_seed_prompts_of_the_evaluation_are_dropped_and_counted(action: str, tmp
     assert make_plan(Recipe.model_validate(fields)).data["seeds"].key == plan.data["seeds"].key
     evaluation["benchmarks"].pop()
     assert make_plan(Recipe.model_validate(fields)).data["seeds"].key != plan.data["seeds"].key
+
+
+def test_several_sources_share_the_responses(tmp_path: Path) -> None:
+    def source(text: str, n: int) -> dict[str, Any]:
+        return {"generator": Script(text=text), "n": n}
+
+    made = recipe(generator=None, sources=[source("a{k} {i}", 2), source("b{k} {i}", 1), source("a{k} {i}", 1)], n=4)
+    for group in groups(run(made, tmp_path)):
+        written = [r.text.split()[0] for r in group.responses if r.finish_reason]
+        # Of a seed prompt two are given, and what the last sources would write is left out.
+        assert written == ["a0", "a1"]
+    fields = {"sources": [source("a{k} {i}", 2), source("b{k} {i}", 1), source("a{k} {i}", 1)], "seed_responses": False}
+    done = run(recipe(generator=None, n=4, **fields), tmp_path / "own")
+    train = [g for g in groups(done) if g.split == "train"]
+    # A generator that is named twice writes its next sample, not the same one again.
+    assert [[r.text.split()[0] for r in g.responses] for g in train] == [["a0", "a1", "b0", "a2"]] * len(train)
+    assert train
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"generator": Script(), "sources": [{"generator": Script(), "n": 4}]}, "either `generator` or `sources`"),
+        ({"generator": None}, "either `generator` or `sources`"),
+        ({"generator": None, "sources": [{"generator": Script(), "n": 3}], "n": 4}, "write 3 responses, and n is 4"),
+    ],
+)
+def test_sources_that_do_not_add_up_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ResponseGeneration.model_validate(fields)
+
+
+def test_n_is_that_of_the_sources() -> None:
+    made = ResponseGeneration.model_validate({"sources": [{"generator": Script(), "n": k} for k in (2, 3)]})
+    assert made.n == 5

@@ -21,7 +21,7 @@ def test_self_bleu_is_sacrebleus_of_each_against_the_others() -> None:
     assert self_bleu(TEXTS) == pytest.approx(sum(scores) / 4)
     assert self_bleu(["one and the same text"] * 5) == pytest.approx(100)
     assert self_bleu(TEXTS[:1]) is None
-    assert self_bleu(TEXTS * 20, seed=1) == pytest.approx(100, abs=40)
+    assert self_bleu(TEXTS * 20, seed=1) == pytest.approx(100)  # each has its like among those drawn
 
 
 def test_distinct_counts_n_grams() -> None:

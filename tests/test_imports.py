@@ -26,7 +26,7 @@ LEVELS = [
         "decoding",
         "choices",
     }
-    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
+    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "annotator", "length_control"}
     | {"leaks", "prompt_filters", "prompting", "ranking", "scoring", "admission", "diversity", "perplexity"},
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
