@@ -21,7 +21,7 @@ from pydantic import (
 
 from harness.components import RecipePath
 from harness.datafiles import asset
-from harness.errors import nearest
+from harness.errors import closest
 from harness.types import Message, Messages
 
 BUILTIN = ("chat", "text")
@@ -102,12 +102,10 @@ def _load(value: Any, info: ValidationInfo) -> Any:
 def _path(value: str, info: ValidationInfo) -> Path:
     path: Path = TypeAdapter(RecipePath).validate_python(value, context=info.context)
     if not path.is_file():
-        raise ValueError(f"no file {path}; expected a template's path, or one of {', '.join(BUILTIN)}; {_close(value)}")
+        close = closest(value, BUILTIN)
+        hint = f"; did you mean '{close}'?" if close else ""
+        raise ValueError(f"no file {path}; expected a template's path, or one of {', '.join(BUILTIN)}{hint}")
     return path
-
-
-def _close(value: str) -> str:
-    return nearest(value, BUILTIN)
 
 
 def load_template(path: Path) -> ChatTemplate | TextTemplate:

@@ -68,7 +68,7 @@ class ResponseGeneration(Section):
     @model_validator(mode="after")
     def _one_or_several(self) -> "ResponseGeneration":
         if (self.generator is None) == (not self.sources):
-            raise ValueError("expected either `generator` or `sources`")
+            raise ValueError("give either `generator` or `sources`, and not both or none")
         if self.sources and sum(s.n for s in self.sources) != self.n:
             raise ValueError(f"the sources write {sum(s.n for s in self.sources)} responses, and n is {self.n}")
         return self

@@ -326,8 +326,8 @@ def test_several_sources_share_the_responses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"generator": Script(), "sources": [{"generator": Script(), "n": 4}]}, "either `generator` or `sources`"),
-        ({"generator": None}, "either `generator` or `sources`"),
+        ({"generator": Script(), "sources": [{"generator": Script(), "n": 4}]}, "give either `generator` or `sources`"),
+        ({"generator": None}, "give either `generator` or `sources`"),
         ({"generator": None, "sources": [{"generator": Script(), "n": 3}], "n": 4}, "write 3 responses, and n is 4"),
     ],
 )
