@@ -67,7 +67,9 @@ def _same_ids(recipe: Recipe) -> list[Problem]:
 def _unknown_references(recipe: Recipe) -> list[Problem]:
     """A benchmark's reference that is no row of the run."""
     arms = arms_of(recipe)
-    rows = ["base", *(["sft"] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
+    rows = ["base"] if recipe.given_policy else []
+    rows += [*(["sft"] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
+    rows += [system.id for system in recipe.systems]
     found = []
     for i, benchmark in enumerate(recipe.evaluation.benchmarks if recipe.evaluation else []):
         needed = getattr(benchmark, "needs_row", None)
@@ -81,7 +83,8 @@ def _unknown_references(recipe: Recipe) -> list[Problem]:
 
 def _wrong_lists(recipe: Recipe) -> list[Problem]:
     """Weights given one by one for another number of responses than there will be."""
-    n = recipe.data.responses.n if recipe.data.responses else 2
+    responses = recipe.given_data.responses if recipe.given_data else None
+    n = responses.n if responses else 2
     given = [(i, getattr(method.loss, "weights", None)) for i, method in enumerate(recipe.methods)]
     return [
         Problem(

@@ -45,6 +45,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Edit the recipe first: --set seed=1 (repeatable)."),
 ]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="FOLDER", help="Where results are kept between runs; else the cache folder's."),
+]
 BoardsOption = Annotated[
     Path, typer.Option("--leaderboards", metavar="FOLDER", help="Where boards are written, a folder each.")
 ]
@@ -66,7 +70,12 @@ def _root(
 
 
 @app.command()
-def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOption = Path("leaderboards")) -> None:
+def run(
+    recipe: RecipeArgument,
+    edits: SetOption = None,
+    leaderboards: BoardsOption = Path("leaderboards"),
+    store_folder: StoreOption = None,
+) -> None:
     """Run a recipe from seed to leaderboard. What is finished already is not run again."""
     from rich.console import Console
 
@@ -90,7 +99,7 @@ def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOpt
         for benchmark in checked.evaluation.benchmarks:
             benchmark.prepare()  # what is to be downloaded, before hours of training rather than after
     plan = make_plan(checked)
-    store = Store(cache_root() / "store")
+    store = Store(store_folder or cache_root() / "store")
     with RunView(console) as view:
         executed = execute(plan, store, view)
     if plan.rows:
@@ -102,8 +111,9 @@ def run(recipe: RecipeArgument, edits: SetOption = None, leaderboards: BoardsOpt
     console.print(
         f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True
     )
-    dataset = executed.artifacts[plan.data["dataset"].key].folder
-    console.print(f"Ranked dataset: {dataset}/ranked.jsonl, its card: {dataset}/README.md", soft_wrap=True)
+    if "dataset" in plan.data:
+        dataset = executed.artifacts[plan.data["dataset"].key].folder
+        console.print(f"Ranked dataset: {dataset}/ranked.jsonl, its card: {dataset}/README.md", soft_wrap=True)
     for row in plan.rows:
         if row.policy:
             checkpoint = executed.artifacts[row.policy.key].folder / "checkpoint"
@@ -116,11 +126,13 @@ def validate(recipe: RecipeArgument, edits: SetOption = None) -> None:
     from harness.recipe_file import load_recipe
 
     checked = load_recipe(recipe, edits or ())
-    print(f"{recipe}: fine ({len(checked.methods)} methods)")
+    counts = [f"{len(checked.methods)} methods"] if checked.given_policy else []
+    counts += [f"{len(checked.systems)} systems from files"] if checked.systems else []
+    print(f"{recipe}: fine ({', '.join(counts)})")
 
 
 @app.command()
-def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
+def plan(recipe: RecipeArgument, edits: SetOption = None, store_folder: StoreOption = None) -> None:
     """Show the stages of a recipe: keys, what is in the store already, and what the rest may cost."""
     from rich.console import Console
     from rich.table import Table
@@ -132,7 +144,7 @@ def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
     from harness.store import Store
 
     checked = load_recipe(recipe, edits or ())
-    store = Store(cache_root() / "store")
+    store = Store(store_folder or cache_root() / "store")
     table = Table(box=None, header_style="bold")
     table.add_column("stage", overflow="fold")
     for title in ("key", "state", "tokens to\ngenerate", "tokens to\ntrain on", "judge\ncalls"):

@@ -9,15 +9,29 @@ from harness.leaderboard import Entry
 from harness.plan import Plan, Row
 from harness.recipe import Recipe
 from harness.recipe_file import recipe_dict
+from harness.systems import is_replay
 from harness.train import policy_identity
 from harness.types import Metric
 
+RECORDED = "recorded verdicts, not judged again"
 RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812): the paper's exact loss is not public"
 
 
 def make_entries(recipe: Recipe, plan: Plan, executed: Executed) -> list[Entry]:
     """One entry a row, the untrained base first, then the methods in the recipe's order."""
     return [_entry(recipe, plan, row, executed) for row in plan.rows]
+
+
+def recorded_by(plan: Plan, row: Row, executed: Executed) -> str:
+    """Who gave a row's recorded verdicts: `alpaca_eval: NAME; mt_bench: NAME`. For a benchmark that this row has none
+    of, who gave the other rows': rows of one judge stand in one table, whatever each was judged on."""
+    found: dict[str, set[str]] = {}
+    for other in plan.rows:
+        for name, stage in other.verdicts.items():
+            found.setdefault(name, set()).add(executed.artifacts[stage.key].report["recorded_by"])
+    own = {name: executed.artifacts[stage.key].report["recorded_by"] for name, stage in row.verdicts.items()}
+    known = {name: next(iter(judges)) for name, judges in found.items() if len(judges) == 1} | own
+    return "; ".join(f"{name}: {judge}" for name, judge in sorted(known.items()))
 
 
 def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
@@ -53,7 +67,7 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     found: dict[str, Any] = {
         "recipe": recipe_dict(recipe),
         "seed": recipe.seed,
-        "policy": policy_identity(recipe),
+        **({"policy": policy_identity(recipe)} if row.system is None else {}),
         "data": {name: executed.artifacts[stage.key].report for name, stage in stages.items()},
         "keys": {stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
         "answers": {name: executed.artifacts[stage.key].report for name, stage in row.answers.items()},
@@ -64,6 +78,10 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     if recipe.evaluation:
         found["judge"] = identity(recipe.evaluation.judge)
         found["judge_calibration"] = "uncalibrated"
+        if is_replay(recipe):
+            found["verdicts"] = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
+            found["judge"]["recorded_by"] = recorded_by(plan, row, executed)
+            found["judge_calibration"] = RECORDED
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id

@@ -81,7 +81,7 @@ def heldout_stage(
         if recipe.data.responses:
             metrics["heldout.kendall_tau"] = stats.mean_metric(taus)
         write_json(ctx.folder / "margins.json", margins)
-        _write_metrics(ctx, metrics)
+        write_metrics(ctx, metrics)
         return {"pairs": len(margins)}
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
@@ -128,7 +128,8 @@ def _tau(example: RankedExample, rewards: Sequence[float]) -> float | None:
     return stats.kendall_tau([s for s, _ in scored], [reward for _, reward in scored])
 
 
-def _write_metrics(ctx: Context, metrics: Mapping[str, Metric]) -> None:
+def write_metrics(ctx: Context, metrics: Mapping[str, Metric]) -> None:
+    """A stage's figures by name: `metrics.json`."""
     write_json(ctx.folder / "metrics.json", {name: m.model_dump(mode="json") for name, m in metrics.items()})
 
 
@@ -228,7 +229,7 @@ def verdicts_stage(
                 "what it did answer is kept: run again"
             )
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
-        _write_metrics(ctx, benchmark.metrics(given, against, verdicts))
+        write_metrics(ctx, benchmark.metrics(given, against, verdicts))
         return {"invalid": sum(v.value is None for v in verdicts), **ask.ledger.model_dump(mode="json")}
 
     params = {"judge": identity(judge), "benchmark": identity(benchmark)}
