@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import RecipeError, nearest, quoted
-from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict
+from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Message, Verdict
 
 CARRIED = frozenset({"model_name", "max_tokens", "temperature", "logprobs", "top_logprobs", "requires_chatml"})
 """What of an annotator's `completions_kwargs` a JudgeRequest can carry. The model is the judge's own."""
@@ -90,9 +90,10 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
         (single,) = package.annotators.values()
         prompts = _prompts_of(pairs, single.prompt_template)
         asked: dict[str, tuple[JudgeRequest | None, JudgeReply, bool]] = {}
+        pairs_by_id = {p.question_id: p for p in pairs}
 
         def completions(prompts_to_ask: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
-            requests = [_request(prompt, annotator, options) for prompt in prompts_to_ask]
+            requests = [_request(p, annotator, options, _candidates(pairs_by_id, *prompts[p])) for p in prompts_to_ask]
             answered = iter(ask([r for r in requests if r is not None]))
             replies = [_NOT_A_CHAT if r is None else next(answered) for r in requests]
             for prompt, request, reply in zip(prompts_to_ask, requests, replies, strict=True):
@@ -136,7 +137,15 @@ def _prompts_of(pairs: Sequence[Pair], template: str) -> dict[str, tuple[str, bo
     return found
 
 
-def _request(prompt: str, annotator: Annotator, options: Mapping[str, Any]) -> JudgeRequest | None:
+def _candidates(pairs: Mapping[str, Pair], question_id: str, switched: bool) -> Candidates:
+    pair = pairs[question_id]
+    shown = (pair.output, pair.reference) if switched else (pair.reference, pair.output)
+    return Candidates(messages=(Message(role="user", content=pair.instruction),), answers=shown)
+
+
+def _request(
+    prompt: str, annotator: Annotator, options: Mapping[str, Any], candidates: Candidates
+) -> JudgeRequest | None:
     """The request for a prompt, or None where it isn't a chat: outputs may hold the markers that delimit turns."""
     from alpaca_eval.utils import prompt_to_chatml
     from pydantic import ValidationError
@@ -151,6 +160,7 @@ def _request(prompt: str, annotator: Annotator, options: Mapping[str, Any]) -> J
         temperature=options["temperature"],
         top_logprobs=options.get("top_logprobs") if options.get("logprobs") else None,
         choices=annotator.choices,
+        candidates=candidates,
     )
 
 

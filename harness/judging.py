@@ -40,6 +40,8 @@ class Asker:
         self._concurrency = concurrency
         self._advance = advance
         self._identity = judge.identity()
+        # What a judge doesn't read is no part of its keys.
+        self._unread = frozenset[str]() if getattr(judge, "reads_candidates", False) else frozenset({"candidates"})
         self._commit_lock = threading.Lock()
         self.ledger = Ledger()
 
@@ -57,7 +59,7 @@ class Asker:
         return [known[key] if key in known else asked[key] for key in keys]
 
     def _key(self, request: JudgeRequest) -> str:
-        return content_key([self._identity, request.model_dump(mode="json")])
+        return content_key([self._identity, request.model_dump(mode="json", exclude=self._unread)])
 
     def _ask(self, missing: Mapping[str, JudgeRequest], times: Mapping[str, int]) -> dict[str, JudgeReply]:
         arrived: SimpleQueue[tuple[str, JudgeReply]] = SimpleQueue()

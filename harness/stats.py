@@ -107,6 +107,37 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
     return None if math.isnan(tau) else tau
 
 
+def cohen_kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
+    """Cohen's kappa (1960) of two raters' categories, item by item: agreement beyond that of raters who keep their own
+    shares and guess. None where both always say the same one, or there is nothing."""
+    from collections import Counter
+
+    n = len(pairs)
+    firsts, seconds = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    by_chance = sum(count * seconds[category] for category, count in firsts.items())
+    if by_chance == n * n:
+        return None
+    return (n * sum(a == b for a, b in pairs) - by_chance) / (n * n - by_chance)
+
+
+def krippendorff_alpha(items: Sequence[Sequence[float | None]]) -> float | None:
+    """Krippendorff's alpha on the interval scale (2011) of several raters, one value each an item, None where one gave
+    none: 1 is agreement, 0 what chance gives. None where no two raters rated one item, or all values are the same."""
+    rated = [[v for v in item if v is not None] for item in items]
+    units = [unit for unit in rated if len(unit) > 1]
+    values = [v for unit in units for v in unit]
+    expected = _squared_differences(values) / (len(values) - 1) if values else 0.0
+    if expected == 0:
+        return None
+    return 1 - sum(_squared_differences(unit) / (len(unit) - 1) for unit in units) / expected
+
+
+def _squared_differences(values: Sequence[float]) -> float:
+    """The sum over all ordered pairs of (a - b)²."""
+    mean = math.fsum(values) / len(values)
+    return 2 * len(values) * math.fsum((v - mean) ** 2 for v in values)
+
+
 def spread(values: Sequence[float | None]) -> Spread:
     """Mean and standard deviation of a figure over trainings, one value each; None: that training does not have it."""
     from statistics import fmean, stdev

@@ -127,15 +127,25 @@ class Answer(Record):
     tokens: int | None
 
 
+class Candidates(Record):
+    """Two answers to one prompt, in the order in which a judge's prompt shows them. The first of the request's two
+    `choices` says that the first is better."""
+
+    messages: Messages
+    answers: tuple[str, str]
+
+
 class JudgeRequest(Record):
     """What a judge is asked. `choices`: the replies that would be well-formed, where they are few: a judge that reads
-    logits answers with their log-probabilities. `top_logprobs`: how many a served judge should return."""
+    logits answers with their log-probabilities. `top_logprobs`: how many a served judge should return. `candidates`:
+    what `messages` ask to compare, for judges that score answers rather than read a prompt."""
 
     messages: Messages
     max_tokens: int = 2048
     temperature: float = 0.0
     top_logprobs: int | None = None
     choices: tuple[str, ...] = ()
+    candidates: Candidates | None = None
 
 
 class JudgeReply(Record):
