@@ -1,0 +1,90 @@
+"""What ties a judge to an official one: a measurement that is kept, found again by the judge, and told on boards.
+
+A calibration lies in `$HARNESS_HOME/calibrations`, or ships in `harness/assets/calibrations`, under the SHA-256 of (the
+judge's identity, the annotator): another model, temperature or template has none until it is measured.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.datafiles import asset, json_text
+from harness.errors import DataError
+from harness.journal import content_key
+from harness.paths import cache_root
+from harness.types import Metric, Record
+
+READABLE = {"weighted_alpaca_eval_gpt4_turbo": "GPT-4 Turbo", "alpaca_eval_gpt4": "GPT-4"}
+"""Annotators whose verdicts are recorded, by the model that gave them."""
+
+
+class SystemRates(Record):
+    """A system's win rate in percent: over all its recorded verdicts (`official`), over those in the sample, and by the
+    judge that was calibrated."""
+
+    official: float
+    recorded: float
+    judge: float | None
+    pairs: int
+
+
+class Calibration(Record):
+    """`judge`: its identity. `annotator`: whose prompt and parser were used. `official`: who gave the recorded verdicts.
+    `pairs` were judged, in both orders each. `figures`: see `harness.calibration_figures`. `left_out`: recorded rows
+    that could not be used, by reason. `recorded_sha256`: of the files, by system. `panel`: how far its members agree."""
+
+    judge: dict[str, Any]
+    annotator: str
+    template_sha256: str
+    official: str
+    pairs: int
+    seed: int
+    figures: dict[str, Metric]
+    systems: dict[str, SystemRates]
+    left_out: dict[str, int]
+    recorded_sha256: dict[str, str]
+    panel: dict[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        """One line for a board: `balanced agreement 63 ± 4 % with GPT-4 Turbo on 400 pairs`, the half-width that of
+        the 95 % interval; and that it is no better than chance, where it isn't."""
+        metric, who = self.figures["balanced_agreement"], READABLE.get(self.official, self.official)
+        if metric.value is None:
+            return f"no balanced agreement with {who} on {self.pairs} pairs: nothing was scored, or all on one side"
+        spread = "" if metric.ci95 is None else f" ± {(metric.ci95[1] - metric.ci95[0]) / 2:.0f}"
+        chance = ", no better than chance" if metric.ci95 is None or metric.ci95[0] <= 50 else ""
+        missing = f", {metric.n_invalid} of {metric.n + metric.n_invalid} verdicts missing" if metric.n_invalid else ""
+        return f"balanced agreement {metric.value:.0f}{spread} % with {who} on {self.pairs} pairs{chance}{missing}"
+
+
+def calibration_name(judge_identity: Mapping[str, Any], annotator: str) -> str:
+    """The file name of a judge's calibration."""
+    return f"{content_key([dict(judge_identity), annotator])[:32]}.json"
+
+
+def calibration_of(judge_identity: Mapping[str, Any], annotator: str) -> Calibration | None:
+    """The calibration of a judge that is asked by an annotator: the user's own, else one that ships; None where there
+    is none. Raises DataError for a broken file."""
+    name = calibration_name(judge_identity, annotator)
+    for path in (cache_root() / "calibrations" / name, asset("calibrations", name)):
+        if path.is_file():
+            try:
+                return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+            except (ValidationError, OSError, UnicodeDecodeError):
+                raise DataError(f"{path} is not a calibration; delete it and calibrate the judge again") from None
+    return None
+
+
+def keep(calibration: Calibration, folder: Path | None = None) -> Path:
+    """Write a calibration where `calibration_of` finds it (or into another folder); one of the same judge is
+    replaced."""
+    folder = folder or cache_root() / "calibrations"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / calibration_name(calibration.judge, calibration.annotator)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json_text(calibration.model_dump(mode="json")), encoding="utf-8")
+    scratch.replace(path)
+    return path
