@@ -27,7 +27,18 @@ LEVELS = [
         "choices",
     }
     | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "annotator", "length_control"}
-    | {"leaks", "prompt_filters", "prompting", "ranking", "scoring", "admission", "diversity", "perplexity"},
+    | {
+        "pace",
+        "spending",
+        "leaks",
+        "prompt_filters",
+        "prompting",
+        "ranking",
+        "scoring",
+        "admission",
+        "diversity",
+        "perplexity",
+    },
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
     | {"arms", "store", "journal", "stages", "formats", "dataset_files", "hub_upload"},
