@@ -7,12 +7,13 @@ transport, journal and cost are ours. (`alpaca_eval/annotators`, `completion_par
 import contextlib
 import importlib.util
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import RecipeError, nearest, quoted
-from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict
+from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict, ask_readable
 
 CARRIED = frozenset({"model_name", "max_tokens", "temperature", "logprobs", "top_logprobs", "requires_chatml"})
 """What of an annotator's `completions_kwargs` a JudgeRequest can carry. The model is the judge's own."""
@@ -91,9 +92,14 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
         prompts = _prompts_of(pairs, single.prompt_template)
         asked: dict[str, tuple[JudgeRequest | None, JudgeReply, bool]] = {}
 
+        def unread(reply: JudgeReply) -> str | None:
+            completion = reply.text if single.completion_key == "completions" else _as_choice(reply)
+            (preference,), _ = single._parse_completions([completion])
+            return _unread(annotator, reply) if _is_missing(preference) else None
+
         def completions(prompts_to_ask: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
             requests = [_request(prompt, annotator, options) for prompt in prompts_to_ask]
-            answered = iter(ask([r for r in requests if r is not None]))
+            answered = iter(ask_readable(ask, [r for r in requests if r is not None], unread))
             replies = [_NOT_A_CHAT if r is None else next(answered) for r in requests]
             for prompt, request, reply in zip(prompts_to_ask, requests, replies, strict=True):
                 question_id, switched = prompts[prompt]
@@ -166,9 +172,7 @@ def _as_choice(reply: JudgeReply) -> dict[str, Any]:
 def _verdict(
     annotator: Annotator, pair: Pair, preference: Any, asked: tuple[JudgeRequest | None, JudgeReply, bool] | None
 ) -> Verdict:
-    import math
-
-    value = None if preference is None or math.isnan(preference) else float(preference)
+    value = None if _is_missing(preference) else float(preference)
     if asked is None:
         return Verdict(question_id=pair.question_id, value=value, detail={"asked": False})
     request, reply, switched = asked
@@ -183,6 +187,10 @@ def _verdict(
         reply=reply.text,
         detail={"asked": True, "switched": switched, "logprobs": reply.logprobs, "price": reply.price},
     )
+
+
+def _is_missing(preference: Any) -> bool:
+    return preference is None or math.isnan(preference)
 
 
 def _unread(annotator: Annotator, reply: JudgeReply) -> str:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import models
+from harness import embedding, models
 from harness.components import identity
 from harness.dataset_card import card
 from harness.diversity import compared, sampled, shares
@@ -28,6 +28,7 @@ def report_stage(recipe: Recipe, data: Mapping[str, Stage], config: Report) -> S
     """Seed prompts, new prompts and responses side by side: `report.json` (see `harness.diversity`), with perplexities
     under the recipe's policy."""
     seed = derived_seed(recipe.seed, "report")
+    embedder = embedding.resolved(config.embeddings)
 
     def body(ctx: Context) -> dict[str, Any]:
         ranked = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
@@ -37,19 +38,26 @@ def report_stage(recipe: Recipe, data: Mapping[str, Stage], config: Report) -> S
             "new prompts": [user_text(e.messages) for e in ranked if e.source == "generated"],
         }
         responses = _responses(ranked)
+        answers = {name: [text for _, text in rows] for name, rows in responses.items()}
         report: dict[str, Any] = {
             "prompts": compared(prompts, config.max_texts, seed),
-            "responses": compared({k: [t for _, t in v] for k, v in responses.items()}, config.max_texts, seed),
+            "responses": compared(answers, config.max_texts, seed),
             "shares": shares(prompts["seed prompts"], prompts["new prompts"], config.max_texts, seed),
         }
         if config.perplexity:
             for kind, found in _perplexities(ctx, recipe, config, prompts, responses, seed).items():
                 for name, value in found.items():
                     report[kind][name]["perplexity"] = value
+        if embedder is not None:
+            for kind, texts in (("prompts", prompts), ("responses", answers)):
+                for name, value in _spreads(config, embedder, texts, seed).items():
+                    report[kind][name]["embedding_spread"] = value
         write_json(ctx.folder / "report.json", report)
         return {"new_prompts": len(prompts["new prompts"]), "responses": sum(len(e.responses) for e in ranked)}
 
-    params = {"seed": seed, **config.model_dump(mode="json")}
+    params = {"seed": seed, **config.model_dump(mode="json", exclude={"embeddings"})}
+    if embedder is not None:
+        params["embeddings"] = models.identity(embedder)
     if config.perplexity:
         params["policy"] = policy_identity(recipe)
     return Stage("report", "report", 1, params, {role: data[role] for role in ("seeds", "ranked")}, body)
@@ -91,6 +99,11 @@ def _perplexities(
         )
         found["responses"][name] = perplexity([Likelihood(s.logp, s.tokens) for s in scored])
     return found
+
+
+def _spreads(config: Report, embedder: str, groups: Mapping[str, Sequence[str]], seed: int) -> dict[str, Any]:
+    model = embedding.load(embedder)
+    return {name: embedding.spread(model, sampled(texts, config.max_texts, seed)) for name, texts in groups.items()}
 
 
 def _drawn(rows: Sequence[tuple[Messages, str]], count: int, seed: int) -> list[tuple[Messages, str]]:

@@ -13,11 +13,13 @@ MEASURES = {
     "distinct_3": "distinct-3",
     "duplicates": "repeated",
 }
+SPREAD = "embedding_spread"
 READ_AS = (
     "Self-BLEU (0 to 100; lower is more varied) is each text's sentence BLEU against the others; distinct-n (higher is "
     "more varied) the share of different n-grams of words; both are taken at the same number of texts, and distinct-n "
-    "of words, in each group of a table. Perplexity is under the recipe's untrained policy, over all tokens. None of "
-    "them says whether a text is good or true."
+    "of words, in each group of a table. Spread, where it was measured, is the mean cosine distance between the "
+    "embeddings of two texts. Perplexity is under the recipe's untrained policy, over all tokens. None of them says "
+    "whether a text is good or true."
 )
 
 
@@ -56,11 +58,18 @@ def tables(report: Mapping[str, Any]) -> str:
     """The variety report as Markdown tables with how to read them."""
     found = [READ_AS]
     for kind, rows in (("prompts", report["prompts"]), ("responses", report["responses"])):
-        heads = [kind, *MEASURES.values(), "words, median (5-95 %)", "perplexity"]
+        spread = ["spread"] if any(SPREAD in row for row in rows.values()) else []
+        heads = [kind, *MEASURES.values(), *spread, "words, median (5-95 %)", "perplexity"]
         # The seed's first, then what was made of it, then by rank; what there is none of has no row.
         order = sorted(rows, key=lambda name: (not name.startswith("seed"), name.startswith("ranked"), name))
         body = [
-            [name, *_cells(rows[name]), _words(rows[name].get("words")), _perplexity(rows[name])]
+            [
+                name,
+                *_cells(rows[name]),
+                *(_figure(SPREAD, rows[name].get(SPREAD)) for _ in spread),
+                _words(rows[name].get("words")),
+                _perplexity(rows[name]),
+            ]
             for name in order
             if rows[name]["texts"]
         ]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.components import GeneratorField, RewardField, SeedField
+from harness.components import GeneratorField, ModelReference, RewardField, SeedField
 from harness.leaks import THRESHOLD
 from harness.pairs_file import Holdout
 from harness.prompt_template import DEFAULT, PromptTemplate
@@ -95,9 +95,11 @@ class Decontamination(Section):
 
 class Report(Section):
     """How varied the data is, side by side (see `harness.diversity`): of `max_texts` a group at most, with perplexities
-    under the policy."""
+    under the policy. `embeddings`: the model that the spread in meaning is measured by (`harness.embedding`); `auto`: a
+    small English one, where sentence-transformers is installed and that model is on this machine; None: none."""
 
     perplexity: bool = True
+    embeddings: ModelReference | None = "auto"
     max_texts: int = Field(200, ge=2)
 
 

@@ -1,11 +1,11 @@
-"""Scores from a sequence classifier with one output: padded on the right, attention mask given, batches by length."""
+"""Scores from a sequence classifier: padded on the right, attention mask given, batches by length."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness import chat
-from harness.errors import ModelError
+from harness.errors import ModelError, nearest
 from harness.protocols import Keep
 from harness.types import Advance, Messages
 
@@ -35,6 +35,30 @@ def classifier_ids(
     return parts.prompt + parts.response, parts.truncated
 
 
+def output_weights(model: "PreTrainedModel", outputs: Mapping[str, float]) -> list[float]:
+    """The weight of each of a classifier's outputs: 1 for a single one, else as named in `outputs` (by label, or by
+    number from 0), 0 for the rest. Raises ModelError."""
+    count: int = model.config.num_labels
+    labels = [str(model.config.id2label.get(i, i)) for i in range(count)]
+    if not outputs:
+        if count == 1:
+            return [1.0]
+        raise ModelError(
+            f"reward model {model.name_or_path} has {count} outputs ({', '.join(labels[:20])}); expected one, or say "
+            "how they make a score: outputs: {label: weight, ...}"
+        )
+    weights = [0.0] * count
+    for name, weight in outputs.items():
+        if name in labels:
+            weights[labels.index(name)] = weight
+        elif name.isdecimal() and int(name) < count:
+            weights[int(name)] = weight
+        else:
+            known = f"a label or a number below {count}; {nearest(name, labels)}"
+            raise ModelError(f"outputs: reward model {model.name_or_path} has no output '{name}'; expected {known}")
+    return weights
+
+
 def classifier_scores(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -44,15 +68,14 @@ def classifier_scores(
     batch_size: int,
     advance: Advance,
     keep: Keep = lambda rows: None,
+    outputs: Mapping[str, float] | None = None,
 ) -> list[float | None]:
     """One score a (prompt, response), in order; higher is better; None where the model gave no finite number.
-    Conversations are cut by `classifier_ids`. Raises ModelError when the model has more than one output."""
+    Conversations are cut by `classifier_ids`. `outputs`: weights of a model's several outputs, by label or number; the
+    score is their weighted sum. Raises ModelError where they don't fit the model."""
     import torch
 
-    if model.config.num_labels != 1:
-        raise ModelError(
-            f"reward model {model.name_or_path} has {model.config.num_labels} outputs; expected a reward model with one"
-        )
+    weights = torch.tensor(output_weights(model, outputs or {}), device=model.device)
     encoded = [classifier_ids(tokenizer, messages, response, max_length)[0] for messages, response in rows]
     order = sorted(range(len(rows)), key=lambda i: (len(encoded[i]), i), reverse=True)
     scores: list[float | None] = [None] * len(rows)
@@ -65,7 +88,7 @@ def classifier_scores(
             ids = torch.tensor([encoded[i] + [pad] * (width - len(encoded[i])) for i in chosen])
             mask = torch.tensor([[1] * len(encoded[i]) + [0] * (width - len(encoded[i])) for i in chosen])
             out = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
-            for i, score in zip(chosen, out.logits[:, 0].float().tolist(), strict=True):
+            for i, score in zip(chosen, (out.logits.float() @ weights).tolist(), strict=True):
                 scores[i] = score if math.isfinite(score) else None
             keep([(i, scores[i]) for i in chosen])
             advance(len(chosen))

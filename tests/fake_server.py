@@ -36,11 +36,12 @@ def completion(text: str, top_logprobs: Mapping[str, float] | None = None, **mor
 
 
 class FakeServer:
-    """`requests`: the bodies received, in order of arrival. `headers`: their headers."""
+    """`requests`: the bodies received, in order of arrival. `headers`, `paths`: theirs."""
 
     def __init__(self, answer: Callable[[Body], Answer], delay: float = 0.0) -> None:
         self.requests: list[Body] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -57,6 +58,7 @@ class FakeServer:
                 with outer._lock:
                     outer.requests.append(body)
                     outer.headers.append(dict(self.headers))
+                    outer.paths.append(self.path)
                     outer._at_once += 1
                     outer.most_at_once = max(outer.most_at_once, outer._at_once)
                 time.sleep(delay)

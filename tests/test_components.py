@@ -58,6 +58,7 @@ def values(tmp_path: Path) -> dict[str, Any]:
         **named,
         "path": str(path),
         "dataset": "owner/name",
+        "base_url": "http://127.0.0.1:9",
         "judge": judge,
         "reward": length,
         "rewards": [length, length],

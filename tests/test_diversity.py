@@ -92,3 +92,38 @@ def test_perplexity_is_the_models_own_loss(tiny_model: Path) -> None:
     total = sum(x.logp for x in found) / sum(x.tokens for x in found)
     assert told["corpus"] == pytest.approx(math.exp(-total))
     assert perplexity([]) is None
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A sentence embedding model on the spot: the tiny model's states, averaged."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    words = Transformer(str(tiny_model))
+    pooling = Pooling(words.get_word_embedding_dimension())
+    folder = tmp_path_factory.mktemp("embedder") / "model"
+    SentenceTransformer(modules=[words, pooling], device="cpu").save(str(folder))
+    return str(folder)
+
+
+def test_the_spread_of_embeddings_is_the_mean_cosine_distance_of_pairs(embedder: str) -> None:
+    from scipy.spatial.distance import pdist
+
+    from harness import embedding
+
+    model = embedding.load(embedder)
+    expected = pdist(model.encode(TEXTS), "cosine").mean()
+    assert embedding.spread(model, TEXTS) == pytest.approx(expected, abs=1e-5)
+    assert embedding.spread(model, TEXTS[:1] * 3) == pytest.approx(0, abs=1e-6)
+    assert embedding.spread(model, TEXTS[:1]) is None
+    assert embedding.resolved(None) is None
+    assert embedding.resolved("owner/model") == "owner/model"
+
+
+def test_an_embedding_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    from harness import embedding
+    from harness.errors import ModelError
+
+    with pytest.raises(ModelError, match="can't be loaded"):
+        embedding.load(str(tmp_path))

@@ -38,6 +38,7 @@ LEVELS = [
         "admission",
         "diversity",
         "perplexity",
+        "embedding",
     },
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}

@@ -1,4 +1,4 @@
-"""A ready-made reward model: any sequence classifier with one output."""
+"""A ready-made reward model: any sequence classifier."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +16,10 @@ from harness.types import Advance, Messages, PreferencePair
 class SequenceClassifier(Component):
     """Scores with `AutoModelForSequenceClassification` of `model` (a hub id or a local folder), by its chat template.
 
-    `max_length` in tokens; `batch_size` in responses (speed and memory only). Raises ModelError when the model can't
-    be loaded or has more than one output.
+    A model with several outputs needs `outputs`, their weights by label or number, whose weighted sum is the score:
+    `{helpfulness: 0.8, verbosity: -0.2}`, or `{"1": 1, "0": -1}` for the log-odds of two classes. `max_length` in
+    tokens; `batch_size` in responses (speed and memory only). A model that brings its own code is not loaded: serve it
+    and use `api`. Raises ModelError when the model can't be loaded or the outputs don't fit it.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
@@ -27,10 +29,12 @@ class SequenceClassifier(Component):
     dtype: models.Dtype = "bfloat16"
     max_length: int = Field(2048, ge=16)
     batch_size: int = Field(16, ge=1)
+    outputs: dict[str, float] = Field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         model = models.identity(self.model, self.revision)
-        return {"name": self.name, "dtype": self.dtype, "max_length": self.max_length, **model}
+        outputs = {"outputs": self.outputs} if self.outputs else {}
+        return {"name": self.name, "dtype": self.dtype, "max_length": self.max_length, **outputs, **model}
 
     def check(self) -> None:
         models.check_classifier(self.model, self.revision)
@@ -54,4 +58,5 @@ class SequenceClassifier(Component):
             batch_size=self.batch_size,
             advance=ready.advance,
             keep=ready.keep,
+            outputs=self.outputs,
         )

@@ -13,6 +13,7 @@ from harness.scoring import classifier_ids, classifier_scores, separate_padding
 from harness.types import Advance, Messages, PreferencePair
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from transformers import PreTrainedTokenizerBase
     from trl import RewardConfig
 
@@ -20,8 +21,9 @@ SAVED = "reward-model"
 
 
 class Trained(Component):
-    """Trains a scalar head and LoRA adapters on `base` with TRL's `RewardTrainer`: the Bradley-Terry loss
-    -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs (1706.03741, 2203.02155).
+    """Trains a scalar head with LoRA adapters on `base` (`lora: false`: with the whole model) by TRL's `RewardTrainer`:
+    the Bradley-Terry loss -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs (1706.03741,
+    2203.02155).
 
     `batch_size` counts pairs an optimizer step, `micro_batch_size` those in one forward (a divisor of it; TRL averages
     the forwards' means, so it can weigh the pairs of a short last step differently); `max_length` in tokens.
@@ -37,6 +39,7 @@ class Trained(Component):
     epochs: float = Field(2.0, gt=0)
     learning_rate: float = Field(2e-4, gt=0)
     batch_size: int = Field(8, ge=1)
+    lora: bool = True
     lora_r: int = Field(16, ge=1)
     max_length: int = Field(1024, ge=16)
     micro_batch_size: int = Field(2, ge=1)
@@ -49,7 +52,8 @@ class Trained(Component):
         return self
 
     def identity(self) -> dict[str, Any]:
-        fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed})
+        without = {"lora"} if self.lora else {"lora_r"}
+        fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed, *without})
         return {**fields, "base": models.identity(self.base, self.revision)}
 
     def check(self) -> None:
@@ -57,7 +61,6 @@ class Trained(Component):
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         from datasets import Dataset
-        from peft import LoraConfig
         from transformers import PrinterCallback, TrainerCallback, set_seed
         from trl import RewardTrainer
 
@@ -79,13 +82,7 @@ class Trained(Component):
             args=self._config(folder, seed),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            peft_config=LoraConfig(
-                task_type="SEQ_CLS",
-                r=self.lora_r,
-                lora_alpha=2 * self.lora_r,
-                target_modules="all-linear",
-                modules_to_save=["score"],
-            ),
+            peft_config=self._adapter(),
             callbacks=[Bar()],
         )
         trainer.remove_callback(PrinterCallback)
@@ -98,6 +95,19 @@ class Trained(Component):
             "last_loss": losses[-1],
             "truncated": sum(truncated for pair in cut for _, truncated in pair),
         }
+
+    def _adapter(self) -> "LoraConfig | None":
+        from peft import LoraConfig
+
+        if not self.lora:
+            return None
+        return LoraConfig(
+            task_type="SEQ_CLS",
+            r=self.lora_r,
+            lora_alpha=2 * self.lora_r,
+            target_modules="all-linear",
+            modules_to_save=["score"],
+        )
 
     def _config(self, folder: Path, seed: int) -> "RewardConfig":
         from trl import RewardConfig
@@ -120,11 +130,14 @@ class Trained(Component):
         )
 
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
-        from peft import PeftModel
-
         tokenizer = self._tokenizer()
-        base = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
-        model = PeftModel.from_pretrained(base, ready.folder / SAVED).eval()
+        if self.lora:
+            from peft import PeftModel
+
+            base = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
+            model = PeftModel.from_pretrained(base, ready.folder / SAVED).eval()
+        else:
+            model = models.load_sequence_classifier(str(ready.folder / SAVED), None, self.dtype)
         return classifier_scores(
             model,
             tokenizer,

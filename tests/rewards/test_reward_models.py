@@ -115,11 +115,37 @@ def test_a_ready_made_classifier_scores_like_a_plain_forward(wordy_tiny_model: P
             assert model(torch.tensor([ids["input_ids"]])).logits.item() == pytest.approx(score, abs=1e-5)
 
 
-def test_a_classifier_with_two_outputs_is_refused(wordy_tiny_model: Path, tmp_path: Path) -> None:
-    folder = save_classifier(wordy_tiny_model, tmp_path / "rm", 2)
-    reward = build("reward", {"name": "sequence_classifier", "model": str(folder), "dtype": "float32"})
-    with pytest.raises(ModelError, match="2 outputs; expected a reward model with one"):
-        reward.score(rows(pairs(1, 0)), ready(tmp_path))
+def test_the_outputs_of_a_classifier_with_several_are_weighted(wordy_tiny_model: Path, tmp_path: Path) -> None:
+    folder = save_classifier(wordy_tiny_model, tmp_path / "rm", 3)
+    fields = {"name": "sequence_classifier", "model": str(folder), "dtype": "float32"}
+    given = rows(pairs(4, 0))
+
+    def scores(outputs: dict[str, float]) -> list[float | None]:
+        return build("reward", fields | {"outputs": outputs}).score(given, ready(tmp_path))
+
+    each = [scores({str(k): 1.0}) for k in range(3)]
+    expected = [2 * a - 0.5 * c for a, _, c in zip(*each, strict=True)]
+    assert scores({"LABEL_0": 2.0, "2": -0.5}) == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ModelError, match=r"3 outputs \(LABEL_0, LABEL_1, LABEL_2\); expected one, or say"):
+        scores({})
+    with pytest.raises(ModelError, match="no output 'LABEL_9'; expected a label or a number below 3; did you mean"):
+        scores({"LABEL_9": 1.0})
+    one, other = (build("reward", fields | {"outputs": {"0": w}}).identity() for w in (1, 2))
+    assert one != other
+
+
+def test_the_whole_model_is_trained_without_adapters(wordy_tiny_model: Path, tmp_path: Path) -> None:
+    fields = {"base": str(wordy_tiny_model), "dtype": "float32", "epochs": 4, "learning_rate": 3e-3, "lora": False}
+    reward = build("reward", {"name": "trained", **fields})
+    report = reward.fit(pairs(64, 0), tmp_path, seed=0, advance=lambda _: None)
+    assert report["last_loss"] < 0.5
+    assert not list(tmp_path.rglob("adapter_config.json"))
+    given = rows(pairs(40, 1))
+    scores = reward.score(given, ready(tmp_path))
+    assert accuracy(scores) >= 0.9
+    single = reward.model_copy(update={"score_batch_size": 1}).score(given, ready(tmp_path))
+    assert scores == pytest.approx(single, abs=1e-3)
+    assert reward.identity() != build("reward", {"name": "trained", **fields, "lora": True}).identity()
 
 
 def test_what_is_not_finite_is_not_scored(wordy_tiny_model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""A served reward model, against a server on this machine: what each format sends, and what is made of replies."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness import chat, models
+from harness.components import build
+from harness.errors import ModelError
+from harness.protocols import Ready
+from harness.types import Message
+from tests.fake_server import FakeServer
+
+PROMPT = (Message(role="system", content="s"), Message(role="user", content="u"))
+ROWS = [(PROMPT, "word " * n) for n in range(1, 21)]
+
+
+def root(server: FakeServer) -> str:
+    return server.url.removesuffix("/v1")
+
+
+def reward(url: str, **fields: Any) -> Any:
+    return build("reward", {"name": "api", "model": "m", "base_url": url, "max_retries": 0} | fields)
+
+
+def ready(keep: Any = lambda rows: None) -> Ready:
+    return Ready(Path(), lambda n: None, lambda judge: pytest.fail("asks a judge"), keep=keep)
+
+
+def classified(*outputs: float | None) -> dict[str, Any]:
+    row = {"index": 0, "label": "LABEL_0", "probs": list(outputs), "num_classes": len(outputs)}
+    return {"id": "x", "object": "list", "data": [row]}
+
+
+def words(body: dict[str, Any]) -> float:
+    return float(len(body["messages"][-1]["content"].split()))
+
+
+def test_classify_sends_the_conversation_and_asks_for_logits() -> None:
+    kept: list[tuple[int, float | None]] = []
+    with FakeServer(lambda body: classified(words(body) / 7)).running() as server:
+        scores = reward(root(server)).score(ROWS, ready(kept.extend))
+    assert scores == pytest.approx([n / 7 for n in range(1, 21)])
+    assert sorted(kept) == [(i, s) for i, s in enumerate(scores)]
+    body = server.requests[0]
+    assert body["use_activation"] is False
+    assert body["messages"][:2] == [m.model_dump() for m in PROMPT]
+    assert body["messages"][2]["role"] == "assistant"
+
+
+def test_the_path_follows_the_format(tiny_model: Path) -> None:
+    pooled = {"data": [{"data": [[9.0], [0.5]]}]}
+    replies = {"classify": classified(0.5), "pooling": pooled, "openrlhf": {"rewards": [0.5]}}
+    for format, reply in replies.items():
+        tokenizer = {"tokenizer": str(tiny_model)} if format == "openrlhf" else {}
+        with FakeServer(lambda body, reply=reply: reply).running() as server:
+            assert reward(root(server), format=format, **tokenizer).score(ROWS[:2], ready()) == [0.5, 0.5]
+        path = {"classify": "/classify", "pooling": "/pooling", "openrlhf": "/get_reward"}[format]
+        assert server.paths == [path] * 2
+
+
+def test_with_a_tokenizer_the_text_is_made_here(tiny_model: Path) -> None:
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    ids = chat.encode_prompt(tokenizer, PROMPT) + chat.encode_response(tokenizer, ROWS[0][1])
+    with FakeServer(lambda body: classified(0.5)).running() as server:
+        reward(root(server), tokenizer=str(tiny_model)).score(ROWS[:1], ready())
+    assert server.requests[0]["input"] == ids
+    with FakeServer(lambda body: {"rewards": [2.5]}).running() as server:
+        made = reward(root(server), format="openrlhf", tokenizer=str(tiny_model))
+        assert made.score(ROWS[:1], ready()) == [2.5]
+    assert server.requests[0]["query"] == [tokenizer.decode(ids)]
+    with pytest.raises(ValidationError, match="openrlhf is sent texts: name the reward model's tokenizer"):
+        reward("http://127.0.0.1:1", format="openrlhf")
+
+
+def test_several_outputs_need_weights() -> None:
+    with FakeServer(lambda body: classified(2.0, 0.5)).running() as server:
+        assert reward(root(server), weights=[1, -2]).score(ROWS[:1], ready()) == [1.0]
+        with pytest.raises(ModelError, match="m has 2 outputs; expected 1: give `weights`"):
+            reward(root(server)).score(ROWS[:1], ready())
+
+
+def test_probabilities_of_the_only_class_are_refused_before_any_is_kept() -> None:
+    with FakeServer(lambda body: classified(1.0)).running() as server, pytest.raises(ModelError, match="logits"):
+        reward(root(server)).score(ROWS, ready(lambda rows: pytest.fail("kept")))
+    assert len(server.requests) == 8
+
+
+def test_what_is_refused_or_not_finite_is_not_scored() -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        if words(body) == 3:
+            return 400, {"error": {"message": "too long"}}, {}
+        return classified(None if words(body) == 4 else words(body))
+
+    with FakeServer(answer).running() as server:
+        scores = reward(root(server)).score(ROWS[:5], ready())
+    assert scores == [1.0, 2.0, None, None, 5.0]
+
+
+def test_a_server_that_fails_loses_nothing_that_it_gave() -> None:
+    kept: dict[int, float | None] = {}
+
+    def answer(body: dict[str, Any]) -> Any:
+        return (500, {"error": "down"}, {}) if words(body) == 15 else classified(words(body))
+
+    with FakeServer(answer).running() as server, pytest.raises(ModelError, match=r"1 of 20 .* are kept: run again"):
+        reward(root(server)).score(ROWS, ready(lambda rows: kept.update(rows)))
+    assert set(kept) == set(range(20)) - {14}
+    said = r"the reply is not that of /classify: \{'data': \[\]\}"
+    with FakeServer(lambda body: {"data": []}).running() as server, pytest.raises(ModelError, match=said):
+        reward(root(server)).score(ROWS[:1], ready())
+    refusing = FakeServer(lambda body: (401, {"error": "no"}, {}))
+    with refusing.running() as server, pytest.raises(ModelError, match="the server refused m"):
+        reward(root(server)).score(ROWS, ready())
+
+
+def test_what_changes_a_score_is_in_the_identity() -> None:
+    first = reward("http://127.0.0.1:1/")
+    assert first.identity() == reward("http://127.0.0.1:1", concurrency=2, timeout=3).identity()
+    for other in ({"format": "pooling"}, {"weights": [2]}, {"model": "n"}):
+        assert reward("http://127.0.0.1:1", **other).identity() != first.identity()
