@@ -89,7 +89,7 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
 
         package = PairwiseAnnotator(annotators_config=annotator.name, caching_path=None, is_avoid_reannotations=False)
         (single,) = package.annotators.values()
-        prompts = _prompts_of(pairs, single.prompt_template)
+        prompts = _note_prompts(single, pairs)
         asked: dict[str, tuple[JudgeRequest | None, JudgeReply, bool]] = {}
 
         def unread(reply: JudgeReply) -> str | None:
@@ -122,23 +122,20 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
 _NOT_A_CHAT = JudgeReply(text="", error="an output holds chat markers (<|im_start|>) that break the judge's prompt")
 
 
-def _prompts_of(pairs: Sequence[Pair], template: str) -> dict[str, tuple[str, bool]]:
-    """Every prompt that the package may make of the pairs -> whose it is, and whether the outputs are switched."""
-    import pandas as pd
-    from alpaca_eval.utils import make_prompts
+def _note_prompts(single: Any, pairs: Sequence[Pair]) -> Mapping[str, tuple[str, bool]]:
+    """Every prompt that the package makes of the pairs, once it has made them -> whose it is, and whether the outputs
+    are switched."""
+    by_instruction = {p.instruction: p for p in pairs}
+    make_prompts, found = single._make_prompts, {}
 
-    found: dict[str, tuple[str, bool]] = {}
-    for switched in (False, True):
-        rows = [
-            {
-                "instruction": p.instruction,
-                "output_1": p.output if switched else p.reference,
-                "output_2": p.reference if switched else p.output,
-            }
-            for p in pairs
-        ]
-        texts, _ = make_prompts(pd.DataFrame(rows), template)
-        found.update({text: (p.question_id, switched) for text, p in zip(texts, pairs, strict=True)})
+    def noting(rows: Any) -> Any:
+        prompts, rows = make_prompts(rows)
+        for prompt, instruction, first in zip(prompts, rows["instruction"], rows["output_1"], strict=True):
+            pair = by_instruction[instruction]
+            found[prompt] = pair.question_id, first != pair.reference
+        return prompts, rows
+
+    single._make_prompts = noting
     return found
 
 
@@ -217,9 +214,12 @@ def alpaca_eval_contained() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import alpaca_eval.utils as utils
+            import pandas as pd
             import sklearn
         root.setLevel(level)
-        with _no_progress_bars(utils), sklearn.config_context(), warnings.catch_warnings():
+        # Row by row, as the package goes, Arrow's strings take thrice as long as Python's.
+        strings = pd.option_context("mode.string_storage", "python")
+        with _no_progress_bars(utils), sklearn.config_context(), strings, warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
             warnings.filterwarnings("ignore", module="sklearn")
             yield

@@ -17,7 +17,7 @@ from pydantic import Field
 from harness.errors import CostError
 from harness.journal import Journal, content_key
 from harness.pace import Stopped
-from harness.spending import Price, Spending, Tab, at_most
+from harness.spending import FREE, Price, Spending, Tab, at_most
 from harness.types import Advance, JudgeReply, JudgeRequest, Record, Unread
 
 
@@ -87,10 +87,10 @@ class Asker:
                 replies[i] = reply if reply.error is None else replies[i]
         return replies
 
-    def known(self, requests: Sequence[JudgeRequest]) -> int:
-        """How many of the requests the journal answers."""
+    def missing(self, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+        """The requests that the journal doesn't answer."""
         journaled = self._journal.rows()
-        return sum(self._key(request, 0) in journaled for request in requests)
+        return [request for request in requests if self._key(request, 0) not in journaled]
 
     def _key(self, request: JudgeRequest, attempt: int) -> str:
         content: list[Any] = [self._identity, request.model_dump(mode="json")]
@@ -205,9 +205,6 @@ class Asker:
                 "unreadable_dollars": _total(before.unreadable_dollars, replies),
             }
         )
-
-
-FREE = Price(input=0, output=0)
 
 
 def unpriced(judge: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
-from harness.components import BenchmarkField, JudgeField, ModelReference
+from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
 from harness.models import Dtype
 from harness.protocols import Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
@@ -104,6 +104,10 @@ class Evaluation(Section):
     judge: JudgeField
     benchmarks: list[BenchmarkField] = Field(min_length=1)
     answers: AnswerSampling = AnswerSampling()
+    retries_invalid: int = Field(1, ge=0, le=20)
+    """How often a reply that can't be read is asked for anew. A judge in process would reply the same: it isn't asked."""
+    prices: RecipePath | None = None
+    """A price table (see `harness.spending`), which goes before the user's own and the shipped one."""
 
     @field_validator("benchmarks")
     @classmethod

@@ -31,6 +31,9 @@ class Price(BaseModel):
         return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
 
 
+FREE = Price(input=0, output=0)
+
+
 def read_prices(path: Path) -> dict[str, Price]:
     """A price table. Raises DataError."""
     import yaml
@@ -60,7 +63,7 @@ def price_of(judge: Any, table: Mapping[str, Price]) -> Price | None:
     `price` says, else what the table says of its model; one that is made from served ones has no single price."""
     if hasattr(judge, "base_url"):
         return getattr(judge, "price", None) or table.get(judge.model)
-    return None if _has_served_parts(judge) else Price(input=0, output=0)
+    return None if _has_served_parts(judge) else FREE
 
 
 def _has_served_parts(value: Any) -> bool:

@@ -64,8 +64,8 @@ class Stage:
     inputs: Mapping[str, "Stage"]
     body: Body = field(repr=False)
     estimate: Callable[[], Estimate] = field(default=Estimate, repr=False)
-    judging: Callable[[Store], JudgeCost] | None = field(default=None, repr=False)
-    """What its judge may cost, from what is in the store already."""
+    judging: Callable[[Store], JudgeCost | None] | None = field(default=None, repr=False)
+    """What its judge may cost, judged by what is in the store already; None for one that costs nothing."""
 
     @cached_property
     def key(self) -> str:
