@@ -111,8 +111,8 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
 
         single.fn_completions = lambda prompts, **options: completions(prompts, options)
         rows = package.annotate_head2head(
-            outputs_1=[{"instruction": p.instruction, "output": p.reference} for p in pairs],
-            outputs_2=[{"instruction": p.instruction, "output": p.output} for p in pairs],
+            outputs_1=_frame([{"instruction": p.instruction, "output": p.reference} for p in pairs]),
+            outputs_2=_frame([{"instruction": p.instruction, "output": p.output} for p in pairs]),
             chunksize=None,
         )
     preferences = {row["instruction"]: row["preference"] for row in rows}
@@ -120,6 +120,28 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
 
 
 _NOT_A_CHAT = JudgeReply(text="", error="an output holds chat markers (<|im_start|>) that break the judge's prompt")
+
+
+def _frame(rows: Sequence[Mapping[str, str]]) -> Any:
+    """A data frame whose functions of a row are given a mapping instead of a Series. The package draws twice for every
+    row so, and pandas makes a Series of it in as long as the judge takes for two rounds of replies."""
+    import pandas as pd
+
+    class Row(dict[str, Any]):
+        def __getitem__(self, key: Any) -> Any:
+            return [dict.__getitem__(self, k) for k in key] if isinstance(key, list) else dict.__getitem__(self, key)
+
+    class Frame(pd.DataFrame):
+        @property
+        def _constructor(self) -> Any:
+            return Frame
+
+        def apply(self, func: Any, axis: Any = 0, **options: Any) -> Any:
+            if axis != 1 or options:
+                return super().apply(func, axis=axis, **options)
+            return pd.Series([func(Row(row)) for row in self.to_dict(orient="records")], index=self.index)
+
+    return Frame(rows)
 
 
 def _note_prompts(single: Any, pairs: Sequence[Pair]) -> Mapping[str, tuple[str, bool]]:

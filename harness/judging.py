@@ -20,6 +20,8 @@ from harness.pace import Stopped
 from harness.spending import FREE, Price, Spending, Tab, at_most
 from harness.types import Advance, JudgeReply, JudgeRequest, Record, Unread
 
+Look = Callable[[str, JudgeReply], None]
+
 
 class Ledger(Record):
     """What the replies came to. `asked`: had from the judge now; `from_journal`: had earlier; `failed`: asked in vain;
@@ -70,21 +72,33 @@ class Asker:
     def __call__(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
         """One reply a request, in order. Raises JudgeError where the judge can't be used at all, CostError where the
         run's limit would be passed; what was answered until then, or until Ctrl-C, is in the journal."""
-        return self._had(requests, 0)
+        keys = [self._key(request, 0) for request in requests]
+        had = self._had(keys, requests, lambda key, reply: None)
+        return [had[key] for key in keys]
 
     def readable(self, requests: Sequence[JudgeRequest], why: Unread) -> list[JudgeReply]:
         """As a call, but a reply that can't be read (`why` says why) is asked for anew, up to `retries_invalid` times,
         by a judge that may then reply otherwise. Where none can be read the last one is returned."""
-        replies = self._had(requests, 0)
-        for attempt in range(1, self._retries_invalid + 2):
-            unread = [i for i, reply in enumerate(replies) if reply.error is None and why(reply) is not None]
-            distinct = {self._key(requests[i], 0): replies[i] for i in unread}
-            self._note_unreadable(list(distinct.values()))
-            if not unread or attempt > self._retries_invalid:
-                break
-            again = self._had([requests[i] for i in unread], attempt)
-            for i, reply in zip(unread, again, strict=True):
+        reasons: dict[str, str | None] = {}
+
+        def look(key: str, reply: JudgeReply) -> None:
+            if key not in reasons:
+                reasons[key] = None if reply.error is not None else why(reply)
+
+        replies: list[JudgeReply] = []
+        places = list(range(len(requests)))
+        for attempt in range(self._retries_invalid + 1):
+            keys = [self._key(requests[i], attempt) for i in places]
+            had = self._had(keys, [requests[i] for i in places], look, first=attempt == 0)
+            for key, reply in had.items():
+                look(key, reply)
+            found = [had[key] for key in keys]
+            if attempt == 0:
+                replies = found
+            for i, reply in zip(places, found, strict=True):
                 replies[i] = reply if reply.error is None else replies[i]
+            places = [i for i, key in zip(places, keys, strict=True) if reasons[key] is not None]
+            self._note_unreadable([reply for key, reply in had.items() if reasons[key] is not None])
         return replies
 
     def missing(self, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
@@ -96,9 +110,12 @@ class Asker:
         content: list[Any] = [self._identity, request.model_dump(mode="json")]
         return content_key([*content, {"attempt": attempt}] if attempt else content)
 
-    def _had(self, requests: Sequence[JudgeRequest], attempt: int) -> list[JudgeReply]:
-        keys = [self._key(request, attempt) for request in requests]
-        times = Counter(keys) if attempt == 0 else Counter()  # the bar has counted the others
+    def _had(
+        self, keys: Sequence[str], requests: Sequence[JudgeRequest], look: Look, *, first: bool = True
+    ) -> dict[str, JudgeReply]:
+        """The replies by key. `look` is shown those that are asked for now, while others are on their way. `first`: not
+        asked for anew, so that the bar has not counted them yet."""
+        times = Counter(keys) if first else Counter()
         journaled = self._journal.rows()
         known = {key: journaled[key] for key in keys if key in journaled}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
@@ -106,12 +123,18 @@ class Asker:
         asked: dict[str, JudgeReply] = {}
         try:
             if missing:
-                self._ask(missing, times, asked)
+                self._ask(missing, times, asked, look)
         finally:
             self._enter(known, asked)
-        return [known[key] if key in known else asked[key] for key in keys]
+        return known | asked
 
-    def _ask(self, missing: Mapping[str, JudgeRequest], times: Mapping[str, int], asked: dict[str, JudgeReply]) -> None:
+    def _ask(
+        self,
+        missing: Mapping[str, JudgeRequest],
+        times: Mapping[str, int],
+        asked: dict[str, JudgeReply],
+        look: Look,
+    ) -> None:
         """Ask for all that is missing; replies end up in the journal and in `asked`."""
         limit = self._spending.limit
         if limit is not None and (self._price is None or not self._takes_tab) and self._price != FREE:
@@ -120,9 +143,12 @@ class Asker:
         stop = threading.Event()
 
         def reply_to(keys: Sequence[str]) -> None:
-            for row in zip(keys, self._replies([missing[key] for key in keys], stop), strict=True):
+            rows = list(zip(keys, self._replies([missing[key] for key in keys], stop), strict=True))
+            for row in rows:
                 arrived.put(row)
             self._commit(arrived, asked, times)
+            for key, reply in rows:
+                look(key, reply)
 
         batch_size = getattr(self._judge, "batch_size", None)
         if batch_size is None:

@@ -105,7 +105,7 @@ class Evaluation(Section):
     benchmarks: list[BenchmarkField] = Field(min_length=1)
     answers: AnswerSampling = AnswerSampling()
     retries_invalid: int = Field(1, ge=0, le=20)
-    """How often a reply that can't be read is asked for anew. A judge in process would reply the same: it isn't asked."""
+    """How often a reply that can't be read is asked for anew. A judge in process would reply the same: it is not."""
     prices: RecipePath | None = None
     """A price table (see `harness.spending`), which goes before the user's own and the shipped one."""
 
