@@ -5,6 +5,7 @@ from typing import Any
 from harness.components import identity
 from harness.evaluate import metrics, outcomes
 from harness.execute import Executed
+from harness.judge_costs import lasting
 from harness.leaderboard import Entry
 from harness.plan import Plan, Row
 from harness.recipe import Recipe
@@ -82,6 +83,7 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
             found["verdicts"] = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
             found["judge"]["recorded_by"] = recorded_by(plan, row, executed)
             found["judge_calibration"] = RECORDED
+        found["judging"] = {name: lasting(executed.artifacts[stage.key].report) for name, stage in row.verdicts.items()}
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id

@@ -27,7 +27,10 @@ LEVELS = [
         "choices",
     }
     | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "annotator", "length_control"}
+    | {"calibration_sample", "calibration_figures"}
     | {
+        "pace",
+        "spending",
         "leaks",
         "prompt_filters",
         "prompting",
@@ -41,10 +44,23 @@ LEVELS = [
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
     | {"arms", "systems", "store", "journal", "stages", "formats", "dataset_files", "hub_upload"},
-    {"training", "judging", "leaderboard", "board_rows", "board_data", "board_seeds", "board_text", "board_terminal"},
+    {
+        "training",
+        "judging",
+        "judge_costs",
+        "judge_file",
+        "panels",
+        "calibration",
+        "leaderboard",
+        "board_rows",
+        "board_data",
+        "board_seeds",
+        "board_text",
+        "board_terminal",
+    },
     {"rewards"},  # a policy is one too: log-probabilities are training's; no file imports a component
     {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate", "recorded"}
-    | {"dataset", "dataset_card"},
+    | {"dataset", "dataset_card", "calibrating"},
     {"plan"},
     {"execute", "entries", "console"},
     {"cli"},
