@@ -33,11 +33,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, check: bool = True
     try:
         recipe = Recipe.model_validate(data, context={"base": path.absolute().parent})
     except ValidationError as error:
-        raise _first(document, problems(document, error.errors(include_url=False), Recipe)) from None
+        raise first_of(document, problems(document, error.errors(include_url=False), Recipe)) from None
     if wrong := _training_problems(document, recipe):
-        raise _first(document, wrong)
+        raise first_of(document, wrong)
     if check and (wrong := _check_problems(document, recipe)):
-        raise _first(document, wrong)
+        raise first_of(document, wrong)
     return recipe
 
 
@@ -61,7 +61,7 @@ def _plain(value: Any, folder: Path | None) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _first(document: Document, found: Sequence[Problem]) -> RecipeError:
+def first_of(document: Document, found: Sequence[Problem]) -> RecipeError:
     """The error to raise: the first problem in the order of lines, and the number of the others."""
     first = min(found, key=lambda p: document.place(p.path).order)
     field = f"{shown_path(first.path)}: " if first.path else ""
