@@ -1,9 +1,7 @@
-"""The `harness` command. The only file that prints or exits; exit code 2 means that the user can mend it."""
+"""The `harness` command. With `cli_boards.py` the only file that prints or exits; exit code 2: the user can mend it."""
 
 import gc
-import io
 import os
-import re
 import signal
 import sys
 import time
@@ -15,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 import typer
 from typer.exceptions import Abort, TyperException
 
-from harness import __version__
+from harness import __version__, cli_boards
 from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.dataset_files import Written
 
 # Set before anything imports the libraries that read them.
@@ -118,7 +114,7 @@ def run(
         executed = execute(plan, store, view, spending)
     if plan.rows:
         write_board(folder, checked.name, make_entries(checked, plan, executed))
-        _show(folder, console)
+        cli_boards.print_board(folder, console)
     found = len(plan.stages) - executed.ran
     board = f"Board: {folder}/board.md" if plan.rows else "No methods and no evaluation: no board."
     seconds = time.monotonic() - started
@@ -135,6 +131,10 @@ def run(
         if row.policy:
             checkpoint = executed.artifacts[row.policy.key].folder / "checkpoint"
             console.print(f"Checkpoint {row.id}: {checkpoint}", soft_wrap=True)
+    if checked.gates:
+        from harness.gates import run_gates
+
+        cli_boards.report_gates(run_gates(folder, checked.gates))
 
 
 @app.command()
@@ -288,28 +288,9 @@ def _written(out: Path, done: "Written") -> None:
         print(f"not held: {count} {what}")
 
 
-@app.command()
-def show(
-    board: Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)],
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it into an SVG file.")] = None,
-) -> None:
-    """Print a leaderboard in the terminal."""
-    from rich.console import Console
-
-    _show(board, Console(highlight=False))
-    if svg:
-        picture = Console(highlight=False, record=True, width=100, file=io.StringIO(), force_terminal=True)
-        _show(board, picture)
-        # Without rich's web fonts: a picture in a README asks nobody for anything.
-        drawn = picture.export_svg(title=f"harness show {board}", unique_id="board")
-        svg.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
-
-
-def _show(board: Path, console: "Console") -> None:
-    from harness.board_terminal import terminal_table
-    from harness.leaderboard import read_board
-
-    console.print(terminal_table(read_board(board)))
+app.command()(cli_boards.show)
+app.command()(cli_boards.gate)
+app.add_typer(cli_boards.baseline_app, name="baseline")
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

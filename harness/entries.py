@@ -55,6 +55,12 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
     )
 
 
+def _references(plan: Plan, row: Row) -> dict[str, str]:
+    """Keys of the answers that a row's were compared with, where they are another row's."""
+    found = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
+    return {name: stage.key for name, stage in found.items() if stage is not None}
+
+
 def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dict[str, Any]:
     """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
     stages = {
@@ -84,6 +90,8 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
             found["judge"]["recorded_by"] = recorded_by(plan, row, executed)
             found["judge_calibration"] = RECORDED
         found["judging"] = {name: lasting(executed.artifacts[stage.key].report) for name, stage in row.verdicts.items()}
+        if references := _references(plan, row):
+            found["references"] = references
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id

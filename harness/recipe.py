@@ -128,6 +128,18 @@ class Evaluation(Section):
         return value
 
 
+GateMetric = Literal[
+    "alpaca_eval.win_rate",
+    "alpaca_eval.discrete_win_rate",
+    "mt_bench.score",
+    "mt_bench.turn_1",
+    "mt_bench.turn_2",
+    "heldout.pair_accuracy",
+    "heldout.margin",
+]
+"""What gates compare: figures that are means over prompts."""
+
+
 class System(Section):
     """A row whose answers come from files in the benchmarks' public formats, plain or .gz, one a benchmark. Its
     recorded `verdicts` are used where the judge is `replay`."""
@@ -135,6 +147,28 @@ class System(Section):
     id: Name
     answers: dict[str, RecipePath] = Field(min_length=1)
     verdicts: dict[str, RecipePath] = Field(default_factory=dict)
+
+
+class Gate(Section):
+    """A check that decides the exit code of a run (see `harness.gate`): of `metric`, that `row` is not worse by more
+    than `margin` than `baseline_row` of this run, or than the row in `baseline` (what `harness baseline promote` wrote,
+    or a board); and that it is not below `min`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    row: Name
+    metric: GateMetric = "alpaca_eval.win_rate"
+    baseline: RecipePath | None = None
+    baseline_row: Name | None = None
+    margin: float = Field(2.0, ge=0)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    minimum: float | None = Field(None, alias="min")
+
+    @model_validator(mode="after")
+    def _compares(self) -> "Gate":
+        if self.baseline is None and self.baseline_row is None and self.minimum is None:
+            raise ValueError("nothing to compare with: give baseline (a file), baseline_row (of this run) or min")
+        return self
 
 
 class Recipe(Section):
@@ -155,7 +189,7 @@ class Recipe(Section):
     evaluation: Evaluation | None = None
     runtime: Runtime = Runtime()
     sweep: NotYet = ()
-    gates: NotYet = ()
+    gates: list[Gate] = Field(default_factory=list)
 
     @property
     def policy(self) -> Policy:
