@@ -81,9 +81,7 @@ def load_annotator(name: str) -> Annotator:
     return Annotator(name, config, template)
 
 
-def annotate(
-    annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched: bool | None = None
-) -> list[Verdict]:
+def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched: bool | None = None) -> list[Verdict]:
     """One verdict a pair, in order; its value is the package's preference in [1, 2] (2: the output won over the
     reference; 1.5 without asking where both are the same), None where the judge's reply gave none. `switched`: the
     output is shown first (True) or the reference is (False); None: the package's own draw, a seeded one a pair."""

@@ -29,12 +29,9 @@ def calibrate(
         )
     values = [None if v.value is None else v.value - 1 for v in verdicts]
     seen = [
-        Judged(
-            p.system, p.pair.question_id, p.won, plain, switched, len(p.pair.reference), len(p.pair.output)
-        )
+        Judged(p.system, p.pair.question_id, p.won, plain, switched, len(p.pair.reference), len(p.pair.output))
         for p, plain, switched in zip(drawn, values[: len(drawn)], values[len(drawn) :], strict=True)
     ]
-    official = {system: _rate([p.won for p in all_]) or 0.0 for system, all_ in recorded.systems.items() if all_}
     return Calibration(
         judge=identity(judge),
         annotator=annotator.name,
@@ -42,8 +39,8 @@ def calibrate(
         official=recorded.judge,
         pairs=len(drawn),
         seed=seed,
-        figures=figures(seen, official),
-        systems=_systems(seen, official),
+        figures=figures(seen, recorded.win_rates),
+        systems=_systems(seen, recorded.win_rates),
         left_out=recorded.left_out,
         recorded_sha256=recorded.sha256,
         **panel,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from harness.datafiles import asset, json_text
 from harness.errors import DataError
@@ -31,9 +31,10 @@ class SystemRates(Record):
 
 
 class Calibration(Record):
-    """`judge`: its identity. `annotator`: whose prompt and parser were used. `official`: who gave the recorded verdicts.
-    `pairs` were judged, in both orders each. `figures`: see `harness.calibration_figures`. `left_out`: recorded rows
-    that could not be used, by reason. `recorded_sha256`: of the files, by system. `panel`: how far its members agree."""
+    """`judge`: its identity. `annotator`: whose prompt and parser were used. `official`: who gave the recorded
+    verdicts. `pairs` were judged, in both orders each. `figures`: see `harness.calibration_figures`. `left_out`:
+    recorded rows that could not be used, by reason. `recorded_sha256`: of the files, by system. `panel`: how far its
+    members agree."""
 
     judge: dict[str, Any]
     annotator: str
@@ -45,7 +46,7 @@ class Calibration(Record):
     systems: dict[str, SystemRates]
     left_out: dict[str, int]
     recorded_sha256: dict[str, str]
-    panel: dict[str, Any] = {}
+    panel: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def text(self) -> str:

@@ -7,7 +7,7 @@ order, drawn at random, would give. Recorded ties count nowhere but in win rates
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.stats import bootstrap_indices, kendall_tau, percentile_interval
@@ -65,7 +65,7 @@ def figures(pairs: Sequence[Judged], official: dict[str, float]) -> dict[str, Me
     )
     instructions = sorted({p.instruction for p in pairs})
     place = {instruction: i for i, instruction in enumerate(instructions)}
-    rows_of = [[] for _ in instructions]  # type: list[list[int]]
+    rows_of: list[list[int]] = [[] for _ in instructions]
     for row, pair in enumerate(pairs):
         rows_of[place[pair.instruction]].append(row)
     clusters = [np.array(rows) for rows in rows_of]
@@ -95,9 +95,7 @@ def _metric(value: float | None, samples: Sequence[float | None], n: int, invali
     # A figure that most resamples lack (one system, no losses) has no interval worth the name.
     if value is None or len(had) < max(2, len(samples) // 2):
         return Metric(value=value, n=n, n_invalid=invalid)
-    return Metric(
-        value=value, stderr=float(np.std(had, ddof=1)), ci95=percentile_interval(had), n=n, n_invalid=invalid
-    )
+    return Metric(value=value, stderr=float(np.std(had, ddof=1)), ci95=percentile_interval(had), n=n, n_invalid=invalid)
 
 
 def _all(c: Columns, official: dict[str, float]) -> dict[str, float | None]:

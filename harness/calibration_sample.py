@@ -24,11 +24,12 @@ class RecordedPair(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """Verdicts from files. `judge`: who gave them. `systems`: pairs by system. `left_out`: rows by reason. `sha256`: of
-    the files' contents, by system."""
+    """Verdicts from files. `judge`: who gave them. `systems`: pairs by system. `win_rates`: by system, in percent, over
+    all verdicts, those on equal outputs too. `left_out`: rows by reason. `sha256`: of the files, by system."""
 
     judge: str
     systems: dict[str, list[RecordedPair]]
+    win_rates: dict[str, float]
     left_out: dict[str, int]
     sha256: dict[str, str]
 
@@ -41,6 +42,7 @@ def read_recorded(places: Sequence[Path]) -> Recorded:
     0 is the package's old mark of a draw), equal outputs (`same_outputs`). Raises DataError."""
     files = [file for place in places for file in _files(place)]
     systems: dict[str, list[RecordedPair]] = {}
+    rates: dict[str, float] = {}
     hashes, left_out, judges = {}, Counter(repeated=0, failed=0, same_outputs=0), set()
     for file in files:
         data = read_bytes(file)
@@ -49,11 +51,17 @@ def read_recorded(places: Sequence[Path]) -> Recorded:
         if system in systems:
             raise DataError(f"{file}: verdicts on {system} were read from another file already; name one of them")
         judges.add(_the_one(rows, "annotator", file))
-        systems[system] = _pairs(rows, system, str(file), left_out)
+        pairs = _pairs(rows, system, str(file), left_out)
+        if not pairs:
+            raise DataError(f"{file}: no verdict in it can be used ({dict(left_out)})")
+        rates[system] = 100 * math.fsum(p.won for p in pairs) / len(pairs)
+        differ = [p for p in pairs if p.pair.reference != p.pair.output]
+        left_out["same_outputs"] += len(pairs) - len(differ)
+        systems[system] = differ
         hashes[system] = sha256(data)
     if len(judges) != 1:
         raise DataError(f"recorded verdicts of one judge expected, found those of {', '.join(sorted(judges))}")
-    return Recorded(judges.pop(), systems, dict(left_out), hashes)
+    return Recorded(judges.pop(), systems, rates, dict(left_out), hashes)
 
 
 def sample(recorded: Recorded, count: int, seed: int) -> list[RecordedPair]:
@@ -99,9 +107,7 @@ def _pairs(rows: Sequence[dict[str, Any]], system: str, where: str, left_out: Co
             continue
         won = _won(row.get("preference"))
         left_out["failed"] += won is None
-        left_out["same_outputs"] += won is not None and reference == output
-        pair = Pair(key, instruction, reference, output)
-        found[key] = None if won is None or reference == output else RecordedPair(system, pair, won)
+        found[key] = None if won is None else RecordedPair(system, Pair(key, instruction, reference, output), won)
     return [pair for pair in found.values() if pair is not None]
 
 

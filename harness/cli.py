@@ -1,4 +1,5 @@
-"""The `harness` command. With `cli_boards.py` the only file that prints or exits; exit code 2: the user can mend it."""
+"""The `harness` command. With `cli_boards.py` and `cli_calibrate.py` the only file
+that prints or exits; exit code 2: the user can mend it."""
 
 import gc
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 import typer
 from typer.exceptions import Abort, TyperException
 
-from harness import __version__, cli_boards
+from harness import __version__, cli_boards, cli_calibrate
 from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
@@ -288,6 +289,7 @@ def _written(out: Path, done: "Written") -> None:
         print(f"not held: {count} {what}")
 
 
+app.command()(cli_calibrate.calibrate)
 app.command()(cli_boards.show)
 app.command()(cli_boards.gate)
 app.add_typer(cli_boards.baseline_app, name="baseline")

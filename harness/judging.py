@@ -67,7 +67,7 @@ class Asker:
         self._takes_tab = getattr(judge, "takes_tab", False)
         self._identity = judge.identity()
         # What a judge doesn't read is no part of its keys.
-        self._unkeyed = frozenset[str]() if getattr(judge, "reads_candidates", False) else frozenset({"candidates"})
+        self._unkeyed = set[str]() if getattr(judge, "reads_candidates", False) else {"candidates"}
         self._commit_lock = threading.Lock()
         self.ledger = Ledger()
 

@@ -86,7 +86,9 @@ def agreement(members: Mapping[str, Sequence[Verdict]]) -> dict[str, Any]:
     interval, and Cohen's kappa), and `krippendorff_alpha` of all, on the interval scale. What was decided without
     asking is left out."""
     places = [
-        i for i, same in enumerate(zip(*members.values(), strict=True)) if any(v.detail.get("asked", True) for v in same)
+        i
+        for i, same in enumerate(zip(*members.values(), strict=True))
+        if any(v.detail.get("asked", True) for v in same)
     ]
     values = {name: [_whole(given[i].value) for i in places] for name, given in members.items()}
     groups = [next(iter(members.values()))[i].question_id for i in places]

@@ -64,7 +64,7 @@ LEVELS = [
     {"plan"},
     {"execute", "entries", "console"},
     {"gate", "gate_report", "baseline", "gates"},
-    {"cli", "cli_boards"},
+    {"cli", "cli_boards", "cli_calibrate"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

@@ -12,9 +12,9 @@ from harness.types import JudgeReply, JudgeRequest
 
 
 class Panel(Component):
-    """Asks every one of `judges` and averages their verdicts (2404.18796): probabilities where two answers are compared,
-    ratings where one is rated. A verdict that a member did not give is left out of the mean, and one that none gave is
-    not scored. How far they agree is reported with the verdicts (see `harness.panels`).
+    """Asks every one of `judges` and averages their verdicts (2404.18796): probabilities where two answers are
+    compared, ratings where one is rated. A verdict that a member did not give is left out of the mean, and one that
+    none gave is not scored. How far they agree is reported with the verdicts (see `harness.panels`).
 
     Every member reads the benchmark's prompt, and its reply is read by the benchmark's rule, as if it judged alone; its
     replies are in its own journal: with a member more, only that one is asked.
@@ -33,7 +33,9 @@ class Panel(Component):
     def check(self) -> None:
         for judge in self.judges:
             if getattr(judge, "members", ()) or getattr(judge, "recorded", False):
-                raise RecipeError(f"judge 'panel': '{identity(judge)['name']}' can't be a member; name judges to be asked")
+                raise RecipeError(
+                    f"judge 'panel': '{identity(judge)['name']}' can't be a member; name judges to be asked"
+                )
         told = [identity(judge) for judge in self.judges]
         if repeated := next((one for i, one in enumerate(told) if one in told[:i]), None):
             raise RecipeError(f"judge 'panel': '{repeated['name']}' is there twice; its verdicts would count twice")
