@@ -19,7 +19,7 @@ from harness.types import Ask, Verdict
 def calibrate(
     judge: Any, annotator: Annotator, recorded: Recorded, *, pairs: int, seed: int, asker: Callable[[Any], Asker]
 ) -> tuple[Calibration, Ledger]:
-    """(the calibration, what the replies came to). Raises JudgeError where a server failed: what it answered is kept."""
+    """(the calibration, what the replies came to). Raises JudgeError where a server failed; its replies are kept."""
     drawn = sample(recorded, pairs, seed)
     verdicts, ledger, panel = judged(judge, asker, lambda ask: _both_orders(annotator, drawn, ask))
     if ledger.transient:

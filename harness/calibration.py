@@ -51,14 +51,19 @@ class Calibration(Record):
     @property
     def text(self) -> str:
         """One line for a board: `balanced agreement 63 ± 4 % with GPT-4 Turbo on 400 pairs`, the half-width that of
-        the 95 % interval; and that it is no better than chance, where it isn't."""
+        the 95 % interval. It says so where that is no better than chance, and where the judge was not shown to tell one
+        system's answers apart better than their length does."""
         metric, who = self.figures["balanced_agreement"], READABLE.get(self.official, self.official)
         if metric.value is None:
             return f"no balanced agreement with {who} on {self.pairs} pairs: nothing was scored, or all on one side"
         spread = "" if metric.ci95 is None else f" ± {(metric.ci95[1] - metric.ci95[0]) / 2:.0f}"
-        chance = ", no better than chance" if metric.ci95 is None or metric.ci95[0] <= 50 else ""
+        weak = ""
+        if metric.ci95 is None or metric.ci95[0] <= 50:
+            weak = "; no better than chance"
+        elif (gain := self.figures["gain_over_longer_within_systems"]).ci95 is not None and gain.ci95[0] <= 0:
+            weak = "; within a system not shown to beat 'the longer answer wins'"
         missing = f", {metric.n_invalid} of {metric.n + metric.n_invalid} verdicts missing" if metric.n_invalid else ""
-        return f"balanced agreement {metric.value:.0f}{spread} % with {who} on {self.pairs} pairs{chance}{missing}"
+        return f"balanced agreement {metric.value:.0f}{spread} % with {who} on {self.pairs} pairs{missing}{weak}"
 
 
 def calibration_name(judge_identity: Mapping[str, Any], annotator: str) -> str:

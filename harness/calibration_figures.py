@@ -47,8 +47,9 @@ def figures(pairs: Sequence[Judged], official: dict[str, float]) -> dict[str, Me
 
     `agreement`, `balanced_agreement` (the mean of the shares of wins and of losses that were found), `auc`,
     `cohen_kappa`: of single verdicts with the recorded ones. `auc_within_systems`: how often the judge puts a won pair
-    above a lost one of the same system; knowing which systems are good brings nothing here. `longer_balanced_agreement`
-    is what "the longer answer wins" reaches, `gain_over_longer` what the judge reaches beyond it.
+    above a lost one of the same system; knowing which systems are good brings nothing here.
+    `longer_balanced_agreement` and `longer_auc_within_systems` are what "the longer answer wins" reaches;
+    `gain_over_longer` and `gain_over_longer_within_systems` are how far the judge is above that.
     `both_orders_balanced_agreement`: of the mean of the two verdicts. `consistency`: pairs whose winner is the same in
     both orders. `first_preferred`: verdicts for the answer that is shown first (50: no position bias).
     `longer_preferred`, `longer_preferred_recorded` and `length_bias`, their difference. `board_kendall_tau`,
@@ -70,7 +71,7 @@ def figures(pairs: Sequence[Judged], official: dict[str, float]) -> dict[str, Me
         rows_of[place[pair.instruction]].append(row)
     clusters = [np.array(rows) for rows in rows_of]
     values = _all(columns, official)
-    drawn = bootstrap_indices(len(clusters), RESAMPLES, 0) if len(clusters) > 1 else []
+    drawn = bootstrap_indices(len(clusters), RESAMPLES if len(clusters) > 1 else 0, 0)
     samples = [_all(_rows(columns, np.concatenate([clusters[i] for i in chosen])), official) for chosen in drawn]
     n, invalid = _counts(columns)
     return {name: _metric(value, [s[name] for s in samples], n, invalid) for name, value in values.items()}
@@ -109,14 +110,17 @@ def _all(c: Columns, official: dict[str, float]) -> dict[str, float | None]:
     both = (c.plain + c.switched) / 2
     settled = ~np.isnan(both) & (c.won != 0.5)
     own, base = balanced(label, _winner(verdict)), balanced(label, by_length)
+    within, base_within = auc_within(label, verdict, group), auc_within(label, longer[known], group)
     return {
         "agreement": _percent(_credit(label, _winner(verdict))),
         "balanced_agreement": own,
         "auc": auc(label, verdict),
-        "auc_within_systems": auc_within(label, verdict, group),
+        "auc_within_systems": within,
         "cohen_kappa": kappa(label, _winner(verdict)),
         "longer_balanced_agreement": base,
-        "gain_over_longer": None if own is None or base is None else own - base,
+        "longer_auc_within_systems": base_within,
+        "gain_over_longer": _difference(own, base),
+        "gain_over_longer_within_systems": _difference(within, base_within),
         "both_orders_balanced_agreement": balanced(c.won[settled] > 0.5, _winner(both[settled])),
         **_orders(c),
         **_lengths(won, said, longer),
@@ -128,7 +132,7 @@ def _winner(values: "np.ndarray", middle: float = 0.5) -> "np.ndarray":
     """1 for the output, 0 for the reference, 0.5 for a tie."""
     import numpy as np
 
-    return (np.sign(values - middle) + 1) / 2
+    return np.asarray((np.sign(values - middle) + 1) / 2)
 
 
 def _credit(label: "np.ndarray", winner: "np.ndarray") -> "np.ndarray":
@@ -136,6 +140,10 @@ def _credit(label: "np.ndarray", winner: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     return 1 - np.abs(label - winner)
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
 
 
 def _percent(values: "np.ndarray") -> float | None:
@@ -198,8 +206,11 @@ def _lengths(won: "np.ndarray", said: "np.ndarray", longer: "np.ndarray") -> dic
     differ = ~np.isnan(said) & (longer != 0)
     by_length = longer[differ] > 0
     judge, recorded = (_percent(_credit(by_length, _winner(v[differ]))) for v in (said, won))
-    bias = None if judge is None or recorded is None else judge - recorded
-    return {"longer_preferred": judge, "longer_preferred_recorded": recorded, "length_bias": bias}
+    return {
+        "longer_preferred": judge,
+        "longer_preferred_recorded": recorded,
+        "length_bias": _difference(judge, recorded),
+    }
 
 
 def win_rates(system: "np.ndarray", plain: "np.ndarray", switched: "np.ndarray") -> dict[str, float]:

@@ -27,6 +27,8 @@ SHARES = {
 NUMBERS = {
     "auc": "AUC",
     "auc_within_systems": "AUC within systems",
+    "longer_auc_within_systems": "  the longer answer wins",
+    "gain_over_longer_within_systems": "  gain over that",
     "cohen_kappa": "Cohen's kappa",
     "board_kendall_tau": "win rates: Kendall's tau",
     "board_slope": "win rates: slope",

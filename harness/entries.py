@@ -92,7 +92,10 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
         found["judging"] = {name: lasting(executed.artifacts[stage.key].report) for name, stage in row.verdicts.items()}
         if references := _references(plan, row):
             found["references"] = references
-        found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
+        own = {name: {"judge": identity(judge)} for name, judge in recipe.evaluation.judges.items()}
+        found["benchmarks"] = {
+            b["name"]: b | own.get(b["name"], {}) for b in map(identity, recipe.evaluation.benchmarks)
+        }
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id
         found["training_seed"] = row.arm.seed

@@ -8,8 +8,9 @@ from harness import chat, models, stats
 from harness.components import identity
 from harness.errors import JudgeError
 from harness.judge_costs import journal_of, plan_judging
-from harness.judging import make_ask
+from harness.judging import Asker, make_ask
 from harness.models import Dtype
+from harness.panels import judged, members_of
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Policy, Recipe, Training
 from harness.spending import JudgeCost, price_of, price_table
@@ -210,40 +211,45 @@ def verdicts_stage(
 ) -> Stage:
     """The judge's verdicts on a row's answers, journalled as they come: `verdicts.jsonl`, `metrics.json`."""
     name = identity(benchmark)["name"]
-    judge = evaluation.judge
+    judge = evaluation.judge_of(benchmark)
 
     def body(ctx: Context) -> dict[str, Any]:
         given = ctx.inputs["answers"].rows("answers.jsonl", Answer)
         against = ctx.inputs["reference"].rows("answers.jsonl", Answer) if "reference" in ctx.inputs else []
-        ctx.progress.start(f"judging {row} on {name}", sum(len(q.turns) for q in benchmark.questions()))
-        ask = make_ask(
-            judge,
-            journal_of(judge, ctx.store),
-            concurrency=recipe.runtime.judge_concurrency,
-            advance=ctx.progress.advance,
-            retries_invalid=evaluation.retries_invalid,
-            price=price_of(judge, price_table(evaluation.prices)),
-            spending=ctx.spending,
-        )
-        verdicts = benchmark.verdicts(given, against, ask)
-        if ask.ledger.transient:
+        turns = sum(len(q.turns) for q in benchmark.questions())
+        ctx.progress.start(f"judging {row} on {name}", turns * len(members_of(judge)))
+
+        def asker(member: Any) -> Asker:
+            return make_ask(
+                member,
+                journal_of(member, ctx.store),
+                concurrency=recipe.runtime.judge_concurrency,
+                advance=ctx.progress.advance,
+                retries_invalid=evaluation.retries_invalid,
+                price=price_of(member, price_table(evaluation.prices)),
+                spending=ctx.spending,
+            )
+
+        verdicts, ledger, panel = judged(judge, asker, lambda ask: benchmark.verdicts(given, against, ask))
+        if ledger.transient:
             # A finished stage is never run again: with these verdicts missing for good, it must not finish.
             why = next(v.invalid for v in verdicts if v.value is None)
             raise JudgeError(
-                f"the judge failed to answer {ask.ledger.transient} requests about {row} on {name} ({why}); "
+                f"the judge failed to answer {ledger.transient} requests about {row} on {name} ({why}); "
                 "what it did answer is kept: run again"
             )
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
         write_metrics(ctx, benchmark.metrics(given, against, verdicts))
-        return {"invalid": sum(v.value is None for v in verdicts), **ask.ledger.model_dump(mode="json")}
+        return {"invalid": sum(v.value is None for v in verdicts), **ledger.model_dump(mode="json"), **panel}
 
     params: dict[str, Any] = {"judge": identity(judge), "benchmark": identity(benchmark)}
-    if getattr(judge, "resamples", False):
+    if any(getattr(member, "resamples", False) for member in members_of(judge)):
         params["retries_invalid"] = evaluation.retries_invalid
     inputs = {"answers": answers} | ({"reference": reference} if reference else {})
 
     def estimate() -> Estimate:
-        return Estimate(judge_calls=sum(len(q.turns) for q in benchmark.questions()))
+        turns = sum(len(q.turns) for q in benchmark.questions())
+        return Estimate(judge_calls=turns * len(members_of(judge)))
 
     def judging(store: Store) -> JudgeCost | None:
         return plan_judging(evaluation, benchmark, store, answers, reference)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from harness.errors import CostError
 from harness.journal import content_key
 from harness.judging import make_ask, unpriced
+from harness.panels import members_of
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe
 from harness.spending import FREE, JudgeCost, Spending, at_most, dollars, price_of, price_table
@@ -33,7 +34,33 @@ def plan_judging(
 ) -> JudgeCost | None:
     """What judging one row's answers may cost; None for a judge that costs nothing. The prompts are those that will be
     sent where the answers are in the store; else answers as long as they may be stand in for them."""
-    judge = evaluation.judge
+    costs = [
+        _plan_judging(judge, evaluation, benchmark, store, answers, reference)
+        for judge in members_of(evaluation.judge_of(benchmark))
+    ]
+    return added([cost for cost in costs if cost is not None])
+
+
+def added(costs: Sequence[JudgeCost]) -> JudgeCost | None:
+    """Costs as one; None of none. An unknown price makes the sum unknown."""
+    if len(costs) < 2:
+        return costs[0] if costs else None
+    known = [c.dollars for c in costs if c.dollars is not None]
+    worst = [c.at_most for c in costs if c.at_most is not None]
+    return JudgeCost(
+        calls=sum(c.calls for c in costs),
+        known=sum(c.known for c in costs),
+        prompt_tokens=sum(c.prompt_tokens for c in costs),
+        reply_tokens=sum(c.reply_tokens for c in costs),
+        dollars=sum(known) if len(known) == len(costs) else None,
+        at_most=sum(worst) if len(worst) == len(costs) else None,
+        basis=costs[0].basis,
+    )
+
+
+def _plan_judging(
+    judge: Any, evaluation: Evaluation, benchmark: Benchmark, store: Store, answers: Stage, reference: Stage | None
+) -> JudgeCost | None:
     price = price_of(judge, price_table(evaluation.prices))
     if price == FREE:
         return None
@@ -79,12 +106,12 @@ def _answers(benchmark: Benchmark, store: Store, stage: Stage, longest: int) -> 
 def judges_of(part: Any) -> Iterator[Any]:
     """Every judge in a recipe: the evaluation's, and those that rate responses."""
     if callable(getattr(part, "reply", None)):
-        yield part
+        yield from members_of(part)
     elif isinstance(part, BaseModel):
         for name in type(part).model_fields:
             yield from judges_of(getattr(part, name))
-    elif isinstance(part, list | tuple):
-        for item in part:
+    elif isinstance(part, list | tuple | dict):
+        for item in part.values() if isinstance(part, dict) else part:
             yield from judges_of(item)
 
 
@@ -96,7 +123,7 @@ def check_limit(recipe: Recipe, limit: float) -> None:
             raise CostError(f"--max-cost {limit:g} can't be kept: {unpriced(judge)}")
 
 
-LASTING = ("unreadable", "prompt_tokens", "completion_tokens", "dollars")
+LASTING = ("unreadable", "prompt_tokens", "completion_tokens", "dollars", "panel")
 
 
 def lasting(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class RewardModel(Protocol):
 
     A reward model that is made from others has them in `parts` (a property; where there is none, there are no parts):
     each is made ready, admitted and journaled by itself. One whose score depends on what stands beside a response
-    says so with `groupwise = True`: it is then given all responses of a prompt in one call, one after the other.
+    says so with `groupwise = True`: it is then given all responses of a prompt in one call, one after the other. One
+    that scores nothing before `fit` has filled a folder says so with `is_trained = True`.
     """
 
     def fit(self, pairs: Sequence[PreferencePair], folder: "Path", *, seed: int, advance: Advance) -> dict[str, Any]:
@@ -158,7 +159,9 @@ class Judge(Protocol):
     """Replies to judge prompts: just another sampler.
 
     A judge with `resamples = True` may reply otherwise when it is asked the same again. One with `takes_tab = True` is
-    given one request a call and a `harness.spending.Tab`, which it tells of every call that it makes to a server.
+    given one request a call and a `harness.spending.Tab`, which it tells of every call that it makes to a server. One
+    with `reads_candidates = True` reads a request's `candidates` rather than its prompt, and can only compare two
+    answers. One that asks others has them in `members`: the benchmark's verdicts by each are joined (`harness.panels`).
     """
 
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
@@ -167,7 +170,8 @@ class Judge(Protocol):
 
 
 class Benchmark(Protocol):
-    """A set of questions, how a judge is asked about the answers, and what is made of its replies."""
+    """A set of questions, how a judge is asked about the answers, and what is made of its replies. One that asks for
+    the better of two answers, by one of two replies, says so with `compares = True`: reward models can judge that."""
 
     def prepare(self) -> None:
         """Fetch and check all files that will be needed. Raises DataError."""

@@ -15,9 +15,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
-from harness.errors import RecipeError
+from harness.errors import RecipeError, nearest, quoted
 from harness.models import Dtype
-from harness.protocols import Loss
+from harness.protocols import Benchmark, Judge, Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
 from harness.recipe_training import Accelerate, Lora, Runtime, Section, Sft, Training
 from harness.trl_loss import Engine, TrlLoss, parse_method_loss
@@ -109,10 +109,11 @@ class AnswerSampling(Section):
 
 
 class Evaluation(Section):
-    """Benchmarks, and the judge that they ask."""
+    """Benchmarks, and the judge that they ask; `judges` gives a benchmark, by its name, one of its own."""
 
     judge: JudgeField
     benchmarks: list[BenchmarkField] = Field(min_length=1)
+    judges: dict[str, JudgeField] = Field(default_factory=dict)
     answers: AnswerSampling = AnswerSampling()
     retries_invalid: int = Field(1, ge=0, le=20)
     """How often a reply that can't be read is asked for anew. A judge in process would reply the same: it is not."""
@@ -126,6 +127,20 @@ class Evaluation(Section):
         if repeated := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"expected each benchmark once, as its name is that of its figures; repeated: {repeated}")
         return value
+
+    @field_validator("judges")
+    @classmethod
+    def _of_benchmarks(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        names = [b.name for b in info.data.get("benchmarks", [])]
+        if unknown := sorted(value.keys() - names) if names else []:
+            raise ValueError(f"no benchmark {quoted(unknown[0])} in evaluation; {nearest(unknown[0], names)}")
+        if any(getattr(judge, "recorded", False) for judge in value.values()):
+            raise ValueError("'replay' is for all benchmarks or none: give it as evaluation.judge")
+        return value
+
+    def judge_of(self, benchmark: Benchmark) -> Judge:
+        """Who judges a benchmark."""
+        return self.judges.get(benchmark.name, self.judge)  # type: ignore[attr-defined]
 
 
 GateMetric = Literal[

@@ -79,7 +79,25 @@ def _training_problems(document: Document, recipe: Recipe) -> list[Problem]:
         except ValidationError as error:
             errors = error.errors(include_url=False)
             found += problems(document, errors, Training, ("methods", i, "training"))
-    return found or arms.problems(recipe) or systems.problems(recipe)
+    return found or arms.problems(recipe) or systems.problems(recipe) or _judge_problems(recipe)
+
+
+def _judge_problems(recipe: Recipe) -> list[Problem]:
+    """Judges that can't answer what their benchmark asks: of two answers, by one of two replies; or anything else."""
+    found: list[Problem] = []
+    evaluation = recipe.evaluation
+    for benchmark in evaluation.benchmarks if evaluation else []:
+        name = benchmark.name  # type: ignore[attr-defined]
+        judge: Any = evaluation.judge_of(benchmark) if evaluation else None
+        comparing = [j.name for j in (judge, *getattr(judge, "members", ())) if getattr(j, "reads_candidates", False)]
+        if comparing and not getattr(benchmark, "compares", False):
+            own = evaluation is not None and name in evaluation.judges
+            path: FieldPath = ("evaluation", "judges", name) if own else ("evaluation", "judge")
+            asks = (
+                f"'{comparing[0]}' compares two answers by one of two replies, and {name} asks for something else here"
+            )
+            found.append(Problem(path, f"{asks}: give it a judge of its own in evaluation.judges.{name}"))
+    return found
 
 
 def _check_problems(document: Document, recipe: Recipe) -> list[Problem]:
@@ -118,6 +136,9 @@ def _components(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Compon
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from _components(item, (*path, i))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _components(item, (*path, key))
 
 
 def _blamed(document: Document, path: FieldPath, message: str) -> FieldPath:

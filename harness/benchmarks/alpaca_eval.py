@@ -71,6 +71,11 @@ class AlpacaEval(Component):
         return None if reference == "file" else reference
 
     @property
+    def compares(self) -> bool:
+        """Whether a judge is to name the better of two answers by one of two replies."""
+        return len(load_annotator(self.annotator).choices) == 2
+
+    @property
     def _is_official_lc(self) -> bool:
         return self.prompts == "official" and self.needs_row is None and self.length_control == "auto"
 

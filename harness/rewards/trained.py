@@ -32,6 +32,7 @@ class Trained(Component):
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"score_batch_size"})
+    is_trained: ClassVar[bool] = True
 
     base: ModelReference
     revision: str | None = None

@@ -1,0 +1,117 @@
+"""A Bradley-Terry model of a few things that can be counted in a text."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.components import Component, RecipePath
+from harness.datafiles import asset, read_bytes, sha256
+from harness.errors import DataError
+from harness.protocols import Ready
+from harness.types import Advance, Messages, PreferencePair
+
+SAVED = "features.json"
+SHIPPED = {"gpt4_turbo": ("judges", "features_gpt4_turbo.json")}
+_WORD = re.compile(r"\w+")
+
+
+class Features(Component):
+    """The score is a weighted sum of seven counts of the response, most as log(1 + count): characters, different words,
+    commas, colons, brackets and bold marks, and the share of three-word sequences that repeat an earlier one. It
+    doesn't read the prompt, knows nothing of right and wrong, and is easily gamed: what it gains over `length` is
+    little more than that it doesn't take repetition for content.
+
+    `weights`: `gpt4_turbo` (ships: fitted to recorded AlpacaEval verdicts of GPT-4 Turbo, see
+    `harness/assets/README.md`) or a file that training wrote. Without them it is fitted to the seed's training pairs:
+    logistic regression of differences between chosen and rejected (1952), without intercept, each scaled to a root mean
+    square of 1, with an L2 penalty of `penalty` / 2 times the squared weights. Scores are in nats.
+    """
+
+    weights: Literal["gpt4_turbo"] | RecipePath | None = Field(None, union_mode="left_to_right")
+    penalty: float = Field(30.0, gt=0)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it scores nothing before it is fitted."""
+        return self.weights is None
+
+    def identity(self) -> dict[str, Any]:
+        if self.weights is None:
+            return {"name": self.name, "penalty": self.penalty, "features": list(FEATURES)}
+        return {"name": self.name, "weights_sha256": sha256(read_bytes(self._file(Path())))}
+
+    def check(self) -> None:
+        if self.weights is not None:
+            _read(self._file(Path()))
+
+    def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
+        if self.weights is not None:
+            return {}
+        import numpy as np
+        from sklearn.linear_model import LogisticRegression
+
+        chosen, rejected = (
+            np.array([_counts(text) for text in texts])
+            for texts in zip(*((p.chosen, p.rejected) for p in pairs), strict=True)
+        )
+        scale = np.sqrt(((chosen - rejected) ** 2).mean(axis=0))
+        differences = (chosen - rejected) / np.where(scale > 0, scale, 1)
+        model = LogisticRegression(C=1 / self.penalty, fit_intercept=False, max_iter=1000)
+        # Each pair once as it is and once turned round: the regression wants two classes.
+        model.fit(np.vstack([differences, -differences]), np.repeat([1, 0], len(pairs)))
+        found = dict(zip(FEATURES, (model.coef_[0] / np.where(scale > 0, scale, 1)).tolist(), strict=True))
+        (folder / SAVED).write_text(json.dumps(found, indent=1) + "\n")
+        advance(len(pairs))
+        return {"pairs": len(pairs), "accuracy": float((differences @ model.coef_[0] > 0).mean()), "weights": found}
+
+    def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
+        weights = _read(self._file(ready.folder))
+        scores = [math.fsum(w * x for w, x in zip(weights, _counts(text), strict=True)) for _, text in rows]
+        ready.advance(len(rows))
+        return list(scores)
+
+    def _file(self, folder: Path) -> Path:
+        if self.weights is None:
+            return folder / SAVED
+        return asset(*SHIPPED[self.weights]) if isinstance(self.weights, str) else self.weights
+
+
+def _read(path: Path) -> list[float]:
+    """Weights in the order of FEATURES. Raises DataError."""
+    try:
+        found = json.loads(read_bytes(path))
+        return [float(found[name]) for name in FEATURES]
+    except (ValueError, TypeError, KeyError):
+        raise DataError(f"{path}: expected the weights of a `features` model: {', '.join(FEATURES)}") from None
+
+
+def _log_count(pattern: str) -> Callable[[str, list[str]], float]:
+    found = re.compile(pattern)
+    return lambda text, words: math.log1p(len(found.findall(text)))
+
+
+def _repeated(text: str, words: list[str]) -> float:
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    return 1 - len(set(triples)) / len(triples) if triples else 0.0
+
+
+FEATURES: dict[str, Callable[[str, list[str]], float]] = {
+    "log_characters": lambda text, words: math.log1p(len(text)),
+    "log_different_words": lambda text, words: math.log1p(len(set(words))),
+    "repeated_triples": _repeated,
+    "log_commas": _log_count(","),
+    "log_colons": _log_count(":"),
+    "log_brackets": _log_count(r"\("),
+    "log_bold": _log_count(r"\*\*"),
+}
+"""What is counted, given a text and its words in lower case."""
+
+
+def _counts(text: str) -> list[float]:
+    words = _WORD.findall(text.lower())
+    return [count(text, words) for count in FEATURES.values()]
