@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from harness.components import Component, build, component_class
 from harness.errors import RecipeError
-from harness.recipe_file import first_of, load_recipe
+from harness.recipe_file import components_in, first_of, load_recipe
 from harness.recipe_problems import problems
 from harness.yaml_document import Document
 
@@ -25,7 +25,7 @@ def load_judge(path: Path) -> Any:
         judge: Any = recipe.evaluation.judge
     else:
         judge = _built(document, path)
-    for part in (judge, *getattr(judge, "members", ())):
+    for _, part in components_in(judge, ()):
         part.check()
     return judge
 

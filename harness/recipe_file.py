@@ -108,7 +108,7 @@ def _check_problems(document: Document, recipe: Recipe) -> list[Problem]:
             models.check(recipe.policy.model, recipe.policy.revision)
     except (HarnessError, OSError) as error:
         found.append(Problem(("policy", "model"), _told(error)))
-    for path, component in _components(recipe, ()):
+    for path, component in components_in(recipe, ()):
         try:
             component.check()
         except (HarnessError, OSError) as error:
@@ -126,19 +126,19 @@ def _told(error: Exception) -> str:
     return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
-def _components(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Component]]:
+def components_in(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Component]]:
     """Every component in a recipe, with its place."""
     if isinstance(value, Component):
         yield path, value
     if isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
-            yield from _components(getattr(value, name), (*path, field.alias or name))
+            yield from components_in(getattr(value, name), (*path, field.alias or name))
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from _components(item, (*path, i))
+            yield from components_in(item, (*path, i))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _components(item, (*path, key))
+            yield from components_in(item, (*path, key))
 
 
 def _blamed(document: Document, path: FieldPath, message: str) -> FieldPath:

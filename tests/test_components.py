@@ -62,6 +62,7 @@ def values(tmp_path: Path) -> dict[str, Any]:
         "judge": judge,
         "reward": length,
         "rewards": [length, length],
+        "judges": [judge, {"name": "reward_model", "reward": length}],
     }
 
 

@@ -33,7 +33,7 @@ class Features(Component):
     """
 
     weights: Literal["gpt4_turbo"] | RecipePath | None = Field(None, union_mode="left_to_right")
-    penalty: float = Field(30.0, gt=0)
+    penalty: float = Field(15.0, gt=0)
 
     @property
     def is_trained(self) -> bool:
@@ -63,7 +63,8 @@ class Features(Component):
         differences = (chosen - rejected) / np.where(scale > 0, scale, 1)
         model = LogisticRegression(C=1 / self.penalty, fit_intercept=False, max_iter=1000)
         # Each pair once as it is and once turned round: the regression wants two classes.
-        model.fit(np.vstack([differences, -differences]), np.repeat([1, 0], len(pairs)))
+        halves = np.full(2 * len(pairs), 0.5)
+        model.fit(np.vstack([differences, -differences]), np.repeat([1, 0], len(pairs)), sample_weight=halves)
         found = dict(zip(FEATURES, (model.coef_[0] / np.where(scale > 0, scale, 1)).tolist(), strict=True))
         (folder / SAVED).write_text(json.dumps(found, indent=1) + "\n")
         advance(len(pairs))
@@ -85,9 +86,12 @@ def _read(path: Path) -> list[float]:
     """Weights in the order of FEATURES. Raises DataError."""
     try:
         found = json.loads(read_bytes(path))
-        return [float(found[name]) for name in FEATURES]
+        weights = [float(found[name]) for name in FEATURES]
+        if all(map(math.isfinite, weights)):
+            return weights
     except (ValueError, TypeError, KeyError):
-        raise DataError(f"{path}: expected the weights of a `features` model: {', '.join(FEATURES)}") from None
+        pass
+    raise DataError(f"{path}: expected a number for each weight of a `features` model: {', '.join(FEATURES)}")
 
 
 def _log_count(pattern: str) -> Callable[[str, list[str]], float]:
