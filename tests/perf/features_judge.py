@@ -50,6 +50,13 @@ def part(recorded: Recorded, systems: set[str], questions: set[str]) -> Recorded
     return recorded._replace(systems=kept)
 
 
+def halves(recorded: Recorded) -> tuple[set[str], set[str]]:
+    """All questions, cut in two at random."""
+    questions = sorted({p.pair.question_id for pairs in recorded.systems.values() for p in pairs})
+    random.Random(0).shuffle(questions)
+    return set(questions[: len(questions) // 2]), set(questions[len(questions) // 2 :])
+
+
 def fitted(pairs: Sequence[RecordedPair], folder: Path) -> dict[str, Any]:
     """Fit `features` to verdicts; ties are left out."""
     rows = []
@@ -83,15 +90,13 @@ def main() -> None:
     options.add_argument("--write", action="store_true")
     given = options.parse_args()
     recorded = read_recorded([given.recorded])
-    questions = sorted({p.pair.question_id for pairs in recorded.systems.values() for p in pairs})
-    random.Random(0).shuffle(questions)
-    halves = set(questions[: len(questions) // 2]), set(questions[len(questions) // 2 :])
+    both = halves(recorded)
     first = set(FIRST)
     results = {}
-    for i, half in enumerate(halves):
+    for i, half in enumerate(both):
         for systems in (first, recorded.systems.keys() - first):
             train = part(recorded, set(systems), half)
-            test = part(recorded, recorded.systems.keys() - systems, halves[1 - i])
+            test = part(recorded, recorded.systems.keys() - systems, both[1 - i])
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch)
                 report = fitted([p for pairs in train.systems.values() for p in pairs], folder)

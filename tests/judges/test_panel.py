@@ -1,0 +1,182 @@
+"""Panels: the mean of the members' verdicts, each member asked on its own, and how far they agree."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from harness.components import build
+from harness.errors import JudgeError, RecipeError
+from harness.journal import content_key
+from harness.judging import Asker, make_ask
+from harness.panels import judged
+from harness.stats import cohen_kappa, krippendorff_alpha
+from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict
+from tests.test_systems import instructions, run, write
+
+__all__ = ["write"]  # a fixture
+
+LONGER = {"name": "reward_model", "reward": {"name": "length"}}
+SHORTER = {"name": "reward_model", "reward": {"name": "length", "prefer": "shorter"}}
+WORDS = {"name": "reward_model", "reward": {"name": "length", "unit": "words"}}
+
+
+class Rater:
+    """Rates every text by a rule of its own; None: a failed reply."""
+
+    def __init__(self, name: str, rule: Callable[[str], float | None], price: float | None = 0.5) -> None:
+        self.name, self.rule, self.price = name, rule, price
+        self.asked: list[str] = []
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
+        self.asked += [r.messages[0].content for r in requests]
+        made = [self.rule(r.messages[0].content) for r in requests]
+        return [
+            JudgeReply(text="", error="no idea") if v is None else JudgeReply(text=str(v), price=self.price)
+            for v in made
+        ]
+
+
+class Several:
+    def __init__(self, *members: Rater) -> None:
+        self.members = members
+
+
+def rated(panel: Any, texts: Sequence[str], journals: Path) -> Any:
+    """(verdicts, ledger, report) of a panel that rates texts."""
+
+    def asker(member: Any) -> Asker:
+        path = journals / f"{content_key(member.identity())[:16]}.jsonl"
+        return make_ask(member, path, concurrency=2, advance=lambda _: None)
+
+    def verdicts(ask: Ask) -> list[Verdict]:
+        replies = ask([JudgeRequest(messages=(Message(role="user", content=text),)) for text in texts])
+        return [
+            Verdict(
+                question_id=text,
+                value=None if r.error else float(r.text),
+                invalid=r.error,
+                reply=r.text,
+                detail={"price": r.price},
+            )
+            for text, r in zip(texts, replies, strict=True)
+        ]
+
+    return judged(panel, asker, verdicts)
+
+
+def test_the_mean_of_those_that_answered(tmp_path: Path) -> None:
+    picky = Rater("picky", lambda text: None if text in {"bb", "ccc"} else 4.0)
+    plain = Rater("plain", lambda text: None if text == "ccc" else float(len(text)))
+    verdicts, ledger, report = rated(Several(picky, plain), ["a", "bb", "ccc", "dddd"], tmp_path)
+    assert [v.value for v in verdicts] == [2.5, 2.0, None, 4.0]
+    assert verdicts[2].invalid == "no member of the panel gave a verdict (picky: no idea; plain: no idea)"
+    assert verdicts[1].detail["members"]["picky"]["invalid"] == "no idea"
+    assert verdicts[0].detail["price"] == 1.0
+    assert (ledger.asked, ledger.failed, ledger.dollars) == (5, 3, 2.5)
+    assert report["panel"]["members"] == {"picky": 2, "plain": 1}
+    (pair,) = report["panel"]["pairs"]
+    assert (pair["agreement"]["value"], pair["agreement"]["n"], pair["agreement"]["n_invalid"]) == (0.5, 2, 2)
+
+
+def test_with_a_member_more_only_that_one_is_asked(tmp_path: Path) -> None:
+    def two() -> tuple[Rater, Rater]:
+        return Rater("one", lambda text: 1.0), Rater("two", lambda text: 2.0)
+
+    texts = [f"q{i}" for i in range(9)]
+    rated(Several(*two()), texts, tmp_path)
+    old, new = two(), Rater("three", lambda text: 6.0)
+    verdicts, ledger, _ = rated(Several(old[1], new, old[0]), texts, tmp_path)
+    assert not old[0].asked
+    assert not old[1].asked
+    assert sorted(new.asked) == texts
+    assert {v.value for v in verdicts} == {3.0}
+    assert (ledger.asked, ledger.from_journal) == (9, 18)
+
+
+def test_a_price_that_is_not_known_makes_the_sum_unknown(tmp_path: Path) -> None:
+    priced, other = Rater("priced", lambda text: 1.0), Rater("other", lambda text: 1.0, price=None)
+    verdicts, ledger, _ = rated(Several(priced, other), ["a"], tmp_path)
+    assert verdicts[0].detail["price"] is None
+    assert ledger.dollars is None
+
+
+def test_a_single_judge_is_no_panel(tmp_path: Path) -> None:
+    verdicts, _, report = rated(Rater("one", lambda text: 7.0), ["a"], tmp_path)
+    assert verdicts[0].value == 7.0
+    assert "members" not in verdicts[0].detail
+    assert report == {}
+
+
+@given(st.lists(st.tuples(st.sampled_from([1.0, 1.5, 2.0]), st.sampled_from([1.0, 1.5, 2.0])), min_size=1))
+def test_kappa_is_scikit_learns(pairs: list[tuple[float, float]]) -> None:
+    found = cohen_kappa(pairs)
+    if len({x for pair in pairs for x in pair}) == 1:
+        assert found is None
+    else:
+        names = [[str(x) for x in column] for column in zip(*pairs, strict=True)]
+        assert found == pytest.approx(cohen_kappa_score(*names))
+
+
+def test_alpha_is_krippendorffs() -> None:
+    """The example of "Computing Krippendorff's Alpha-Reliability" (2011), section E: four observers, twelve units."""
+    rows = ["1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 ."]
+    observers = [[None if x == "." else float(x) for x in row.split()] for row in rows]
+    assert krippendorff_alpha(list(zip(*observers, strict=True))) == pytest.approx(0.849, abs=5e-4)
+    assert krippendorff_alpha([(1.0, 1.0), (2.0, 2.0), (1.0, 1.0)]) == 1.0
+    assert krippendorff_alpha([(1.0, None), (None, 2.0)]) is None
+    assert krippendorff_alpha([(2.0, 2.0), (2.0, 2.0)]) is None
+
+
+def test_a_panel_judges_a_recipe(write: Callable[..., Path], tmp_path: Path) -> None:
+    panel = {"name": "panel", "judges": [LONGER, SHORTER, WORDS]}
+    entries = run(write(panel), tmp_path / "store")
+    provenance = entries["a"].provenance
+    assert [j["reward"]["unit"] for j in provenance["judge"]["judges"]] == ["characters", "characters", "words"]
+    report = provenance["judging"]["alpaca_eval"]["panel"]
+    names = ["reward_model length 1", "reward_model length 2", "reward_model length 3"]
+    assert list(report["members"]) == sorted(names)
+    opposite = next(p for p in report["pairs"] if (p["first"], p["second"]) == (names[0], names[1]))
+    assert opposite["agreement"]["value"] == 0.0
+    # Longer and shorter cancel: what is left of the mean is the third member's third.
+    alone = run(write(WORDS), tmp_path / "store")
+    both = alone["a"].outcomes["alpaca_eval"], entries["a"].outcomes["alpaca_eval"]
+    assert len(both[0]) == len(instructions())
+    for question, value in both[0].items():
+        assert value is not None
+        assert both[1][question] == pytest.approx(1.5 + (value - 1.5) / 3)
+    # The members' replies lie each in its own journal, where the single judge's are found, too.
+    journals = sorted(p.name for p in (tmp_path / "store" / "journals").glob("verdicts-*.jsonl"))
+    assert journals == sorted(
+        f"verdicts-{content_key(build('judge', fields).identity())[:16]}.jsonl" for fields in (LONGER, SHORTER, WORDS)
+    )
+    verdicts = next((tmp_path / "store" / "artifacts").glob("*/verdicts.jsonl")).read_text().splitlines()
+    assert json.loads(verdicts[0])["value"] is not None
+
+
+@pytest.mark.parametrize(
+    ("judges", "said"),
+    [
+        ([LONGER, LONGER], "'reward_model' is there twice"),
+        ([LONGER, {"name": "replay"}], "'replay' can't be a member"),
+        ([LONGER, {"name": "panel", "judges": [LONGER, WORDS]}], "'panel' can't be a member"),
+    ],
+)
+def test_what_is_no_panel_is_told(judges: list[dict[str, Any]], said: str) -> None:
+    panel: Any = build("judge", {"name": "panel", "judges": judges})
+    with pytest.raises(RecipeError, match=said):
+        panel.check()
+
+
+def test_it_does_not_reply_itself() -> None:
+    panel: Any = build("judge", {"name": "panel", "judges": [LONGER, WORDS]})
+    with pytest.raises(JudgeError, match="reward 'ensemble'"):
+        panel.reply([])
