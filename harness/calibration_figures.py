@@ -7,10 +7,10 @@ order, drawn at random, would give. Recorded ties count nowhere but in win rates
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.stats import bootstrap_indices, kendall_tau, percentile_interval
+from harness.stats import bootstrap_indices, percentile_interval
 from harness.types import Metric
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Judged(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Judged pairs as arrays of one entry a pair; NaN: not had. `longer`: of the output by so many characters."""
+    """Judged pairs as arrays of one entry a pair; NaN: not had. `system`: its place in the alphabet. `longer`: of the
+    output by so many characters."""
 
     system: "np.ndarray"
     won: "np.ndarray"
@@ -42,7 +43,7 @@ class Columns(NamedTuple):
     longer: "np.ndarray"
 
 
-def figures(pairs: Sequence[Judged], official: dict[str, float]) -> dict[str, Metric]:
+def figures(pairs: Sequence[Judged], official: Mapping[str, float], *, resamples: int = RESAMPLES) -> dict[str, Metric]:
     """All figures by name; shares and win rates in percent. `official`: each system's whole recorded win rate.
 
     `agreement`, `balanced_agreement` (the mean of the shares of wins and of losses that were found), `auc`,
@@ -57,8 +58,10 @@ def figures(pairs: Sequence[Judged], official: dict[str, float]) -> dict[str, Me
     """
     import numpy as np
 
+    names = sorted({p.system for p in pairs})
+    rates = np.array([official[name] for name in names])
     columns = Columns(
-        np.array([p.system for p in pairs]),
+        np.array([names.index(p.system) for p in pairs]),
         np.array([p.won for p in pairs], dtype=float),
         np.array([math.nan if p.plain is None else p.plain for p in pairs], dtype=float),
         np.array([math.nan if p.switched is None else p.switched for p in pairs], dtype=float),
@@ -70,9 +73,9 @@ def figures(pairs: Sequence[Judged], official: dict[str, float]) -> dict[str, Me
     for row, pair in enumerate(pairs):
         rows_of[place[pair.instruction]].append(row)
     clusters = [np.array(rows) for rows in rows_of]
-    values = _all(columns, official)
-    drawn = bootstrap_indices(len(clusters), RESAMPLES if len(clusters) > 1 else 0, 0)
-    samples = [_all(_rows(columns, np.concatenate([clusters[i] for i in chosen])), official) for chosen in drawn]
+    values = _all(columns, rates)
+    drawn = bootstrap_indices(len(clusters), resamples if len(clusters) > 1 else 0, 0)
+    samples = [_all(_rows(columns, np.concatenate([clusters[i] for i in chosen])), rates) for chosen in drawn]
     n, invalid = _counts(columns)
     return {name: _metric(value, [s[name] for s in samples], n, invalid) for name, value in values.items()}
 
@@ -99,7 +102,7 @@ def _metric(value: float | None, samples: Sequence[float | None], n: int, invali
     return Metric(value=value, stderr=float(np.std(had, ddof=1)), ci95=percentile_interval(had), n=n, n_invalid=invalid)
 
 
-def _all(c: Columns, official: dict[str, float]) -> dict[str, float | None]:
+def _all(c: Columns, official: "np.ndarray") -> dict[str, float | None]:
     import numpy as np
 
     system, won = np.tile(c.system, 2), np.tile(c.won, 2)
@@ -132,7 +135,8 @@ def _winner(values: "np.ndarray", middle: float = 0.5) -> "np.ndarray":
     """1 for the output, 0 for the reference, 0.5 for a tie."""
     import numpy as np
 
-    return np.asarray((np.sign(values - middle) + 1) / 2)
+    winner: np.ndarray = (np.sign(values - middle) + 1) / 2
+    return winner
 
 
 def _credit(label: "np.ndarray", winner: "np.ndarray") -> "np.ndarray":
@@ -169,26 +173,25 @@ def kappa(label: "np.ndarray", winner: "np.ndarray") -> float | None:
 
 def auc(label: "np.ndarray", verdict: "np.ndarray") -> float | None:
     """How often a won pair's verdict is above a lost one's (Mann-Whitney; equal ones are half)."""
-    from scipy.stats import rankdata
+    import numpy as np
 
-    won, lost = int(label.sum()), int((~label).sum())
-    if not won or not lost:
+    won, lost = verdict[label], np.sort(verdict[~label])
+    if not len(won) or not len(lost):
         return None
-    return float((rankdata(verdict)[label].sum() - won * (won + 1) / 2) / (won * lost))
+    below = np.searchsorted(lost, won, "left") + np.searchsorted(lost, won, "right")
+    return float(below.mean() / (2 * len(lost)))
 
 
 def auc_within(label: "np.ndarray", verdict: "np.ndarray", system: "np.ndarray") -> float | None:
     """The same over won and lost pairs of one system each."""
-    import numpy as np
-
-    weights, found = [], []
-    for name in np.unique(system):
-        own = system == name
-        value = auc(label[own], verdict[own])
+    total, found = 0, 0.0
+    for name in range(int(system.max()) + 1 if len(system) else 0):
+        own = label[system == name]
+        value = auc(own, verdict[system == name])
         if value is not None:
-            found.append(value)
-            weights.append(int(label[own].sum()) * int((~label[own]).sum()))
-    return float(np.average(found, weights=weights)) if found else None
+            pairs = int(own.sum()) * int((~own).sum())
+            found, total = found + value * pairs, total + pairs
+    return found / total if total else None
 
 
 def _orders(c: Columns) -> dict[str, float | None]:
@@ -213,22 +216,27 @@ def _lengths(won: "np.ndarray", said: "np.ndarray", longer: "np.ndarray") -> dic
     }
 
 
-def win_rates(system: "np.ndarray", plain: "np.ndarray", switched: "np.ndarray") -> dict[str, float]:
-    """Each system's win rate in percent over all verdicts that were had."""
+def _board(c: Columns, official: "np.ndarray") -> dict[str, float | None]:
     import numpy as np
 
-    system, said = np.tile(system, 2), np.concatenate([plain, switched])
+    system, said = np.tile(c.system, 2), np.concatenate([c.plain, c.switched])
     known = ~np.isnan(said)
-    return {str(s): float(said[known & (system == s)].mean() * 100) for s in np.unique(system[known])}
+    counts = np.bincount(system[known], minlength=len(official))
+    there = counts > 0
+    own = 100 * np.bincount(system[known], said[known], len(official))[there] / counts[there]
+    theirs = official[there]
+    slope = offset = None
+    if len(theirs) and theirs.min() < theirs.max():
+        slope = float(np.cov(theirs, own)[0, 1] / theirs.var(ddof=1))
+        offset = float(own.mean() - slope * theirs.mean())
+    tau = kendall(theirs, own) if len(own) > 2 else None
+    return {"board_kendall_tau": tau, "board_slope": slope, "board_offset": offset}
 
 
-def _board(c: Columns, official: dict[str, float]) -> dict[str, float | None]:
+def kendall(one: "np.ndarray", other: "np.ndarray") -> float | None:
+    """Kendall's tau-b; None where one of them is constant. For a handful of values, a thousand times over."""
     import numpy as np
 
-    by_judge = win_rates(c.system, c.plain, c.switched)
-    own, theirs = [by_judge[s] for s in by_judge], [official[s] for s in by_judge]
-    slope = offset = None
-    if len(set(theirs)) > 1:
-        slope, offset = (float(x) for x in np.polyfit(theirs, own, 1))
-    tau = kendall_tau(theirs, own) if len(own) > 2 else None
-    return {"board_kendall_tau": tau, "board_slope": slope, "board_offset": offset}
+    ones, others = (np.sign(values[:, None] - values) for values in (one, other))
+    scale = float(np.sqrt((ones**2).sum() * (others**2).sum()))
+    return float((ones * others).sum() / scale) if scale else None
