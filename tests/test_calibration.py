@@ -18,6 +18,7 @@ from harness.board_rows import Entry, is_calibrated
 from harness.calibration import Calibration, calibration_of, keep
 from harness.calibration_figures import Judged, figures
 from harness.calibration_sample import read_recorded, sample
+from harness.cli import app
 from harness.components import build
 from harness.errors import DataError
 from harness.stats import kendall_tau
@@ -288,13 +289,18 @@ def test_the_shipped_judge_has_its_calibration() -> None:
 # The command.
 
 
-def calibrate(*arguments: str) -> str:
-    done = harness("calibrate", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def calibrate(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command in this process, and returns what it prints."""
+
+    def run(*arguments: str) -> str:
+        app(["calibrate", *arguments], standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_the_command_measures_keeps_and_asks_only_once(tmp_path: Path) -> None:
+def test_the_command_measures_keeps_and_asks_only_once(calibrate: Callable[..., str], tmp_path: Path) -> None:
     folder = recorded_folder(tmp_path, {"good": lambda i: 1.9 - i % 3 * 0.4, "poor": lambda i: 1.05 + i % 5 * 0.15})
     judge = tmp_path / "judge.yaml"
     judge.write_text(json.dumps(LONGER))
@@ -318,7 +324,7 @@ def test_the_command_measures_keeps_and_asks_only_once(tmp_path: Path) -> None:
     assert "80 replies, 32 of them new" in more
 
 
-def test_a_served_judge_is_asked_in_both_orders(tmp_path: Path) -> None:
+def test_a_served_judge_is_asked_in_both_orders(calibrate: Callable[..., str], tmp_path: Path) -> None:
     folder = recorded_folder(tmp_path, {"s": lambda i: 1.1 + i % 9 / 10}, count=6)
 
     def answer(body: dict[str, Any]) -> Any:  # the system's text wins, in either place
@@ -339,7 +345,7 @@ def test_a_served_judge_is_asked_in_both_orders(tmp_path: Path) -> None:
     assert found.systems["s"].judge == pytest.approx(100 / (1 + math.exp(-2.3)))
 
 
-def test_a_panel_is_calibrated_with_its_agreement(tmp_path: Path) -> None:
+def test_a_panel_is_calibrated_with_its_agreement(calibrate: Callable[..., str], tmp_path: Path) -> None:
     folder = recorded_folder(tmp_path, {"s": lambda i: 1.1 + i % 9 / 10}, count=12)
     shorter = {"name": "reward_model", "reward": {"name": "length", "prefer": "shorter"}}
     (tmp_path / "judge.yaml").write_text(json.dumps({"name": "panel", "judges": [LONGER, shorter]}))
@@ -382,7 +388,7 @@ def test_without_recorded_verdicts_it_says_where_they_are(tmp_path: Path, monkey
     assert "give --recorded FOLDER" in done.stderr
 
 
-def test_a_recipe_has_a_judge_too(tmp_path: Path) -> None:
+def test_a_recipe_has_a_judge_too(calibrate: Callable[..., str], tmp_path: Path) -> None:
     folder = recorded_folder(tmp_path, {"s": lambda i: 1.1 + i % 9 / 10}, count=8)
     (folder / "s" / "outputs.json").write_text("[]")
     recipe = {
