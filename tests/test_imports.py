@@ -26,7 +26,7 @@ LEVELS = [
         "decoding",
         "choices",
     }
-    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "annotator", "length_control"}
+    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
     | {
         "leaks",
         "prompt_filters",
@@ -46,7 +46,7 @@ LEVELS = [
     {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate", "recorded"}
     | {"dataset", "dataset_card"},
     {"plan"},
-    {"execute", "entries", "console"},
+    {"execute", "entries", "public_data", "console"},
     {"gate", "gate_report", "baseline", "gates"},
     {"cli", "cli_boards"},
 ]
