@@ -7,12 +7,13 @@ transport, journal and cost are ours. (`alpaca_eval/annotators`, `completion_par
 import contextlib
 import importlib.util
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import RecipeError, nearest, quoted
-from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict
+from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict, ask_readable
 
 CARRIED = frozenset({"model_name", "max_tokens", "temperature", "logprobs", "top_logprobs", "requires_chatml"})
 """What of an annotator's `completions_kwargs` a JudgeRequest can carry. The model is the judge's own."""
@@ -88,12 +89,17 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
 
         package = PairwiseAnnotator(annotators_config=annotator.name, caching_path=None, is_avoid_reannotations=False)
         (single,) = package.annotators.values()
-        prompts = _prompts_of(pairs, single.prompt_template)
+        prompts = _note_prompts(single, pairs)
         asked: dict[str, tuple[JudgeRequest | None, JudgeReply, bool]] = {}
+
+        def unread(reply: JudgeReply) -> str | None:
+            completion = reply.text if single.completion_key == "completions" else _as_choice(reply)
+            (preference,), _ = single._parse_completions([completion])
+            return _unread(annotator, reply) if _is_missing(preference) else None
 
         def completions(prompts_to_ask: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
             requests = [_request(prompt, annotator, options) for prompt in prompts_to_ask]
-            answered = iter(ask([r for r in requests if r is not None]))
+            answered = iter(ask_readable(ask, [r for r in requests if r is not None], unread))
             replies = [_NOT_A_CHAT if r is None else next(answered) for r in requests]
             for prompt, request, reply in zip(prompts_to_ask, requests, replies, strict=True):
                 question_id, switched = prompts[prompt]
@@ -105,8 +111,8 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
 
         single.fn_completions = lambda prompts, **options: completions(prompts, options)
         rows = package.annotate_head2head(
-            outputs_1=[{"instruction": p.instruction, "output": p.reference} for p in pairs],
-            outputs_2=[{"instruction": p.instruction, "output": p.output} for p in pairs],
+            outputs_1=_frame([{"instruction": p.instruction, "output": p.reference} for p in pairs]),
+            outputs_2=_frame([{"instruction": p.instruction, "output": p.output} for p in pairs]),
             chunksize=None,
         )
     preferences = {row["instruction"]: row["preference"] for row in rows}
@@ -116,23 +122,42 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask) -> list[Verd
 _NOT_A_CHAT = JudgeReply(text="", error="an output holds chat markers (<|im_start|>) that break the judge's prompt")
 
 
-def _prompts_of(pairs: Sequence[Pair], template: str) -> dict[str, tuple[str, bool]]:
-    """Every prompt that the package may make of the pairs -> whose it is, and whether the outputs are switched."""
+def _frame(rows: Sequence[Mapping[str, str]]) -> Any:
+    """A data frame whose functions of a row are given a mapping instead of a Series. The package draws twice for every
+    row so, and pandas makes a Series of it in as long as the judge takes for two rounds of replies."""
     import pandas as pd
-    from alpaca_eval.utils import make_prompts
 
-    found: dict[str, tuple[str, bool]] = {}
-    for switched in (False, True):
-        rows = [
-            {
-                "instruction": p.instruction,
-                "output_1": p.output if switched else p.reference,
-                "output_2": p.reference if switched else p.output,
-            }
-            for p in pairs
-        ]
-        texts, _ = make_prompts(pd.DataFrame(rows), template)
-        found.update({text: (p.question_id, switched) for text, p in zip(texts, pairs, strict=True)})
+    class Row(dict[Any, Any]):
+        def __getitem__(self, key: Any) -> Any:
+            return [dict.__getitem__(self, k) for k in key] if isinstance(key, list) else dict.__getitem__(self, key)
+
+    class Frame(pd.DataFrame):
+        @property
+        def _constructor(self) -> Any:
+            return Frame
+
+        def apply(self, func: Any, axis: Any = 0, **options: Any) -> Any:  # type: ignore[override]
+            if axis != 1 or options:
+                return super().apply(func, axis=axis, **options)
+            return pd.Series([func(Row(row)) for row in self.to_dict(orient="records")], index=self.index)
+
+    return Frame(rows)
+
+
+def _note_prompts(single: Any, pairs: Sequence[Pair]) -> Mapping[str, tuple[str, bool]]:
+    """Every prompt that the package makes of the pairs, once it has made them -> whose it is, and whether the outputs
+    are switched."""
+    by_instruction = {p.instruction: p for p in pairs}
+    make_prompts, found = single._make_prompts, {}
+
+    def noting(rows: Any) -> Any:
+        prompts, rows = make_prompts(rows)
+        for prompt, instruction, first in zip(prompts, rows["instruction"], rows["output_1"], strict=True):
+            pair = by_instruction[instruction]
+            found[prompt] = pair.question_id, first != pair.reference
+        return prompts, rows
+
+    single._make_prompts = noting
     return found
 
 
@@ -166,9 +191,7 @@ def _as_choice(reply: JudgeReply) -> dict[str, Any]:
 def _verdict(
     annotator: Annotator, pair: Pair, preference: Any, asked: tuple[JudgeRequest | None, JudgeReply, bool] | None
 ) -> Verdict:
-    import math
-
-    value = None if preference is None or math.isnan(preference) else float(preference)
+    value = None if _is_missing(preference) else float(preference)
     if asked is None:
         return Verdict(question_id=pair.question_id, value=value, detail={"asked": False})
     request, reply, switched = asked
@@ -183,6 +206,10 @@ def _verdict(
         reply=reply.text,
         detail={"asked": True, "switched": switched, "logprobs": reply.logprobs, "price": reply.price},
     )
+
+
+def _is_missing(preference: Any) -> bool:
+    return preference is None or math.isnan(preference)
 
 
 def _unread(annotator: Annotator, reply: JudgeReply) -> str:
@@ -209,9 +236,12 @@ def alpaca_eval_contained() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import alpaca_eval.utils as utils
+            import pandas as pd
             import sklearn
         root.setLevel(level)
-        with _no_progress_bars(utils), sklearn.config_context(), warnings.catch_warnings():
+        # Row by row, as the package goes, Arrow's strings take thrice as long as Python's.
+        strings = pd.option_context("mode.string_storage", "python")
+        with _no_progress_bars(utils), sklearn.config_context(), strings, warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
             warnings.filterwarnings("ignore", module="sklearn")
             yield

@@ -56,6 +56,14 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost", metavar="DOLLARS", min=0, help="Stop before this run's judges have cost more; see prices.yaml."
+    ),
+]
+
+
 @app.callback()
 def _root(
     version: Annotated[
@@ -71,6 +79,7 @@ def run(
     edits: SetOption = None,
     leaderboards: BoardsOption = Path("leaderboards"),
     store_folder: StoreOption = None,
+    max_cost: MaxCostOption = None,
 ) -> None:
     """Run a recipe from seed to leaderboard. What is finished already is not run again."""
     from rich.console import Console
@@ -84,11 +93,16 @@ def run(
     gc.enable()
     from harness.entries import make_entries
     from harness.execute import execute
+    from harness.judge_costs import check_limit, summary
     from harness.leaderboard import write_board
     from harness.plan import make_plan
     from harness.public_data import public_data, write_public_data
+    from harness.spending import Spending
     from harness.store import Store
 
+    if max_cost is not None:
+        check_limit(checked, max_cost)
+    spending = Spending(max_cost)
     console = Console(highlight=False)
     folder = leaderboards / checked.name
     log_to(folder / "run.log")
@@ -98,7 +112,7 @@ def run(
     plan = make_plan(checked)
     store = Store(store_folder or cache_root() / "store")
     with RunView(console) as view:
-        executed = execute(plan, store, view)
+        executed = execute(plan, store, view, spending)
     if plan.rows:
         write_board(folder, checked.name, make_entries(checked, plan, executed))
         write_public_data(folder, public_data(checked, plan, executed))
@@ -109,6 +123,9 @@ def run(
     console.print(
         f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True
     )
+    verdicts = [executed.artifacts[stage.key].report for row in plan.rows for stage in row.verdicts.values()]
+    if judged := summary(verdicts, spending):
+        console.print(judged, soft_wrap=True)
     if "dataset" in plan.data:
         dataset = executed.artifacts[plan.data["dataset"].key].folder
         console.print(f"Ranked dataset: {dataset}/ranked.jsonl, its card: {dataset}/README.md", soft_wrap=True)
@@ -151,16 +168,23 @@ def plan(recipe: RecipeArgument, edits: SetOption = None, store_folder: StoreOpt
     table.add_column("stage", overflow="fold")
     for title in ("key", "state", "tokens to\ngenerate", "tokens to\ntrain on", "judge\ncalls"):
         table.add_column(title, no_wrap=True, justify="left" if title in ("key", "state") else "right")
-    total = Estimate()
+    total, judging = Estimate(), {}
     for stage in make_plan(checked).stages:
         there = store.find(stage.key) is not None
         cost = Estimate() if there else stage.estimate()
         total = Estimate(*(a + b for a, b in zip(total, cost, strict=True)))
         figures = [f"{value:,}" if value else "" for value in cost]
         table.add_row(stage.id, stage.key[:12], "in the store" if there else "to run", *figures)
+        if stage.judging and not there and (judged := stage.judging(store)):
+            judging[stage.id] = judged
     table.add_section()
     table.add_row("about, in all", "", "", *(f"{value:,}" for value in total), style="bold")
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if judging:
+        from harness.console import cost_table
+
+        console.print(cost_table(judging))
 
 
 @app.command()

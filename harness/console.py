@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,12 +10,33 @@ from typing import Any
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
+from harness.spending import JudgeCost, dollars
 from harness.stages import Stage
 
 LOGGED = frozenset({"seconds", "rows", "micro_batch_size", "trained_parameters"})
 """What a stage reports that is for the log rather than for the screen."""
+
+
+def cost_table(costs: Mapping[str, JudgeCost]) -> Table:
+    """What judging may cost, by stage."""
+    table = Table(box=None, header_style="bold", title="Judging", title_justify="left", title_style="bold")
+    table.add_column("stage", overflow="fold")
+    for title in ("calls", "answered\nalready", "tokens in,\nabout", "tokens out,\nabout", "about", "at most"):
+        table.add_column(title, no_wrap=True, justify="right")
+    table.add_column("prompts from")
+    for name, c in costs.items():
+        figures = (f"{n:,}" for n in (c.calls, c.known, c.prompt_tokens, c.reply_tokens))
+        table.add_row(name, *figures, dollars(c.dollars), dollars(c.at_most), c.basis)
+    counts = [[c.calls, c.known, c.prompt_tokens, c.reply_tokens] for c in costs.values()]
+    sums = [f"{sum(column):,}" for column in zip(*counts, strict=True)]
+    amounts = zip(*[(c.dollars, c.at_most) for c in costs.values()], strict=True)
+    known = [None if None in column else sum(x for x in column if x is not None) for column in amounts]
+    table.add_section()
+    table.add_row("in all", *sums, *(dollars(x) for x in known), "", style="bold")
+    return table
 
 
 class _Notices(logging.Handler):

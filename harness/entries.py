@@ -5,6 +5,7 @@ from typing import Any
 from harness.components import identity
 from harness.evaluate import metrics, outcomes
 from harness.execute import Executed
+from harness.judge_costs import lasting
 from harness.leaderboard import Entry
 from harness.plan import Plan, Row
 from harness.recipe import Recipe
@@ -88,6 +89,9 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
             found["verdicts"] = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
             found["judge"]["recorded_by"] = recorded_by(plan, row, executed)
             found["judge_calibration"] = RECORDED
+        else:
+            reports = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
+            found["judging"] = {name: lasting(report) for name, report in reports.items()}
         if references := _references(plan, row):
             found["references"] = references
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}

@@ -24,6 +24,10 @@ class JudgeError(HarnessError):
     """A judge can't be reached or used at all (a single bad reply is a missing verdict, not an error)."""
 
 
+class CostError(HarnessError):
+    """A limit on what judging may cost has been reached, or can't be kept."""
+
+
 class StoreError(HarnessError):
     """The store of artifacts can't be read or written."""
 

@@ -7,12 +7,14 @@ from typing import Any, Literal
 from harness import chat, models, stats
 from harness.components import identity
 from harness.errors import JudgeError
+from harness.judge_costs import journal_of, plan_judging
 from harness.judging import make_ask
 from harness.models import Dtype
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Policy, Recipe, Training
+from harness.spending import JudgeCost, price_of, price_table
 from harness.stages import Context, Estimate, Stage, derived_seed
-from harness.store import Artifact, canonical_json, write_json, write_rows
+from harness.store import Artifact, Store, write_json, write_rows
 from harness.train import CHECKPOINT, policy_identity, scoring_bits, scoring_dtype, starting_policy
 from harness.types import (
     Answer,
@@ -216,9 +218,12 @@ def verdicts_stage(
         ctx.progress.start(f"judging {row} on {name}", sum(len(q.turns) for q in benchmark.questions()))
         ask = make_ask(
             judge,
-            ctx.store.journals / f"verdicts-{stage_hash(identity(judge))}.jsonl",
+            journal_of(judge, ctx.store),
             concurrency=recipe.runtime.judge_concurrency,
             advance=ctx.progress.advance,
+            retries_invalid=evaluation.retries_invalid,
+            price=price_of(judge, price_table(evaluation.prices)),
+            spending=ctx.spending,
         )
         verdicts = benchmark.verdicts(given, against, ask)
         if ask.ledger.transient:
@@ -232,20 +237,18 @@ def verdicts_stage(
         write_metrics(ctx, benchmark.metrics(given, against, verdicts))
         return {"invalid": sum(v.value is None for v in verdicts), **ask.ledger.model_dump(mode="json")}
 
-    params = {"judge": identity(judge), "benchmark": identity(benchmark)}
+    params: dict[str, Any] = {"judge": identity(judge), "benchmark": identity(benchmark)}
+    if getattr(judge, "resamples", False):
+        params["retries_invalid"] = evaluation.retries_invalid
     inputs = {"answers": answers} | ({"reference": reference} if reference else {})
 
     def estimate() -> Estimate:
         return Estimate(judge_calls=sum(len(q.turns) for q in benchmark.questions()))
 
-    return Stage(f"verdicts/{name}/{row}", "verdicts", 2, params, inputs, body, estimate)
+    def judging(store: Store) -> JudgeCost | None:
+        return plan_judging(evaluation, benchmark, store, answers, reference)
 
-
-def stage_hash(value: Mapping[str, Any]) -> str:
-    """A short name for an identity, for a journal's file name."""
-    import hashlib
-
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+    return Stage(f"verdicts/{name}/{row}", "verdicts", 3, params, inputs, body, estimate, judging)
 
 
 def outcomes(artifact: Artifact, kind: str) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ from filelock import Timeout
 
 from harness.plan import Plan
 from harness.provenance import made_by
+from harness.spending import Spending
 from harness.stages import Context, Progress, Stage
 from harness.store import Artifact, ArtifactRecord, Store
 
@@ -39,8 +40,10 @@ class Executed(NamedTuple):
     ran: int
 
 
-def execute(plan: Plan, store: Store, reporter: Reporter) -> Executed:
-    """Run what is missing, in order. Raises what a stage raises; stages that finished before stay finished."""
+def execute(plan: Plan, store: Store, reporter: Reporter, spending: Spending | None = None) -> Executed:
+    """Run what is missing, in order. Raises what a stage raises; stages that finished before stay finished.
+    `spending`: what the run's judges have cost, and may."""
+    spending = spending or Spending()
     artifacts: dict[str, Artifact] = {}
     ran = 0
     stages = plan.stages
@@ -61,18 +64,21 @@ def execute(plan: Plan, store: Store, reporter: Reporter) -> Executed:
                 artifact = store.find(stage.key)
                 if artifact is None:
                     reporter.stage(stage, number, len(stages))
-                    artifact = _build(stage, artifacts, store, reporter)
+                    artifact = _build(stage, artifacts, store, reporter, spending)
                     ran += 1
         artifacts[stage.key] = artifact
     return Executed(artifacts, ran)
 
 
-def _build(stage: Stage, artifacts: dict[str, Artifact], store: Store, reporter: Reporter) -> Artifact:
+def _build(
+    stage: Stage, artifacts: dict[str, Artifact], store: Store, reporter: Reporter, spending: Spending
+) -> Artifact:
     started = time.monotonic()
     inputs = {role: artifacts[needed.key] for role, needed in stage.inputs.items()}
     log.info("%s: running, key %s", stage.id, stage.key[:16])
     with store.building(stage.key) as scratch:
-        report = stage.body(Context(scratch, inputs, reporter, log, store, store.partial(stage.key), stage.key))
+        partial = store.partial(stage.key)
+        report = stage.body(Context(scratch, inputs, reporter, log, store, partial, stage.key, spending))
         seconds = time.monotonic() - started
         record = ArtifactRecord(
             key=stage.key,

@@ -155,7 +155,11 @@ class Loss(Protocol):
 
 
 class Judge(Protocol):
-    """Replies to judge prompts: just another sampler."""
+    """Replies to judge prompts: just another sampler.
+
+    A judge with `resamples = True` may reply otherwise when it is asked the same again. One with `takes_tab = True` is
+    given one request a call and a `harness.spending.Tab`, which it tells of every call that it makes to a server.
+    """
 
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
         """One reply a request, in order. `batch` says how many requests are worth giving at once."""

@@ -63,7 +63,15 @@ def make_scorer(
     parts = [make_scorer(ctx, part, f"{role}/part/{i}") for i, part in enumerate(parts_of(reward))]
     if folder is None or key is None:
         folder, key = ctx.inputs[role].folder, ctx.inputs[role].record.key
-    return Scorer(reward, folder, key=key, journals=ctx.store.journals, advance=ctx.progress.advance, parts=parts)
+    return Scorer(
+        reward,
+        folder,
+        key=key,
+        journals=ctx.store.journals,
+        advance=ctx.progress.advance,
+        parts=parts,
+        spending=ctx.spending,
+    )
 
 
 def ranked_stage(model: RewardModel, responses: Stage, reward: Stage) -> Stage:

@@ -114,6 +114,10 @@ class Evaluation(Section):
     judge: JudgeField
     benchmarks: list[BenchmarkField] = Field(min_length=1)
     answers: AnswerSampling = AnswerSampling()
+    retries_invalid: int = Field(1, ge=0, le=20)
+    """How often a reply that can't be read is asked for anew. A judge in process would reply the same: it is not."""
+    prices: RecipePath | None = None
+    """A price table (see `harness.spending`), which goes before the user's own and the shipped one."""
 
     @field_validator("benchmarks")
     @classmethod

@@ -14,6 +14,7 @@ from harness.errors import JudgeError
 from harness.journal import Journal, content_key
 from harness.judging import make_ask
 from harness.protocols import Ready
+from harness.spending import Spending, price_of, price_table
 from harness.types import Advance, Ask, JudgeReply, JudgeRequest, Messages, Record
 
 CONCURRENCY = 16
@@ -39,12 +40,14 @@ class Scorer:
         journals: Path,
         advance: Advance,
         parts: Sequence["Scorer"] = (),
+        spending: Spending | None = None,
     ) -> None:
         self.model = model
         self.parts = tuple(parts)
         self._advance = advance
         self._journals = journals
         self._key = key
+        self._spending = spending
         self._journal = Journal(journals / "scores" / f"scores-{key[:16]}.jsonl", Score, column="scored")
         self.ready = Ready(folder, advance, self._ask, self.parts)
 
@@ -77,7 +80,14 @@ class Scorer:
 
     def _ask(self, judge: Any) -> Ask:
         path = self._journals / f"verdicts-{content_key(judge.identity())[:16]}.jsonl"
-        asker = make_ask(judge, path, concurrency=CONCURRENCY, advance=self._advance)
+        asker = make_ask(
+            judge,
+            path,
+            concurrency=CONCURRENCY,
+            advance=self._advance,
+            price=price_of(judge, price_table(None)),
+            spending=self._spending,
+        )
 
         def ask(requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
             replies = asker(requests)

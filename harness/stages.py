@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from harness.spending import JudgeCost, Spending
 from harness.store import Artifact, Store, stage_key
 
 
@@ -26,8 +27,8 @@ class Progress(Protocol):
 @dataclass
 class Context:
     """What a stage's function is given: an empty folder to fill, its inputs by role, a bar, a log, the store (for its
-    journals and logs only), the place for what it would go on from, should it be stopped (it need not exist), and the
-    stage's key."""
+    journals and logs only), the place for what it would go on from, should it be stopped (it need not exist), the
+    stage's key, and what the run has spent on judges so far."""
 
     folder: Path
     inputs: Mapping[str, Artifact]
@@ -36,6 +37,7 @@ class Context:
     store: Store
     partial: Path
     key: str
+    spending: Spending = field(default_factory=Spending)
 
 
 class Estimate(NamedTuple):
@@ -62,6 +64,8 @@ class Stage:
     inputs: Mapping[str, "Stage"]
     body: Body = field(repr=False)
     estimate: Callable[[], Estimate] = field(default=Estimate, repr=False)
+    judging: Callable[[Store], JudgeCost | None] | None = field(default=None, repr=False)
+    """What its judge may cost, judged by what is in the store already; None for one that costs nothing."""
 
     @cached_property
     def key(self) -> str:

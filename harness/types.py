@@ -141,7 +141,8 @@ class JudgeRequest(Record):
 class JudgeReply(Record):
     """A judge's reply. `logprobs`: natural-log probabilities of whole choices (a logits judge) or of first tokens (a
     served judge). `price` in US dollars, None where unknown. `error` set: no reply was had; `text` is then empty, and
-    `transient` says whether asking again later may help (a server that was down) or not (a prompt that is too long)."""
+    `transient` says whether asking again later may help (a server that was down) or not (a prompt that is too long).
+    `faults`: the calls for it that failed on the way and were made again, by kind (`HTTP 429`, `time-out`)."""
 
     text: str
     logprobs: dict[str, float] | None = None
@@ -150,6 +151,7 @@ class JudgeReply(Record):
     price: float | None = None
     error: str | None = None
     transient: bool = False
+    faults: tuple[str, ...] = ()
 
 
 class Verdict(Record):
@@ -200,3 +202,12 @@ Advance = Callable[[int], None]
 
 Ask = Callable[[Sequence[JudgeRequest]], list[JudgeReply]]
 """Asks the judge, journal first: one reply a request, in order; a failed one carries `error`."""
+
+Unread = Callable[[JudgeReply], str | None]
+"""Why a reply can't be read, in a few words; None where it can."""
+
+
+def ask_readable(ask: Ask, requests: Sequence[JudgeRequest], why: Unread) -> list[JudgeReply]:
+    """Ask for replies that can be read: an `Ask` that can (`harness.judging`) asks anew for those that can't."""
+    readable = getattr(ask, "readable", None)
+    return ask(requests) if readable is None else list(readable(requests, why))

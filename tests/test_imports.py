@@ -28,6 +28,8 @@ LEVELS = [
     }
     | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
     | {
+        "pace",
+        "spending",
         "leaks",
         "prompt_filters",
         "prompting",
@@ -41,7 +43,17 @@ LEVELS = [
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
     | {"arms", "systems", "store", "journal", "stages", "formats", "dataset_files", "hub_upload"},
-    {"training", "judging", "leaderboard", "board_rows", "board_data", "board_seeds", "board_text", "board_terminal"},
+    {
+        "training",
+        "judging",
+        "judge_costs",
+        "leaderboard",
+        "board_rows",
+        "board_data",
+        "board_seeds",
+        "board_text",
+        "board_terminal",
+    },
     {"rewards"},  # a policy is one too: log-probabilities are training's; no file imports a component
     {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate", "recorded"}
     | {"dataset", "dataset_card"},

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from harness import alpaca_files, datafiles
 from harness.annotator import Pair, alpaca_eval_contained, annotate, load_annotator
@@ -56,6 +56,8 @@ class AlpacaEval(Component):
     df_gamed: RecipePath | None = None
     limit: int | None = Field(None, ge=1)
     annotator: str = "weighted_alpaca_eval_gpt4_turbo"
+    _read: tuple[bytes, list[_Item]] | None = PrivateAttr(None)
+    """The prompts' file and what is in it, as last read."""
 
     @model_validator(mode="after")
     def _gamed_is_of_the_official_set(self) -> "AlpacaEval":
@@ -117,9 +119,9 @@ class AlpacaEval(Component):
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """One verdict a question, in order; its value is the package's preference in [1, 2] (2: won over the
         reference)."""
-        outputs, references = _texts(answers), self._references(reference)
+        outputs, references, items = _texts(answers), self._references(reference), self._items()
         pairs, missing = [], {}
-        for item in self._items():
+        for item in items:
             if item.id in outputs and item.id in references:
                 pairs.append(Pair(item.id, item.instruction, references[item.id], outputs[item.id]))
             else:
@@ -127,7 +129,7 @@ class AlpacaEval(Component):
         found = annotate(load_annotator(self.annotator), pairs, ask) if pairs else []
         verdicts = {v.question_id: v for v in found}
         verdicts |= {i: Verdict(question_id=i, value=None, invalid=reason) for i, reason in missing.items()}
-        return [verdicts[item.id] for item in self._items()]
+        return [verdicts[item.id] for item in items]
 
     def metrics(
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
@@ -217,9 +219,15 @@ class AlpacaEval(Component):
 
     def _all_items(self) -> list[_Item]:
         """The whole set. Raises DataError naming the row that can't be used."""
+        data = self._data()
+        if self._read is None or self._read[0] != data:
+            self._read = data, self._items_in(data)
+        return list(self._read[1])
+
+    def _items_in(self, data: bytes) -> list[_Item]:
         where = str(self.prompts)
         items: dict[str, _Item] = {}
-        for number, row in enumerate(datafiles.json_list(self._data(), where), start=1):
+        for number, row in enumerate(datafiles.json_list(data, where), start=1):
             instruction, output = row.get("instruction"), row.get("output")
             if not isinstance(instruction, str) or not instruction:
                 raise DataError(f"prompts {where}, row {number}: expected a text under `instruction`")

@@ -14,7 +14,7 @@ from harness.components import Component, RecipePath
 from harness.errors import DataError
 from harness.protocols import Judged
 from harness.stats import mean_metric
-from harness.types import Answer, Ask, JudgeReply, JudgeRequest, Message, Metric, Question, Verdict
+from harness.types import Answer, Ask, JudgeReply, JudgeRequest, Message, Metric, Question, Verdict, ask_readable
 
 REPOSITORY = "https://raw.githubusercontent.com/lm-sys/FastChat"
 COMMIT = "587d5cfa1609a43d192cedb8441cac3c17db105d"
@@ -123,7 +123,7 @@ class MtBench(Component):
             for item, turn in places
             if len(answered.get(item.id, ())) >= 2
         }
-        replies = dict(zip(requests, ask(list(requests.values())), strict=True))
+        replies = dict(zip(requests, ask_readable(ask, list(requests.values()), _unread), strict=True))
         return [
             _verdict(item, turn, requests.get((item.id, turn)), replies.get((item.id, turn))) for item, turn in places
         ]
@@ -277,7 +277,8 @@ def _verdict(item: _Item, turn: int, request: JudgeRequest | None, reply: JudgeR
     if request is None or reply is None:
         return Verdict(question_id=item.id, turn=turn, category=item.category, value=None, invalid="no answer")
     value, invalid, source = None, reply.error, None
-    if invalid is None and reply.logprobs is not None and set(RATINGS) <= set(reply.logprobs):
+    if invalid is None and _has_probabilities(reply):
+        assert reply.logprobs is not None
         source = "probabilities"
         weights = [math.exp(reply.logprobs[rating]) for rating in RATINGS]
         value = sum(w * rating for rating, w in enumerate(weights, start=1)) / sum(weights)
@@ -299,6 +300,14 @@ def _verdict(item: _Item, turn: int, request: JudgeRequest | None, reply: JudgeR
             "price": reply.price,
         },
     )
+
+
+def _has_probabilities(reply: JudgeReply) -> bool:
+    return reply.logprobs is not None and set(RATINGS) <= set(reply.logprobs)
+
+
+def _unread(reply: JudgeReply) -> str | None:
+    return None if _has_probabilities(reply) else parse_rating(reply.text)[1]
 
 
 def parse_rating(judgment: str) -> tuple[float | None, str | None]:

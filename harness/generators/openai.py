@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness.errors import ModelError
+from harness.pace import HeldTooLong
 from harness.protocols import Arrived, Sampled, SampleRequest
 from harness.served import Served
+from harness.spending import Tab
 from harness.types import Completion, FinishReason
 
 
@@ -58,14 +60,14 @@ class Openai(Served):
         import openai
 
         try:
-            return self._read(self._create(request, _seed(request, k, seed)))
+            return self._persist(lambda: self._read(self._create(request, _seed(request, k, seed))), Tab())
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise self._refused(error) from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if "context" in str(error) or "long" in str(error) or "length" in str(error):
                 return Completion(text="", finish_reason="length", tokens=0)
             raise self._refused(error) from None
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: a reply that is not JSON
+        except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a reply that is not JSON
             raise _Failed(self._told(error)) from None
 
     def _create(self, request: SampleRequest, seed: int) -> Any:

@@ -11,8 +11,10 @@ from pydantic import Field, field_validator
 from harness import chat, models
 from harness.components import ModelReference
 from harness.errors import ModelError
+from harness.pace import HeldTooLong
 from harness.protocols import Ready
 from harness.served import Served
+from harness.spending import Tab
 from harness.types import Advance, Message, Messages, PreferencePair
 
 PATHS = {"classify": "/classify", "pooling": "/pooling", "openrlhf": "/get_reward"}
@@ -123,13 +125,15 @@ class Api(Served):
         import openai
 
         try:
-            reply = self._connect().post(PATHS[self.format], body=body, cast_to=httpx.Response)
-            outputs = self._outputs(reply.json())
+            client, path = self._connect(), PATHS[self.format]
+            outputs = self._outputs(
+                self._persist(lambda: client.post(path, body=body, cast_to=httpx.Response).json(), Tab())
+            )
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise self._refused(error) from None
         except (openai.BadRequestError, openai.UnprocessableEntityError):
             return None
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: a reply that is not JSON
+        except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a reply that is not JSON
             raise _Failed(self._told(error)) from None
         weights = self.weights or (1.0,)
         if len(outputs) != len(weights):

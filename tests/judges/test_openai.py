@@ -95,14 +95,14 @@ def test_half_written_or_strange_replies_are_failed_replies(content: bytes) -> N
     assert reply.text == ""
 
 
-def test_no_choices_is_a_failed_reply_and_no_content_an_empty_one() -> None:
+def test_a_whole_reply_is_kept_with_its_tokens_whatever_is_in_it() -> None:
     empty = completion("")
     empty["choices"][0]["message"]["content"] = None
     answers = [empty, completion("x", choices=[])]
     with FakeServer(lambda body: answers.pop()).running() as server:
         first, second = judge(base_url=server.url).reply([request(), request()])
-    assert first.error == "the server's reply has no choices"
-    assert (second.text, second.error) == ("", None)
+    for reply in (first, second):
+        assert (reply.text, reply.error, reply.prompt_tokens, reply.completion_tokens) == ("", None, 10, 3)
 
 
 def test_nobody_listening_is_a_failed_reply() -> None:
