@@ -136,7 +136,7 @@ def _frame(rows: Sequence[Mapping[str, str]]) -> Any:
     row so, and pandas makes a Series of it in as long as the judge takes for two rounds of replies."""
     import pandas as pd
 
-    class Row(dict[str, Any]):
+    class Row(dict[Any, Any]):
         def __getitem__(self, key: Any) -> Any:
             return [dict.__getitem__(self, k) for k in key] if isinstance(key, list) else dict.__getitem__(self, key)
 
@@ -145,7 +145,7 @@ def _frame(rows: Sequence[Mapping[str, str]]) -> Any:
         def _constructor(self) -> Any:
             return Frame
 
-        def apply(self, func: Any, axis: Any = 0, **options: Any) -> Any:
+        def apply(self, func: Any, axis: Any = 0, **options: Any) -> Any:  # type: ignore[override]
             if axis != 1 or options:
                 return super().apply(func, axis=axis, **options)
             return pd.Series([func(Row(row)) for row in self.to_dict(orient="records")], index=self.index)

@@ -143,7 +143,8 @@ def _credit(label: "np.ndarray", winner: "np.ndarray") -> "np.ndarray":
     """1 right, 0 wrong, 0.5 a tie."""
     import numpy as np
 
-    return 1 - np.abs(label - winner)
+    credit: np.ndarray = 1 - np.abs(label - winner)
+    return credit
 
 
 def _difference(one: float | None, other: float | None) -> float | None:

@@ -97,6 +97,7 @@ def run(
     from harness.judge_costs import check_limit, summary
     from harness.leaderboard import write_board
     from harness.plan import make_plan
+    from harness.public_data import public_data, write_public_data
     from harness.spending import Spending
     from harness.store import Store
 
@@ -115,6 +116,7 @@ def run(
         executed = execute(plan, store, view, spending)
     if plan.rows:
         write_board(folder, checked.name, make_entries(checked, plan, executed))
+        write_public_data(folder, public_data(checked, plan, executed))
         cli_boards.print_board(folder, console)
     found = len(plan.stages) - executed.ran
     board = f"Board: {folder}/board.md" if plan.rows else "No methods and no evaluation: no board."

@@ -89,7 +89,9 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
             found["verdicts"] = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
             found["judge"]["recorded_by"] = recorded_by(plan, row, executed)
             found["judge_calibration"] = RECORDED
-        found["judging"] = {name: lasting(executed.artifacts[stage.key].report) for name, stage in row.verdicts.items()}
+        else:
+            reports = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
+            found["judging"] = {name: lasting(report) for name, report in reports.items()}
         if references := _references(plan, row):
             found["references"] = references
         own = {name: {"judge": identity(judge)} for name, judge in recipe.evaluation.judges.items()}

@@ -26,8 +26,21 @@ LEVELS = [
         "decoding",
         "choices",
     }
-    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "annotator", "length_control"}
-    | {"calibration_sample", "calibration_figures"}
+    | {
+        "pairs_file",
+        "pairs_rows",
+        "row_files",
+        "hub_files",
+        "alpaca_files",
+        "mt_files",
+        "mt_prompts",
+        "mt_data",
+        "mt_verdicts",
+        "annotator",
+        "length_control",
+        "calibration_sample",
+        "calibration_figures",
+    }
     | {
         "pace",
         "spending",
@@ -62,7 +75,7 @@ LEVELS = [
     {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate", "recorded"}
     | {"dataset", "dataset_card", "calibrating"},
     {"plan"},
-    {"execute", "entries", "console"},
+    {"execute", "entries", "public_data", "console"},
     {"gate", "gate_report", "baseline", "gates"},
     {"cli", "cli_boards", "cli_calibrate"},
 ]

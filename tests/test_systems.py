@@ -203,3 +203,24 @@ def test_what_does_not_go_together_is_told(write: Callable[..., Path], more: dic
     with pytest.raises(RecipeError) as raised:
         load_recipe(write(REPLAY, **more))
     assert said in str(raised.value)
+
+
+def test_mt_benchs_recorded_rows_come_out_of_a_recipe(shared_data: Path, tmp_path: Path) -> None:
+    data = shared_data / "mt_bench"
+    expected = {"mistral-orpo-capybara": (7.1250, 6.5125, 6.8188), "claude-3-opus-20240229": (9.04375, 8.30625, 8.6750)}
+    systems = [
+        {
+            "id": name,
+            "answers": {"mt_bench": str(data / "recorded" / name / "model_answer.jsonl")},
+            "verdicts": {"mt_bench": str(data / "recorded" / name / "gpt-4_single.jsonl.gz")},
+        }
+        for name in expected
+    ]
+    evaluation = {"judge": REPLAY, "benchmarks": [{"name": "mt_bench", "data_dir": str(data)}]}
+    (tmp_path / "x.yaml").write_text(json.dumps({"name": "replayed", "evaluation": evaluation, "systems": systems}))
+    entries = run(tmp_path / "x.yaml", tmp_path / "store")
+    for name, (first, second, both) in expected.items():
+        figures = {key: entries[name].metrics[f"mt_bench.{key}"].value for key in ("turn_1", "turn_2", "score")}
+        assert figures == pytest.approx({"turn_1": first, "turn_2": second, "score": both}, abs=6e-5)
+        assert entries[name].metrics["mt_bench.score"].n == 160
+        assert entries[name].provenance["judge"]["recorded_by"] == "mt_bench: gpt-4"

@@ -6,13 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from harness import alpaca_files, datafiles
 from harness.annotator import Pair, alpaca_eval_contained, annotate, load_annotator
 from harness.components import Component, RecipePath
 from harness.errors import DataError
 from harness.length_control import GAMED_SHA256, GLM, OFFICIAL_GLM, lc_win_rate, official_lc_win_rate
+from harness.protocols import Judged
 from harness.stats import mean_metric, proportion_metric
 from harness.types import Answer, Ask, Metric, Question, Verdict
 
@@ -55,6 +56,8 @@ class AlpacaEval(Component):
     df_gamed: RecipePath | None = None
     limit: int | None = Field(None, ge=1)
     annotator: str = "weighted_alpaca_eval_gpt4_turbo"
+    _read: tuple[bytes, list[_Item]] | None = PrivateAttr(None)
+    """The prompts' file and what is in it, as last read."""
 
     @model_validator(mode="after")
     def _gamed_is_of_the_official_set(self) -> "AlpacaEval":
@@ -121,9 +124,9 @@ class AlpacaEval(Component):
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """One verdict a question, in order; its value is the package's preference in [1, 2] (2: won over the
         reference)."""
-        outputs, references = _texts(answers), self._references(reference)
+        outputs, references, items = _texts(answers), self._references(reference), self._items()
         pairs, missing = [], {}
-        for item in self._items():
+        for item in items:
             if item.id in outputs and item.id in references:
                 pairs.append(Pair(item.id, item.instruction, references[item.id], outputs[item.id]))
             else:
@@ -131,7 +134,7 @@ class AlpacaEval(Component):
         found = annotate(load_annotator(self.annotator), pairs, ask) if pairs else []
         verdicts = {v.question_id: v for v in found}
         verdicts |= {i: Verdict(question_id=i, value=None, invalid=reason) for i, reason in missing.items()}
-        return [verdicts[item.id] for item in self._items()]
+        return [verdicts[item.id] for item in items]
 
     def metrics(
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
@@ -196,19 +199,19 @@ class AlpacaEval(Component):
         data = datafiles.read_bytes(path)
         return alpaca_files.read_annotations(data, str(path), answers, [i.id for i in self._items()])
 
-    def public_files(
-        self, row: str, judge: str, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
-    ) -> dict[str, str]:
-        """A row's answers and verdicts in the public formats, by file name."""
+    def public_files(self, judge: str, rows: Sequence[Judged]) -> dict[str, str]:
+        """`data/alpaca_eval/<row>/model_outputs.json` and `annotations.json`, in the package's formats."""
         items = self._items()
         known = [{"id": i.id, "instruction": i.instruction, "dataset": i.dataset} for i in items]
-        outputs = alpaca_files.outputs_rows(known, answers, row)
-        against = (self._references(reference), self.needs_row or items[0].generator)
-        annotations = alpaca_files.annotation_rows(known, (_texts(answers), row), against, verdicts, judge)
-        return {
-            f"{row}/model_outputs.json": datafiles.json_text(outputs),
-            f"{row}/annotations.json": datafiles.json_text(annotations),
-        }
+        files = {}
+        for row, answers, reference, verdicts in rows:
+            folder = f"data/{self.name}/{datafiles.file_name(row)}"
+            outputs = alpaca_files.outputs_rows(known, answers, row)
+            against = (self._references(reference), self.needs_row or items[0].generator)
+            annotations = alpaca_files.annotation_rows(known, (_texts(answers), row), against, verdicts, judge)
+            files[f"{folder}/model_outputs.json"] = datafiles.json_text(outputs)
+            files[f"{folder}/annotations.json"] = datafiles.json_text(annotations)
+        return files
 
     def _references(self, reference: Sequence[Answer]) -> dict[str, str]:
         if self.needs_row is not None:
@@ -221,9 +224,15 @@ class AlpacaEval(Component):
 
     def _all_items(self) -> list[_Item]:
         """The whole set. Raises DataError naming the row that can't be used."""
+        data = self._data()
+        if self._read is None or self._read[0] != data:
+            self._read = data, self._items_in(data)
+        return list(self._read[1])
+
+    def _items_in(self, data: bytes) -> list[_Item]:
         where = str(self.prompts)
         items: dict[str, _Item] = {}
-        for number, row in enumerate(datafiles.json_list(self._data(), where), start=1):
+        for number, row in enumerate(datafiles.json_list(data, where), start=1):
             instruction, output = row.get("instruction"), row.get("output")
             if not isinstance(instruction, str) or not instruction:
                 raise DataError(f"prompts {where}, row {number}: expected a text under `instruction`")
