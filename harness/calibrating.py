@@ -10,7 +10,6 @@ from harness.calibration_figures import Judged, figures
 from harness.calibration_sample import Recorded, RecordedPair, sample
 from harness.components import identity
 from harness.datafiles import sha256
-from harness.errors import JudgeError
 from harness.judging import Asker, Ledger
 from harness.panels import judged
 from harness.types import Ask, Verdict
@@ -21,12 +20,7 @@ def calibrate(
 ) -> tuple[Calibration, Ledger]:
     """(the calibration, what the replies came to). Raises JudgeError where a server failed; its replies are kept."""
     drawn = sample(recorded, pairs, seed)
-    verdicts, ledger, panel = judged(judge, asker, lambda ask: _both_orders(annotator, drawn, ask))
-    if ledger.transient:
-        why = next(v.invalid for v in verdicts if v.value is None)
-        raise JudgeError(
-            f"the judge failed to answer {ledger.transient} requests ({why}); what it did answer is kept: run again"
-        )
+    verdicts, ledger, panel = judged(judge, asker, lambda ask: _both_orders(annotator, drawn, ask), "recorded pairs")
     values = [None if v.value is None else v.value - 1 for v in verdicts]
     seen = [
         Judged(p.system, p.pair.question_id, p.won, plain, switched, len(p.pair.reference), len(p.pair.output))

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from harness import chat, models, stats
 from harness.components import identity
-from harness.errors import JudgeError
 from harness.judge_costs import journal_of, plan_judging
 from harness.judging import Asker, make_ask
 from harness.models import Dtype
@@ -232,14 +231,9 @@ def verdicts_stage(
                 spending=ctx.spending,
             )
 
-        verdicts, ledger, panel = judged(judge, asker, lambda ask: benchmark.verdicts(given, against, ask))
-        if ledger.transient:
-            # A finished stage is never run again: with these verdicts missing for good, it must not finish.
-            why = next(v.invalid for v in verdicts if v.value is None)
-            raise JudgeError(
-                f"the judge failed to answer {ledger.transient} requests about {row} on {name} ({why}); "
-                "what it did answer is kept: run again"
-            )
+        verdicts, ledger, panel = judged(
+            judge, asker, lambda ask: benchmark.verdicts(given, against, ask), f"{row} on {name}"
+        )
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
         write_metrics(ctx, benchmark.metrics(given, against, verdicts))
         return {"invalid": sum(v.value is None for v in verdicts), **ledger.model_dump(mode="json"), **panel}

@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from harness.components import identity
+from harness.errors import JudgeError
 from harness.judging import Asker, Ledger
 from harness.stats import cohen_kappa, krippendorff_alpha, mean_metric
 from harness.types import Ask, Verdict
@@ -24,15 +25,22 @@ def members_of(judge: Any) -> Sequence[Any]:
 
 
 def judged(
-    judge: Any, asker: Callable[[Any], Asker], verdicts: Callable[[Ask], list[Verdict]]
+    judge: Any, asker: Callable[[Any], Asker], verdicts: Callable[[Ask], list[Verdict]], about: str
 ) -> tuple[list[Verdict], Ledger, dict[str, Any]]:
     """(verdicts, what the replies came to, what a panel reports). `asker` makes the `Ask` of one judge, `verdicts` the
-    verdicts by one."""
+    verdicts by one. Raises JudgeError where replies `about` something are missing that may be had by asking again, be
+    it only one member's: what is finished is never judged again."""
     asked, found = [], {}
     for name, member in _named(members_of(judge)).items():
         asked.append(asker(member))
         found[name] = verdicts(asked[-1])
     ledger = total([one.ledger for one in asked])
+    if ledger.transient:
+        why = next((v.invalid for given in found.values() for v in given if v.value is None), "no reason given")
+        raise JudgeError(
+            f"the judge failed to answer {ledger.transient} requests about {about} ({why}); "
+            "what it did answer is kept: run again"
+        )
     if len(found) == 1:
         return next(iter(found.values())), ledger, {}
     return joined(found), ledger, {"panel": agreement(found)}

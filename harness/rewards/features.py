@@ -23,8 +23,9 @@ _WORD = re.compile(r"\w+")
 class Features(Component):
     """The score is a weighted sum of seven counts of the response, most as log(1 + count): characters, different words,
     commas, colons, brackets and bold marks, and the share of three-word sequences that repeat an earlier one. It
-    doesn't read the prompt, knows nothing of right and wrong, and is easily gamed: what it gains over `length` is
-    little more than that it doesn't take repetition for content.
+    doesn't read the prompt, knows nothing of right and wrong, and is easily gamed. With the shipped weights it tells
+    good systems from bad ones better than `length` does; it does not tell one system's good answers from its bad ones
+    any better.
 
     `weights`: `gpt4_turbo` (ships: fitted to recorded AlpacaEval verdicts of GPT-4 Turbo, see
     `harness/assets/README.md`) or a file that training wrote. Without them it is fitted to the seed's training pairs:

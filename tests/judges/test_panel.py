@@ -70,7 +70,7 @@ def rated(panel: Any, texts: Sequence[str], journals: Path) -> Any:
             for text, r in zip(texts, replies, strict=True)
         ]
 
-    return judged(panel, asker, verdicts)
+    return judged(panel, asker, verdicts, "texts")
 
 
 def test_the_mean_of_those_that_answered(tmp_path: Path) -> None:
@@ -85,6 +85,19 @@ def test_the_mean_of_those_that_answered(tmp_path: Path) -> None:
     assert report["panel"]["members"] == {"picky": 2, "plain": 1}
     (pair,) = report["panel"]["pairs"]
     assert (pair["agreement"]["value"], pair["agreement"]["n"], pair["agreement"]["n_invalid"]) == (0.5, 2, 2)
+
+
+def test_a_member_that_is_down_stops_the_stage_though_the_others_have_answered(tmp_path: Path) -> None:
+    class Down(Rater):
+        def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
+            return [JudgeReply(text="", error="the line is dead", transient=True) for _ in requests]
+
+    one = Rater("one", lambda text: 3.0)
+    with pytest.raises(JudgeError, match=r"failed to answer 2 requests about texts \(the line is dead\)"):
+        rated(Several(one, Down("down", lambda text: None)), ["a", "b"], tmp_path)
+    again = Rater("one", lambda text: 3.0)
+    assert [v.value for v in rated(Several(again, Rater("down", lambda text: 5.0)), ["a", "b"], tmp_path)[0]] == [4, 4]
+    assert not again.asked
 
 
 def test_with_a_member_more_only_that_one_is_asked(tmp_path: Path) -> None:
