@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from harness.components import build
-from harness.errors import JudgeError, RecipeError
+from harness.errors import CostError, JudgeError, RecipeError
 from harness.journal import content_key
+from harness.judge_costs import check_limit, judges_of
 from harness.judging import Asker, make_ask
 from harness.panels import judged
+from harness.plan import make_plan
+from harness.recipe_file import load_recipe
+from harness.spending import JudgeCost
 from harness.stats import cohen_kappa, krippendorff_alpha
+from harness.store import Store
 from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict
 from tests.test_systems import instructions, run, write
 
@@ -173,6 +178,31 @@ def test_a_panel_judges_a_recipe(write: Callable[..., Path], tmp_path: Path) -> 
     )
     verdicts = next((tmp_path / "store" / "artifacts").glob("*/verdicts.jsonl")).read_text().splitlines()
     assert json.loads(verdicts[0])["value"] is not None
+
+
+def test_what_a_panel_costs_is_what_its_members_cost(write: Callable[..., Path], tmp_path: Path) -> None:
+    def served(**fields: Any) -> dict[str, Any]:
+        return {"name": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1", **fields}
+
+    def cost(*judges: dict[str, Any]) -> JudgeCost:
+        judge = judges[0] if len(judges) == 1 else {"name": "panel", "judges": list(judges)}
+        plan = make_plan(load_recipe(write(judge)))
+        found = plan.rows[0].verdicts["alpaca_eval"].judging(Store(tmp_path / "store"))
+        assert found is not None
+        return found
+
+    cheap, dear = served(price={"input": 1, "output": 1}), served(model="n", price={"input": 9, "output": 9})
+    one, other, both = cost(cheap), cost(dear), cost(cheap, LONGER, dear)
+    assert (both.calls, both.prompt_tokens) == (2 * one.calls, 2 * one.prompt_tokens)
+    assert one.dollars is not None
+    assert other.dollars is not None
+    assert both.dollars == pytest.approx(one.dollars + other.dollars)
+    assert cost(cheap, served(model="unheard-of")).dollars is None
+    recipe = load_recipe(write({"name": "panel", "judges": [cheap, LONGER]}))
+    check_limit(recipe, 1.0)
+    assert [judge.name for judge in judges_of(recipe)] == ["openai", "reward_model"]
+    with pytest.raises(CostError, match="the price of unheard-of is not known"):
+        check_limit(load_recipe(write({"name": "panel", "judges": [cheap, served(model="unheard-of")]})), 1.0)
 
 
 @pytest.mark.parametrize(
