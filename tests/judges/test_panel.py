@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
+from harness.board_rows import comparable
 from harness.components import build
 from harness.errors import CostError, JudgeError, RecipeError
 from harness.journal import content_key
@@ -223,3 +224,15 @@ def test_it_does_not_reply_itself() -> None:
     panel: Any = build("judge", {"name": "panel", "judges": [LONGER, WORDS]})
     with pytest.raises(JudgeError, match="reward 'ensemble'"):
         panel.reply([])
+
+
+def test_a_benchmark_has_a_judge_of_its_own(write: Callable[..., Path], tmp_path: Path) -> None:
+    recipe = json.loads(write(SHORTER).read_text())
+    recipe["evaluation"]["judges"] = {"alpaca_eval": LONGER}
+    (tmp_path / "own.yaml").write_text(json.dumps(recipe))
+    own, same = run(tmp_path / "own.yaml", tmp_path / "store"), run(write(LONGER), tmp_path / "store")
+    other = run(write(SHORTER), tmp_path / "store")
+    assert own["a"].outcomes == same["a"].outcomes != other["a"].outcomes
+    assert own["a"].provenance["benchmarks"]["alpaca_eval"]["judge"] == build("judge", LONGER).identity()
+    # Not in one table with rows that the recipe's judge has judged.
+    assert len(comparable([own["a"], other["a"]])) == 2
