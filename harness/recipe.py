@@ -19,6 +19,7 @@ from harness.errors import RecipeError
 from harness.models import Dtype
 from harness.protocols import Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
+from harness.recipe_metrics import GateMetric
 from harness.recipe_training import Accelerate, Lora, Runtime, Section, Sft, Training
 from harness.trl_loss import Engine, TrlLoss, parse_method_loss
 
@@ -126,19 +127,6 @@ class Evaluation(Section):
         if repeated := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"expected each benchmark once, as its name is that of its figures; repeated: {repeated}")
         return value
-
-
-GateMetric = Literal[
-    "alpaca_eval.win_rate",
-    "alpaca_eval.discrete_win_rate",
-    "mt_bench.score",
-    "mt_bench.win_rate",
-    "mt_bench.turn_1",
-    "mt_bench.turn_2",
-    "heldout.pair_accuracy",
-    "heldout.margin",
-]
-"""What gates compare: figures that are means over prompts."""
 
 
 class System(Section):
