@@ -88,12 +88,14 @@ def judges_of(part: Any) -> Iterator[Any]:
             yield from judges_of(item)
 
 
-def check_limit(recipe: Recipe, limit: float) -> None:
-    """Raises CostError, before anything runs, where a limit can't be kept because a judge's price isn't known."""
-    table = price_table(recipe.evaluation.prices if recipe.evaluation else None)
-    for judge in judges_of(recipe):
-        if price_of(judge, table) is None:
-            raise CostError(f"--max-cost {limit:g} can't be kept: {unpriced(judge)}")
+def start_spending(recipe: Recipe, limit: float | None) -> Spending:
+    """What a run's judges have cost: nothing yet. Raises CostError where the limit can't be kept because a judge's
+    price isn't known, and DataError for a price table that can't be read: before anything runs."""
+    spending = Spending(limit, recipe.evaluation.prices if recipe.evaluation else None)
+    unknown = [judge for judge in judges_of(recipe) if price_of(judge, spending.table) is None]
+    if limit is not None and unknown:
+        raise CostError(f"--max-cost {limit:g} can't be kept: {unpriced(unknown[0])}")
+    return spending
 
 
 LASTING = ("unreadable", "prompt_tokens", "completion_tokens", "dollars")

@@ -7,6 +7,7 @@ recipe's `evaluation.prices` before that. A model in none of them has no known p
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,16 +101,23 @@ class JudgeCost(NamedTuple):
 
 class Spending:
     """The dollars of one run over all its judges. With a `limit` no call is made that could pass it, were every call
-    under way as dear as it can be; a call whose reply was lost on the way counts as the dearest."""
+    under way as dear as it can be; a call whose reply was lost on the way counts as the dearest. `prices`: the recipe's
+    price table."""
 
-    def __init__(self, limit: float | None = None) -> None:
+    def __init__(self, limit: float | None = None, prices: Path | None = None) -> None:
         self.limit = limit
+        self._prices = prices
         self.spent = 0.0
         self.unpriced = 0
         self.calls = 0
         self._changed = threading.Condition()
         self._held = 0.0
         self._under_way = 0
+
+    @cached_property
+    def table(self) -> dict[str, Price]:
+        """All known prices by model. Raises DataError."""
+        return price_table(self._prices)
 
     def hold(self, worst: float, stop: threading.Event) -> None:
         """Set `worst` dollars aside for a call, as soon as calls under way leave room for it. Raises CostError where
