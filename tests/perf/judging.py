@@ -2,9 +2,10 @@
 
 A local server (a process of its own) takes 200 ms for every call. Ours: the AlpacaEval benchmark's `verdicts` on 805
 instructions, through the `openai` judge with 64 calls at once and a new journal. Theirs: `alpaca_eval.evaluate` on the
-same outputs and references with its defaults, in the same process, in turn. What either imports or loads once has been
-imported and loaded before. Then 40,000 recorded verdicts are read (from annotation files in the package's format, and
-from a journal) and scored.
+same outputs and references with its defaults, in the same process, in turn, but that it writes no files (its cache of
+annotations would answer the second round) and fits no length-controlled rate, which ours doesn't either here. What
+either imports or loads once has been imported and loaded before. Then 40,000 recorded verdicts are read from annotation files in the package's format and scored, and as many replies are
+read from a journal.
 
 The instructions, references and outputs are AlpacaEval's own where ../shared/data is, else texts of like length. The
 last line is one JSON object: `ideal_ratio` (our seconds over ceil(805 / 64) * 0.2, the median of the rounds),
@@ -162,9 +163,10 @@ def theirs(references: list[dict[str, str]], outputs: list[dict[str, str]]) -> T
 
 
 def load_seconds(folder: Path, references: list[dict[str, str]], outputs: list[dict[str, str]]) -> dict[str, float]:
-    """Seconds to read 40,000 recorded verdicts and to score them, from annotation files and from a journal."""
+    """Seconds to read 40,000 recorded verdicts from annotation files, a file a system of COUNT, and to make each
+    system's figures of them, the length-controlled rate included; and to read as many replies from a journal."""
     from harness.journal import Journal, content_key
-    from harness.types import JudgeReply, JudgeRequest, Message
+    from harness.types import JudgeReply
 
     benchmark = our_benchmark(folder, references)
     draw = random.Random(1)
@@ -203,7 +205,6 @@ def load_seconds(folder: Path, references: list[dict[str, str]], outputs: list[d
     with Timer() as journal_timer:
         rows_read = Journal(folder / "journal.jsonl", JudgeReply, column="reply").rows()
     assert len(rows_read) == 40_000
-    JudgeRequest(messages=(Message(role="user", content="x"),))
     return {"annotation_files": files_timer.seconds, "journal": journal_timer.seconds}
 
 
