@@ -65,7 +65,8 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     if recipe.evaluation:
         found["judge"] = identity(recipe.evaluation.judge)
         found["judge_calibration"] = "uncalibrated"
-        found["judging"] = {name: lasting(executed.artifacts[stage.key].report) for name, stage in row.verdicts.items()}
+        ledgers = {name: lasting(executed.artifacts[stage.key].report) for name, stage in row.verdicts.items()}
+        found["judging"] = {name: ledger for name, ledger in ledgers.items() if ledger}
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id

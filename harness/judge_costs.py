@@ -102,14 +102,17 @@ LASTING = ("unreadable", "prompt_tokens", "completion_tokens", "dollars")
 
 
 def lasting(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a board row says of a verdict stage's ledger: nothing that depends on how often the run was stopped."""
-    replies = report.get("asked", 0) + report.get("from_journal", 0)
-    return {"replies": replies, **{name: report[name] for name in LASTING if name in report}}
+    """What a board row says of a verdict stage's ledger: nothing that depends on how often the run was stopped. Empty
+    where no judge was asked."""
+    if "dollars" not in report:
+        return {}
+    replies = report["asked"] + report["from_journal"]
+    return {"replies": replies, **{name: report[name] for name in LASTING}}
 
 
 def summary(reports: Iterable[Mapping[str, Any]], spending: Spending) -> str | None:
     """A run's last line about judging; None where nothing was judged."""
-    found = [lasting(report) for report in reports if "dollars" in report]
+    found = [ledger for report in reports if (ledger := lasting(report))]
     if not found:
         return None
     total = None if any(f["dollars"] is None for f in found) else sum(f["dollars"] for f in found)

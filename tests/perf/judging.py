@@ -2,15 +2,15 @@
 
 A local server (a process of its own) takes 200 ms for every call. Ours: the AlpacaEval benchmark's `verdicts` on 805
 instructions, through the `openai` judge with 64 calls at once and a new journal. Theirs: `alpaca_eval.evaluate` on the
-same outputs and references with its defaults, in the same process, in turn, but that it writes no files (its cache of
-annotations would answer the second round) and fits no length-controlled rate, which ours doesn't either here. What
-either imports or loads once has been imported and loaded before. Then 40,000 recorded verdicts are read from annotation files in the package's format and scored, and as many replies are
-read from a journal.
+same outputs and references with its defaults, in the same process, in turn; but it writes no files (its cache of
+annotations would answer the second round) and fits no length-controlled rate, as ours doesn't here. What either imports
+or loads once has been imported and loaded before. Then 40,000 recorded verdicts are read from annotation files in the
+package's format and scored, and as many replies are read from a journal.
 
 The instructions, references and outputs are AlpacaEval's own where ../shared/data is, else texts of like length. The
-last line is one JSON object: `ideal_ratio` (our seconds over ceil(805 / 64) * 0.2, the median of the rounds),
+last line is one JSON object: `ideal_ratio` (our seconds over ceil(805 / 64) * 0.2, the median of all rounds),
 `speedup_alpaca_eval` (the median of the rounds' ratios), `load_seconds_40000` (the slower way), and what they come
-from, with processor seconds, which other work on the machine doesn't change.
+from, with our processor seconds, which other work on the machine changes little.
 """
 
 import argparse
