@@ -50,7 +50,7 @@ def _target(recipe: Recipe, method: Method) -> str:
 def problems(recipe: Recipe) -> list[Problem]:
     """What is wrong with the methods taken together."""
     together = _same_ids(recipe) or _unknown_targets(recipe) or _circles(recipe) or _unmatched_seeds(recipe)
-    return [*together, *_wrong_lists(recipe), *_unknown_references(recipe)]
+    return [*together, *_wrong_lists(recipe), *_unknown_references(recipe), *_wrong_gates(recipe)]
 
 
 def _same_ids(recipe: Recipe) -> list[Problem]:
@@ -64,10 +64,40 @@ def _same_ids(recipe: Recipe) -> list[Problem]:
     return found
 
 
+def row_ids(recipe: Recipe) -> list[str]:
+    """The rows of the run's board. Policies that are only fine-tuned otherwise than the first are not among them: how
+    many there are the plan knows."""
+    arms = arms_of(recipe)
+    rows = ["base"] if recipe.given_policy else []
+    rows += [*(["sft"] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
+    return rows + [system.id for system in recipe.systems]
+
+
+def _wrong_gates(recipe: Recipe) -> list[Problem]:
+    """Gates on rows, figures or baselines that there won't be."""
+    rows = row_ids(recipe)
+    measured = {b.name for b in recipe.evaluation.benchmarks} if recipe.evaluation else set()  # type: ignore[attr-defined]
+    measured |= {"heldout"} if recipe.methods else set()
+    found = []
+    for i, gate in enumerate(recipe.gates):
+        own = [("row", gate.row)] + ([("baseline_row", gate.baseline_row)] if gate.baseline is None else [])
+        found += [
+            Problem(("gates", i, field), f"no row {quoted(row)} in this recipe; {nearest(row, rows)}")
+            for field, row in own
+            if row is not None and row not in rows and not ("sft" in rows and re.fullmatch(r"sft-\d+", row))
+        ]
+        if (group := gate.metric.split(".")[0]) not in measured:
+            message = f"this recipe does not measure {group}; it measures {', '.join(sorted(measured)) or 'nothing'}"
+            found.append(Problem(("gates", i, "metric"), message))
+        if gate.baseline is not None and not gate.baseline.exists():
+            message = f"no file {gate.baseline}; make it from a board with harness baseline promote"
+            found.append(Problem(("gates", i, "baseline"), message))
+    return found
+
+
 def _unknown_references(recipe: Recipe) -> list[Problem]:
     """A benchmark's reference that is no row of the run."""
-    arms = arms_of(recipe)
-    rows = ["base", *(["sft"] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
+    rows = row_ids(recipe)
     found = []
     for i, benchmark in enumerate(recipe.evaluation.benchmarks if recipe.evaluation else []):
         needed = getattr(benchmark, "needs_row", None)
@@ -81,7 +111,8 @@ def _unknown_references(recipe: Recipe) -> list[Problem]:
 
 def _wrong_lists(recipe: Recipe) -> list[Problem]:
     """Weights given one by one for another number of responses than there will be."""
-    n = recipe.data.responses.n if recipe.data.responses else 2
+    responses = recipe.given_data.responses if recipe.given_data else None
+    n = responses.n if responses else 2
     given = [(i, getattr(method.loss, "weights", None)) for i, method in enumerate(recipe.methods)]
     return [
         Problem(

@@ -1,9 +1,7 @@
-"""The `harness` command. The only file that prints or exits; exit code 2 means that the user can mend it."""
+"""The `harness` command. With `cli_boards.py` the only file that prints or exits; exit code 2: the user can mend it."""
 
 import gc
-import io
 import os
-import re
 import signal
 import sys
 import time
@@ -15,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 import typer
 from typer.exceptions import Abort, TyperException
 
-from harness import __version__
+from harness import __version__, cli_boards
 from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.dataset_files import Written
 
 # Set before anything imports the libraries that read them.
@@ -44,6 +40,10 @@ RecipeArgument = Annotated[Path, typer.Argument(help="A recipe in YAML; see reci
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Edit the recipe first: --set seed=1 (repeatable)."),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="FOLDER", help="Where results are kept between runs; else the cache folder's."),
 ]
 BoardsOption = Annotated[
     Path, typer.Option("--leaderboards", metavar="FOLDER", help="Where boards are written, a folder each.")
@@ -78,6 +78,7 @@ def run(
     recipe: RecipeArgument,
     edits: SetOption = None,
     leaderboards: BoardsOption = Path("leaderboards"),
+    store_folder: StoreOption = None,
     max_cost: MaxCostOption = None,
 ) -> None:
     """Run a recipe from seed to leaderboard. What is finished already is not run again."""
@@ -95,6 +96,7 @@ def run(
     from harness.judge_costs import start_spending, summary
     from harness.leaderboard import write_board
     from harness.plan import make_plan
+    from harness.public_data import public_data, write_public_data
     from harness.store import Store
 
     spending = start_spending(checked, max_cost)
@@ -105,12 +107,13 @@ def run(
         for benchmark in checked.evaluation.benchmarks:
             benchmark.prepare()  # what is to be downloaded, before hours of training rather than after
     plan = make_plan(checked)
-    store = Store(cache_root() / "store")
+    store = Store(store_folder or cache_root() / "store")
     with RunView(console) as view:
         executed = execute(plan, store, view, spending)
     if plan.rows:
         write_board(folder, checked.name, make_entries(checked, plan, executed))
-        _show(folder, console)
+        write_public_data(folder, public_data(checked, plan, executed))
+        cli_boards.print_board(folder, console)
     found = len(plan.stages) - executed.ran
     board = f"Board: {folder}/board.md" if plan.rows else "No methods and no evaluation: no board."
     seconds = time.monotonic() - started
@@ -120,12 +123,17 @@ def run(
     verdicts = [executed.artifacts[stage.key].report for row in plan.rows for stage in row.verdicts.values()]
     if judged := summary(verdicts, spending):
         console.print(judged, soft_wrap=True)
-    dataset = executed.artifacts[plan.data["dataset"].key].folder
-    console.print(f"Ranked dataset: {dataset}/ranked.jsonl, its card: {dataset}/README.md", soft_wrap=True)
+    if "dataset" in plan.data:
+        dataset = executed.artifacts[plan.data["dataset"].key].folder
+        console.print(f"Ranked dataset: {dataset}/ranked.jsonl, its card: {dataset}/README.md", soft_wrap=True)
     for row in plan.rows:
         if row.policy:
             checkpoint = executed.artifacts[row.policy.key].folder / "checkpoint"
             console.print(f"Checkpoint {row.id}: {checkpoint}", soft_wrap=True)
+    if checked.gates:
+        from harness.gates import run_gates
+
+        cli_boards.report_gates(run_gates(folder, checked.gates))
 
 
 @app.command()
@@ -134,11 +142,13 @@ def validate(recipe: RecipeArgument, edits: SetOption = None) -> None:
     from harness.recipe_file import load_recipe
 
     checked = load_recipe(recipe, edits or ())
-    print(f"{recipe}: fine ({len(checked.methods)} methods)")
+    counts = [f"{len(checked.methods)} methods"] if checked.given_policy else []
+    counts += [f"{len(checked.systems)} systems from files"] if checked.systems else []
+    print(f"{recipe}: fine ({', '.join(counts)})")
 
 
 @app.command()
-def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
+def plan(recipe: RecipeArgument, edits: SetOption = None, store_folder: StoreOption = None) -> None:
     """Show the stages of a recipe: keys, what is in the store already, and what the rest may cost."""
     from rich.console import Console
     from rich.table import Table
@@ -150,7 +160,7 @@ def plan(recipe: RecipeArgument, edits: SetOption = None) -> None:
     from harness.store import Store
 
     checked = load_recipe(recipe, edits or ())
-    store = Store(cache_root() / "store")
+    store = Store(store_folder or cache_root() / "store")
     table = Table(box=None, header_style="bold")
     table.add_column("stage", overflow="fold")
     for title in ("key", "state", "tokens to\ngenerate", "tokens to\ntrain on", "judge\ncalls"):
@@ -277,28 +287,9 @@ def _written(out: Path, done: "Written") -> None:
         print(f"not held: {count} {what}")
 
 
-@app.command()
-def show(
-    board: Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)],
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it into an SVG file.")] = None,
-) -> None:
-    """Print a leaderboard in the terminal."""
-    from rich.console import Console
-
-    _show(board, Console(highlight=False))
-    if svg:
-        picture = Console(highlight=False, record=True, width=100, file=io.StringIO(), force_terminal=True)
-        _show(board, picture)
-        # Without rich's web fonts: a picture in a README asks nobody for anything.
-        drawn = picture.export_svg(title=f"harness show {board}", unique_id="board")
-        svg.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
-
-
-def _show(board: Path, console: "Console") -> None:
-    from harness.board_terminal import terminal_table
-    from harness.leaderboard import read_board
-
-    console.print(terminal_table(read_board(board)))
+app.command()(cli_boards.show)
+app.command()(cli_boards.gate)
+app.add_typer(cli_boards.baseline_app, name="baseline")
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

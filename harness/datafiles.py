@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from harness.errors import DataError
 from harness.paths import cache_root
@@ -72,6 +73,13 @@ def json_lines(data: bytes, where: str) -> list[dict[str, Any]]:
 def json_text(value: Any) -> str:
     """JSON for a file that other programs read; NaN and infinity are refused."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def file_name(name: str) -> str:
+    """A file's name, without its ending, for any text: itself where it is a plain one; percent-encoded where not, and a
+    long one cut, with its hash behind."""
+    safe = quote(name, safe="")
+    return f"{safe[:100]}-{sha256(name.encode())[:16]}" if len(safe) > 120 else safe
 
 
 def local_folder(data_dir: Path | None, benchmark: str) -> Path | None:

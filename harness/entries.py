@@ -10,15 +10,29 @@ from harness.leaderboard import Entry
 from harness.plan import Plan, Row
 from harness.recipe import Recipe
 from harness.recipe_file import recipe_dict
+from harness.systems import is_replay
 from harness.train import policy_identity
 from harness.types import Metric
 
+RECORDED = "recorded verdicts, not judged again"
 RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812): the paper's exact loss is not public"
 
 
 def make_entries(recipe: Recipe, plan: Plan, executed: Executed) -> list[Entry]:
     """One entry a row, the untrained base first, then the methods in the recipe's order."""
     return [_entry(recipe, plan, row, executed) for row in plan.rows]
+
+
+def recorded_by(plan: Plan, row: Row, executed: Executed) -> str:
+    """Who gave a row's recorded verdicts: `alpaca_eval: NAME; mt_bench: NAME`. For a benchmark that this row has none
+    of, who gave the other rows': rows of one judge stand in one table, whatever each was judged on."""
+    found: dict[str, set[str]] = {}
+    for other in plan.rows:
+        for name, stage in other.verdicts.items():
+            found.setdefault(name, set()).add(executed.artifacts[stage.key].report["recorded_by"])
+    own = {name: executed.artifacts[stage.key].report["recorded_by"] for name, stage in row.verdicts.items()}
+    known = {name: next(iter(judges)) for name, judges in found.items() if len(judges) == 1} | own
+    return "; ".join(f"{name}: {judge}" for name, judge in sorted(known.items()))
 
 
 def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
@@ -41,6 +55,12 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
     )
 
 
+def _references(plan: Plan, row: Row) -> dict[str, str]:
+    """Keys of the answers that a row's were compared with, where they are another row's."""
+    found = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
+    return {name: stage.key for name, stage in found.items() if stage is not None}
+
+
 def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dict[str, Any]:
     """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
     stages = {
@@ -54,7 +74,7 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     found: dict[str, Any] = {
         "recipe": recipe_dict(recipe),
         "seed": recipe.seed,
-        "policy": policy_identity(recipe),
+        **({"policy": policy_identity(recipe)} if row.system is None else {}),
         "data": {name: executed.artifacts[stage.key].report for name, stage in stages.items()},
         "keys": {stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
         "answers": {name: executed.artifacts[stage.key].report for name, stage in row.answers.items()},
@@ -65,8 +85,15 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     if recipe.evaluation:
         found["judge"] = identity(recipe.evaluation.judge)
         found["judge_calibration"] = "uncalibrated"
-        ledgers = {name: lasting(executed.artifacts[stage.key].report) for name, stage in row.verdicts.items()}
-        found["judging"] = {name: ledger for name, ledger in ledgers.items() if ledger}
+        if is_replay(recipe):
+            found["verdicts"] = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
+            found["judge"]["recorded_by"] = recorded_by(plan, row, executed)
+            found["judge_calibration"] = RECORDED
+        else:
+            reports = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
+            found["judging"] = {name: lasting(report) for name, report in reports.items()}
+        if references := _references(plan, row):
+            found["references"] = references
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id

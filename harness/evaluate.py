@@ -7,7 +7,7 @@ from typing import Any, Literal
 from harness import chat, models, stats
 from harness.components import identity
 from harness.errors import JudgeError
-from harness.judge_costs import journal_of, plan_judging
+from harness.judge_costs import journal_of, judges_of, plan_judging
 from harness.judging import make_ask
 from harness.models import Dtype
 from harness.protocols import Benchmark
@@ -83,7 +83,7 @@ def heldout_stage(
         if recipe.data.responses:
             metrics["heldout.kendall_tau"] = stats.mean_metric(taus)
         write_json(ctx.folder / "margins.json", margins)
-        _write_metrics(ctx, metrics)
+        write_metrics(ctx, metrics)
         return {"pairs": len(margins)}
 
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
@@ -130,7 +130,8 @@ def _tau(example: RankedExample, rewards: Sequence[float]) -> float | None:
     return stats.kendall_tau([s for s, _ in scored], [reward for _, reward in scored])
 
 
-def _write_metrics(ctx: Context, metrics: Mapping[str, Metric]) -> None:
+def write_metrics(ctx: Context, metrics: Mapping[str, Metric]) -> None:
+    """A stage's figures by name: `metrics.json`."""
     write_json(ctx.folder / "metrics.json", {name: m.model_dump(mode="json") for name, m in metrics.items()})
 
 
@@ -233,11 +234,11 @@ def verdicts_stage(
                 "what it did answer is kept: run again"
             )
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
-        _write_metrics(ctx, benchmark.metrics(given, against, verdicts))
+        write_metrics(ctx, benchmark.metrics(given, against, verdicts))
         return {"invalid": sum(v.value is None for v in verdicts), **ask.ledger.model_dump(mode="json")}
 
     params: dict[str, Any] = {"judge": identity(judge), "benchmark": identity(benchmark)}
-    if getattr(judge, "resamples", False):
+    if any(getattr(one, "resamples", False) for one in judges_of(judge)):
         params["retries_invalid"] = evaluation.retries_invalid
     inputs = {"answers": answers} | ({"reference": reference} if reference else {})
 

@@ -4,17 +4,16 @@
 <board>/board.json          which rows, in which order, with metrics and provenance; figures over training seeds
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from harness import datafiles
 from harness.board_rows import Board, Entry, Row
 from harness.board_seeds import SeedGroup, all_seed_groups
 from harness.board_terminal import terminal_table
@@ -119,11 +118,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _file_name(row_id: str) -> str:
-    """The entry file's name: the id itself where it is a plain one; any other is percent-encoded, a long one cut."""
-    name = quote(row_id, safe="")
-    if len(name) > 120:
-        name = f"{name[:100]}-{hashlib.sha256(row_id.encode()).hexdigest()[:16]}"
-    return f"{name}.json"
+    return f"{datafiles.file_name(row_id)}.json"
 
 
 def _entry_json(entry: Entry) -> str:

@@ -13,9 +13,12 @@ from harness.evaluate import BASE, answers_stage, heldout_stage, verdicts_stage
 from harness.plain_yaml import shown_path
 from harness.protocols import Benchmark
 from harness.rank import own_pairs_stage, ranked_stage, reward_stage
-from harness.recipe import Evaluation, Recipe, Training
+from harness.recipe import Evaluation, Recipe, System, Training
+from harness.recorded import recorded_answers_stage, recorded_verdicts_stage
 from harness.responses import responses_stage
 from harness.stages import Stage
+from harness.systems import SYSTEM, is_replay
+from harness.systems import problems as system_problems
 from harness.train import reference_stage, scoring_bits, sft_stage
 from harness.train_methods import Sources, policy_stage
 
@@ -27,7 +30,7 @@ class Row(NamedTuple):
     """A row of the board, and the stages that it is made from; `policy` and `arm` are None for the untrained base, and
     `heldout` where no method is trained. `bits`: of the quantised base that its adapter is for. `start`: the fine-tuned
     policy's row that its training starts from, None for the untrained policy. `matched`: the training whose budget it
-    was given."""
+    was given. `system`: what a row from files is made from."""
 
     id: str
     method: str
@@ -39,6 +42,7 @@ class Row(NamedTuple):
     start: "Row | None" = None
     arm: Arm | None = None
     matched: Arm | None = None
+    system: System | None = None
 
     @property
     def sft(self) -> Stage | None:
@@ -79,15 +83,21 @@ def _matched_first(policy: Stage) -> list[Stage]:
 
 def make_plan(recipe: Recipe) -> Plan:
     """The plan of a recipe. Raises RecipeError for methods that don't go together."""
-    if wrong := arm_problems(recipe):
+    if wrong := [*arm_problems(recipe), *system_problems(recipe)]:
         raise RecipeError(f"{shown_path(wrong[0].path)}: {wrong[0].message}")
-    data = _data(recipe)
+    data = _data(recipe) if recipe.given_data else {}
     rows = _trained_rows(recipe, data) if recipe.methods else []
     if recipe.evaluation:
-        rows = rows or [Row(BASE, BASE, None, None, None, {}, {})]
+        if recipe.given_policy:
+            rows = rows or [_untrained(BASE, BASE)]
+        rows += [_untrained(s.id, SYSTEM)._replace(system=s) for s in recipe.systems]
         for benchmark in recipe.evaluation.benchmarks:
             _evaluate(recipe, recipe.evaluation, benchmark, rows)
     return Plan(data, rows)
+
+
+def _untrained(row: str, method: str) -> Row:
+    return Row(row, method, None, None, None, {}, {})
 
 
 def _trained_rows(recipe: Recipe, data: dict[str, Stage]) -> list[Row]:
@@ -177,11 +187,19 @@ def _evaluate(recipe: Recipe, evaluation: Evaluation, benchmark: Benchmark, rows
     """Add the answers of every row to a benchmark, then the verdicts; a reference row's answers are an input."""
     name = benchmark.name  # type: ignore[attr-defined]
     for row in rows:
-        row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.bits, row.sft)
+        if row.system is None:
+            row.answers[name] = answers_stage(recipe, row.id, evaluation, benchmark, row.policy, row.bits, row.sft)
+        elif name in row.system.answers:
+            row.answers[name] = recorded_answers_stage(row.system, benchmark)
     needed = getattr(benchmark, "needs_row", None)
     other = next((r for r in rows if r.id == needed), None)
-    if needed and not other:
-        raise RecipeError(f"evaluation.benchmarks: {name}: no row '{needed}' in this recipe to be the reference")
+    if needed and (not other or name not in other.answers):
+        raise RecipeError(f"evaluation.benchmarks: {name}: no row '{needed}' with answers to be the reference")
     reference = other.answers[name] if other else None
     for row in rows:
-        row.verdicts[name] = verdicts_stage(recipe, row.id, evaluation, benchmark, row.answers[name], reference)
+        if name not in row.answers:
+            continue
+        if row.system and is_replay(recipe):
+            row.verdicts[name] = recorded_verdicts_stage(row.system, benchmark, row.answers[name], reference)
+        else:
+            row.verdicts[name] = verdicts_stage(recipe, row.id, evaluation, benchmark, row.answers[name], reference)

@@ -166,6 +166,15 @@ class Judge(Protocol):
         ...
 
 
+class Judged(NamedTuple):
+    """A row of a board on one benchmark: its id, its answers, the reference's (where that is a row), the verdicts."""
+
+    row: str
+    answers: Sequence[Answer]
+    reference: Sequence[Answer]
+    verdicts: Sequence[Verdict]
+
+
 class Benchmark(Protocol):
     """A set of questions, how a judge is asked about the answers, and what is made of its replies."""
 
@@ -194,4 +203,19 @@ class Benchmark(Protocol):
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
     ) -> dict[str, Metric]:
         """Figures by name (`<benchmark>.<metric>`), with intervals."""
+        ...
+
+    def recorded_answers(self, path: "Path") -> tuple[list[Answer], dict[str, int]]:
+        """(a model's answers from a file in the benchmark's public format, counts of what is odd about it). Raises
+        DataError."""
+        ...
+
+    def recorded_verdicts(self, path: "Path", answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
+        """(verdicts on `answers` from a file in the public format, one a question or turn; counts of what is odd about
+        it; who gave them). Raises DataError."""
+        ...
+
+    def public_files(self, judge: str, rows: Sequence[Judged]) -> dict[str, str]:
+        """Answers and verdicts of all rows in the public formats: text by path in a board's folder, laid out as the
+        benchmark's own tools look for them. `judge`: its name."""
         ...

@@ -50,6 +50,11 @@ def _revision() -> dict[str, Any]:
     return {"commit": head, "dirty": bool(_git(folder, "status", "--porcelain", "--", str(folder)))}
 
 
+def commit_of(folder: Path) -> str | None:
+    """The commit that is checked out where a folder lies; None outside of a repository."""
+    return _git(folder, "rev-parse", "HEAD")
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)

@@ -3,10 +3,19 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
-from harness.errors import DataError
+from harness.errors import DataError, RecipeError
 from harness.models import Dtype
 from harness.protocols import Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
@@ -130,21 +139,105 @@ class Evaluation(Section):
         return value
 
 
+GateMetric = Literal[
+    "alpaca_eval.win_rate",
+    "alpaca_eval.discrete_win_rate",
+    "mt_bench.score",
+    "mt_bench.turn_1",
+    "mt_bench.turn_2",
+    "heldout.pair_accuracy",
+    "heldout.margin",
+]
+"""What gates compare: figures that are means over prompts."""
+
+
+class System(Section):
+    """A row whose answers come from files in the benchmarks' public formats, plain or .gz, one a benchmark. Its
+    recorded `verdicts` are used where the judge is `replay`."""
+
+    id: Name
+    answers: dict[str, RecipePath] = Field(min_length=1)
+    verdicts: dict[str, RecipePath] = Field(default_factory=dict)
+
+
+class Gate(Section):
+    """A check that decides the exit code of a run (see `harness.gate`): of `metric`, that `row` is not worse by more
+    than `margin` than `baseline_row` of this run, or than the row in `baseline` (what `harness baseline promote` wrote,
+    or a board); and that it is not below `min`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    row: Name
+    metric: GateMetric = "alpaca_eval.win_rate"
+    baseline: RecipePath | None = None
+    baseline_row: Name | None = None
+    margin: float = Field(2.0, ge=0)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    minimum: float | None = Field(None, alias="min")
+
+    @model_validator(mode="after")
+    def _compares(self) -> "Gate":
+        if self.baseline is None and self.baseline_row is None and self.minimum is None:
+            raise ValueError("nothing to compare with: give baseline (a file), baseline_row (of this run) or min")
+        return self
+
+
 class Recipe(Section):
     """A whole run."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
-    policy: Policy
-    data: Data
+    systems: list[System] = Field(default_factory=list)
+    """Rows from files, beside those of the policy, or alone: then there are no `policy` and no `data`."""
+    # `policy` and `data` in a recipe; here the properties of that name say that they are there.
+    given_policy: Policy | None = Field(None, alias="policy", validate_default=True)
+    given_data: Data | None = Field(None, alias="data", validate_default=True)
     methods: list[Method] = Field(default_factory=list)
-    """Without any the recipe ends with its ranked dataset, and the untrained policy is the only row."""
+    """Without any the recipe ends with its ranked dataset, and the untrained policy is the only row of its own."""
     training: Training = Training()
     evaluation: Evaluation | None = None
     runtime: Runtime = Runtime()
-    systems: NotYet = ()
     sweep: NotYet = ()
-    gates: NotYet = ()
+    gates: list[Gate] = Field(default_factory=list)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy. Raises RecipeError where the recipe has only rows from files."""
+        if self.given_policy is None:
+            raise RecipeError(f"recipe {self.name}: policy is missing; it has only rows from files")
+        return self.given_policy
+
+    @property
+    def data(self) -> Data:
+        """The data. Raises RecipeError where the recipe has none."""
+        if self.given_data is None:
+            raise RecipeError(f"recipe {self.name}: data is missing; it trains nothing")
+        return self.given_data
+
+    @field_validator("given_policy", "given_data")
+    @classmethod
+    def _needed_without_systems(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.data.get("systems") == []:
+            raise PydanticCustomError("missing", "Field required")
+        if info.field_name == "given_data" and value is not None and info.data.get("given_policy", value) is None:
+            raise ValueError("there is no `policy` that it is for; give it, or remove data")
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _trained_on_something(cls, methods: list[Method], info: ValidationInfo) -> list[Method]:
+        for name in ("policy", "data"):
+            if methods and info.data.get(f"given_{name}", ()) is None:
+                raise ValueError(f"methods are trained, and `{name}` is missing; give it, or remove methods")
+        return methods
+
+    @model_validator(mode="after")
+    def _systems_are_judged(self) -> "Recipe":
+        if self.systems and self.evaluation is None:
+            raise ValueError("systems are there to be evaluated, and `evaluation` is missing; give it")
+        return self
 
     @field_validator("methods")
     @classmethod

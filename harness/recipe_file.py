@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness import arms, models
+from harness import arms, models, systems
 from harness.components import Component
 from harness.errors import HarnessError, RecipeError
 from harness.pairs_file import split
@@ -79,14 +79,15 @@ def _training_problems(document: Document, recipe: Recipe) -> list[Problem]:
         except ValidationError as error:
             errors = error.errors(include_url=False)
             found += problems(document, errors, Training, ("methods", i, "training"))
-    return found or arms.problems(recipe)
+    return found or arms.problems(recipe) or systems.problems(recipe)
 
 
 def _check_problems(document: Document, recipe: Recipe) -> list[Problem]:
     """What the components and the policy's model say about the files, models and keys that they need."""
     found = []
     try:
-        models.check(recipe.policy.model, recipe.policy.revision)
+        if recipe.given_policy:
+            models.check(recipe.policy.model, recipe.policy.revision)
     except (HarnessError, OSError) as error:
         found.append(Problem(("policy", "model"), _told(error)))
     for path, component in _components(recipe, ()):
@@ -94,9 +95,10 @@ def _check_problems(document: Document, recipe: Recipe) -> list[Problem]:
             component.check()
         except (HarnessError, OSError) as error:
             found.append(Problem(_blamed(document, path, str(error)), _told(error)))
-    if not found and all(seed.quick for seed in recipe.data.seeds):
+    data = recipe.given_data
+    if not found and data and all(seed.quick for seed in data.seeds):
         try:
-            split([pair for seed in recipe.data.seeds for pair in seed.pairs()], recipe.data.holdout, recipe.seed)
+            split([pair for seed in data.seeds for pair in seed.pairs()], data.holdout, recipe.seed)
         except HarnessError as error:
             found.append(Problem(("data", "holdout"), str(error)))
     return found
@@ -111,8 +113,8 @@ def _components(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Compon
     if isinstance(value, Component):
         yield path, value
     if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _components(getattr(value, name), (*path, name))
+        for name, field in type(value).model_fields.items():
+            yield from _components(getattr(value, name), (*path, field.alias or name))
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from _components(item, (*path, i))

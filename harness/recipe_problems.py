@@ -68,7 +68,7 @@ def _each(
     document: Document, errors: Iterable[Mapping[str, Any]], model: type[BaseModel], prefix: FieldPath
 ) -> Iterator[Problem]:
     for error in errors:
-        kind, loc, context = error["type"], tuple(error["loc"]), error.get("ctx", {})
+        kind, loc, context = error["type"], _aliased(model, tuple(error["loc"])), error.get("ctx", {})
         path = document.existing(prefix + loc)
         if kind == "component_fields":
             component = context.get("model") or component_class(context["kind"], context["component"])
@@ -76,12 +76,20 @@ def _each(
         elif kind == "extra_forbidden":
             fields = _fields(model, loc[:-1])
             yield Problem(path, f"unknown field; {nearest(str(loc[-1]), fields, 'expected one of')}")
+        elif kind == "missing" and path == prefix + loc:  # named, and left empty
+            yield Problem(path, f"expected {_EXPECTED['mapping_type']}")
         elif kind == "missing":
             yield Problem((*path, loc[-1]), MISSING)
         elif kind in {"component_name", "component_type"}:
             yield Problem(document.existing((*path, "name")), context["message"])
         else:
             yield Problem(path, _message(error))
+
+
+def _aliased(model: type[BaseModel], loc: FieldPath) -> FieldPath:
+    """A place whose first part is named as a recipe names it: pydantic names a field that was left out by its own."""
+    field = model.model_fields.get(str(loc[0])) if loc else None
+    return (field.alias, *loc[1:]) if field and field.alias else loc
 
 
 def _message(error: Mapping[str, Any]) -> str:

@@ -99,6 +99,23 @@ class JudgeCost(NamedTuple):
     basis: str
 
 
+def total(costs: Sequence[JudgeCost], basis: str) -> JudgeCost:
+    """Costs as one; a sum with something unknown in it is unknown."""
+
+    def summed(amounts: Sequence[float | None]) -> float | None:
+        return None if None in amounts else sum(a for a in amounts if a is not None)
+
+    return JudgeCost(
+        calls=sum(c.calls for c in costs),
+        known=sum(c.known for c in costs),
+        prompt_tokens=sum(c.prompt_tokens for c in costs),
+        reply_tokens=sum(c.reply_tokens for c in costs),
+        dollars=summed([c.dollars for c in costs]),
+        at_most=summed([c.at_most for c in costs]),
+        basis=basis,
+    )
+
+
 class Spending:
     """The dollars of one run over all its judges. With a `limit` no call is made that could pass it, were every call
     under way as dear as it can be; a call whose reply was lost on the way counts as the dearest. `prices`: the recipe's

@@ -114,7 +114,7 @@ def test_a_recipe_that_was_not_read_from_a_file_is_checked_too() -> None:
         ("gpt4", "evaluation.benchmarks.0.reference: no row 'gpt4' in this recipe"),
         ("bse", "did you mean 'base'?"),
         ("a.seed-9", "did you mean 'a.seed-1'?"),
-        ("sft-2", "no row 'sft-2' in this recipe to be the reference"),
+        ("sft-2", "no row 'sft-2' with answers to be the reference"),
         ("base", None),
         ("sft", None),
         ("a.seed-1", None),
@@ -125,7 +125,9 @@ def test_a_reference_is_a_row_of_the_run(reference: str, said: str | None) -> No
     judge = {"name": "local", "model": "a/b"}
     benchmark = {"name": "alpaca_eval", "prompts": "builtin", "reference": reference}
     plain = recipe({"id": "a"}, seeds=[0, 1], sft={"epochs": 1})
-    fields = plain.model_dump(exclude_unset=True) | {"evaluation": {"judge": judge, "benchmarks": [benchmark]}}
+    fields = plain.model_dump(exclude_unset=True, by_alias=True) | {
+        "evaluation": {"judge": judge, "benchmarks": [benchmark]}
+    }
     fields["methods"] = [{"id": "a", "loss": {"name": "dpo_best_worst"}}]
     fields["data"] = {"seeds": [{"name": "builtin", "limit": 20}]}
     made = Recipe.model_validate(fields)

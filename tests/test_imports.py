@@ -11,7 +11,7 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
-    {"types", "errors", "stats", "paths", "provenance"},
+    {"types", "errors", "stats", "noninferiority", "paths", "provenance"},
     {
         "protocols",
         "group_scores",
@@ -26,7 +26,7 @@ LEVELS = [
         "decoding",
         "choices",
     }
-    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "annotator", "length_control"}
+    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
     | {
         "pace",
         "spending",
@@ -42,7 +42,7 @@ LEVELS = [
     },
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
     {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
-    | {"arms", "store", "journal", "stages", "formats", "dataset_files", "hub_upload"},
+    | {"arms", "systems", "store", "journal", "stages", "formats", "dataset_files", "hub_upload"},
     {
         "training",
         "judging",
@@ -55,11 +55,12 @@ LEVELS = [
         "board_terminal",
     },
     {"rewards"},  # a policy is one too: log-probabilities are training's; no file imports a component
-    {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate"}
+    {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate", "recorded"}
     | {"dataset", "dataset_card"},
     {"plan"},
-    {"execute", "entries", "console"},
-    {"cli"},
+    {"execute", "entries", "public_data", "console"},
+    {"gate", "gate_report", "baseline", "gates"},
+    {"cli", "cli_boards"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

@@ -85,7 +85,7 @@ def test_every_subcommand_that_the_readme_names_exists(readme: str) -> None:
 def test_the_recipe_in_the_readme_loads(readme: str, tmp_path: Path) -> None:
     from harness.recipe_file import load_recipe
 
-    (text,) = re.findall(r"^```yaml\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+    text, *_ = re.findall(r"^```yaml\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "my-pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
     recipe = load_recipe(tmp_path / "mine.yaml", check=False)  # its models are on a hub

@@ -13,6 +13,7 @@ from harness.annotator import Pair, alpaca_eval_contained, annotate, load_annota
 from harness.components import Component, RecipePath
 from harness.errors import DataError
 from harness.length_control import GAMED_SHA256, GLM, OFFICIAL_GLM, lc_win_rate, official_lc_win_rate
+from harness.protocols import Judged
 from harness.stats import mean_metric, proportion_metric
 from harness.types import Answer, Ask, Metric, Question, Verdict
 
@@ -193,19 +194,19 @@ class AlpacaEval(Component):
         data = datafiles.read_bytes(path)
         return alpaca_files.read_annotations(data, str(path), answers, [i.id for i in self._items()])
 
-    def public_files(
-        self, row: str, judge: str, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
-    ) -> dict[str, str]:
-        """A row's answers and verdicts in the public formats, by file name."""
+    def public_files(self, judge: str, rows: Sequence[Judged]) -> dict[str, str]:
+        """`data/alpaca_eval/<row>/model_outputs.json` and `annotations.json`, in the package's formats."""
         items = self._items()
         known = [{"id": i.id, "instruction": i.instruction, "dataset": i.dataset} for i in items]
-        outputs = alpaca_files.outputs_rows(known, answers, row)
-        against = (self._references(reference), self.needs_row or items[0].generator)
-        annotations = alpaca_files.annotation_rows(known, (_texts(answers), row), against, verdicts, judge)
-        return {
-            f"{row}/model_outputs.json": datafiles.json_text(outputs),
-            f"{row}/annotations.json": datafiles.json_text(annotations),
-        }
+        files = {}
+        for row, answers, reference, verdicts in rows:
+            folder = f"data/{self.name}/{datafiles.file_name(row)}"
+            outputs = alpaca_files.outputs_rows(known, answers, row)
+            against = (self._references(reference), self.needs_row or items[0].generator)
+            annotations = alpaca_files.annotation_rows(known, (_texts(answers), row), against, verdicts, judge)
+            files[f"{folder}/model_outputs.json"] = datafiles.json_text(outputs)
+            files[f"{folder}/annotations.json"] = datafiles.json_text(annotations)
+        return files
 
     def _references(self, reference: Sequence[Answer]) -> dict[str, str]:
         if self.needs_row is not None:

@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from harness import datafiles
+from harness import datafiles, mt_files
 from harness.components import Component, RecipePath
 from harness.errors import DataError
+from harness.protocols import Judged
 from harness.stats import mean_metric
 from harness.types import Answer, Ask, JudgeReply, JudgeRequest, Message, Metric, Question, Verdict, ask_readable
 
@@ -141,6 +142,26 @@ class MtBench(Component):
             for name, part in parts.items()
         }
 
+    def recorded_answers(self, path: Path) -> tuple[list[Answer], dict[str, int]]:
+        """A model's answers in FastChat's format (see `harness.mt_files`)."""
+        return mt_files.read_answers(datafiles.read_bytes(path), str(path), self.questions())
+
+    def recorded_verdicts(self, path: Path, answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
+        """Judgments on them in FastChat's format."""
+        return mt_files.read_judgments(datafiles.read_bytes(path), str(path), answers, self.questions())
+
+    def public_files(self, judge: str, rows: Sequence[Judged]) -> dict[str, str]:
+        """FastChat's layout: in the board's folder `python -m fastchat.llm_judge.show_result --judge-model JUDGE` reads
+        `data/mt_bench/model_judgment/<judge>_single.jsonl`; questions and answers are beside it."""
+        folder = f"data/{self.name}"
+        files = {f"{folder}/question.jsonl": mt_files.questions_text(self.questions())}
+        files |= {
+            f"{folder}/model_answer/{datafiles.file_name(r.row)}.jsonl": mt_files.answers_text(r.answers, r.row)
+            for r in rows
+        }
+        judgments = "".join(mt_files.judgments_text(r.verdicts, r.row, judge) for r in rows)
+        return files | {f"{folder}/model_judgment/{datafiles.file_name(judge)}_single.jsonl": judgments}
+
     def _source(self, name: str) -> Literal["builtin", "official"] | Path:
         if name != PROMPTS:
             return self.question_set
@@ -228,11 +249,16 @@ def _two_texts(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
+def template_name(item: _Item, turn: int) -> str:
+    """FastChat's name of the judge prompt for a turn."""
+    return ("single-v1" if item.reference is None else "single-math-v1") + ("" if turn == 1 else "-multi-turn")
+
+
 def _request(
     templates: dict[str, dict[str, Any]], item: _Item, answer: tuple[str, ...], turn: Literal[1, 2] | int
 ) -> JudgeRequest:
     """What FastChat's `run_judge_single` sends: both turns are shown for a verdict on the second."""
-    name = ("single-v1" if item.reference is None else "single-math-v1") + ("" if turn == 1 else "-multi-turn")
+    name = template_name(item, turn)
     values = {"question": item.turns[0], "answer": answer[0]}
     if turn == 2:
         values = {f"question_{i + 1}": text for i, text in enumerate(item.turns)}
@@ -267,7 +293,12 @@ def _verdict(item: _Item, turn: int, request: JudgeRequest | None, reply: JudgeR
         invalid=invalid,
         prompt=request.messages[-1].content,
         reply=reply.text,
-        detail={"rating_from": source, "logprobs": reply.logprobs, "price": reply.price},
+        detail={
+            "rating_from": source,
+            "template": template_name(item, turn),
+            "logprobs": reply.logprobs,
+            "price": reply.price,
+        },
     )
 
 

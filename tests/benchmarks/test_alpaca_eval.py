@@ -21,6 +21,7 @@ from harness.errors import DataError, RecipeError
 from harness.judges.openai import Openai
 from harness.judging import make_ask
 from harness.length_control import lc_win_rate
+from harness.protocols import Judged
 from harness.types import Answer, JudgeReply, JudgeRequest, Message, Verdict, prompt_id
 from tests.fake_server import FakeServer, completion
 
@@ -383,20 +384,21 @@ def test_public_files_are_read_by_the_package_and_by_us(three: AlpacaEval, tmp_p
     answers = [answer(f"Do thing {i}.", f"own {i}") for i in range(3)]
     values = [1.25, None, 2.0]
     verdicts = [Verdict(question_id=a.question_id, value=v) for a, v in zip(answers, values, strict=True)]
-    files = three.public_files("mine", "a judge", answers, [], verdicts)
+    files = three.public_files("a judge", [Judged("mine", answers, [], verdicts)])
     for name, text in files.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    again, odd = three.recorded_answers(tmp_path / "mine" / "model_outputs.json")
+    folder = tmp_path / "data" / "alpaca_eval" / "mine"
+    again, odd = three.recorded_answers(folder / "model_outputs.json")
     assert [a.turns for a in again] == [a.turns for a in answers]
     assert not any(odd.values())
-    read, _, judge = three.recorded_verdicts(tmp_path / "mine" / "annotations.json", again)
+    read, _, judge = three.recorded_verdicts(folder / "annotations.json", again)
     assert [v.value for v in read] == values
     assert judge == "a judge"
     from alpaca_eval.metrics import get_winrate
 
-    rows = json.loads((tmp_path / "mine" / "annotations.json").read_text())
+    rows = json.loads((folder / "annotations.json").read_text())
     assert get_winrate([r for r in rows if r["preference"]])["n_total"] == 2
 
 

@@ -1,0 +1,158 @@
+"""MT-bench's public files: FastChat's answers (`model_answer/<model>.jsonl`) and judgments
+(`model_judgment/<judge>_single.jsonl`), as its `show_result` and `qa_browser` read them.
+
+What `show_result` would silently drop or average (scores of -1, several judgments of one turn) is counted instead.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.datafiles import json_lines
+from harness.errors import DataError
+from harness.types import Answer, Question, Verdict
+
+ERROR = "$ERROR$"
+"""What FastChat writes for an answer or a judgment that it could not get."""
+
+
+def read_answers(data: bytes, where: str, questions: Sequence[Question]) -> tuple[list[Answer], dict[str, int]]:
+    """(answers in the order of `questions`, counts). Of several answers to one question the last counts, as for
+    FastChat, whose re-runs append; of each, the first choice. Counts: `repeated`, `of_other_questions`, `missing`
+    (turns that are not there among them), `failed` (`$ERROR$`). Raises DataError."""
+    found: dict[str, Answer] = {}
+    counts = Counter(repeated=0, of_other_questions=0, missing=0, failed=0)
+    models: dict[str, None] = {}
+    for number, row in enumerate(json_lines(data, where), start=1):
+        key = str(row.get("question_id"))
+        models[str(row.get("model_id"))] = None
+        try:
+            turns = tuple(row["choices"][0]["turns"])
+        except (KeyError, IndexError, TypeError):
+            turns = (None,)
+        if not all(isinstance(turn, str) for turn in turns):
+            raise DataError(f"{where}, row {number}: expected a list of texts under choices[0].turns")
+        counts["repeated"] += key in found
+        found[key] = Answer(question_id=key, turns=turns, finish_reasons=(), tokens=None)
+    if len(models) > 1:
+        raise DataError(f"{where}: answers of one model expected, found {', '.join(sorted(models))}")
+    wanted = {q.id: len(q.turns) for q in questions}
+    counts["of_other_questions"] = len(found.keys() - wanted.keys())
+    failed = {key for key, answer in found.items() if key in wanted and ERROR in answer.turns}
+    whole = [found[q] for q, turns in wanted.items() if q in found and q not in failed and len(found[q].turns) >= turns]
+    counts["failed"] = len(failed)
+    counts["missing"] = len(wanted) - len(whole) - len(failed)
+    return whole, dict(counts)
+
+
+def read_judgments(
+    data: bytes, where: str, answers: Sequence[Answer], questions: Sequence[Question]
+) -> tuple[list[Verdict], dict[str, int], str]:
+    """(one verdict a turn, in the questions' order; counts; the judge's name).
+
+    Of several judgments of one turn the first counts (`show_result` averages them). A judgment whose prompt does not
+    hold the answer is on another text, and is not scored; nor is a score outside [1, 10] (-1 is FastChat's mark of a
+    reply without a rating). A file may hold several models' judgments: those whose prompts hold these answers count,
+    the rest are `of_other_answers`. Counts: `repeated`, `of_other_questions`, `of_other_answers`, `missing`, `failed`.
+    Raises DataError.
+    """
+    texts = {(a.question_id, turn): text for a in answers for turn, text in enumerate(a.turns, start=1)}
+    wanted = {(q.id, turn): q for q in questions for turn in range(1, len(q.turns) + 1)}
+    found: dict[tuple[str, int], Verdict] = {}
+    counts = Counter(repeated=0, of_other_questions=0, of_other_answers=0, missing=0, failed=0)
+    judges: dict[str, None] = {}
+    for number, row in enumerate(json_lines(data, where), start=1):
+        key, judge = _key_and_judge(row, f"{where}, row {number}")
+        if key not in wanted:
+            counts["of_other_questions"] += 1
+        elif texts.get(key, ERROR) not in str(row.get("user_prompt")):
+            counts["of_other_answers"] += 1
+        elif key in found:
+            counts["repeated"] += 1
+        else:
+            judges[judge] = None
+            found[key] = _verdict(key, wanted[key].category, row)
+    if len(judges) > 1:
+        raise DataError(f"{where}: judgments of one judge expected, found {', '.join(sorted(judges))}")
+    if not judges:
+        raise DataError(f"{where}: no judgment on any of these answers; expected FastChat's file about this model")
+    verdicts = [
+        found.get((q, turn))
+        or Verdict(question_id=q, turn=turn, category=question.category, value=None, invalid="no judgment recorded")
+        for (q, turn), question in wanted.items()
+    ]
+    counts["missing"] = len(wanted) - len(found)
+    counts["failed"] = sum(v.value is None for v in found.values())
+    return verdicts, dict(counts), next(iter(judges))
+
+
+def _key_and_judge(row: Mapping[str, Any], where: str) -> tuple[tuple[str, int], str]:
+    turn, judge = row.get("turn"), row.get("judge")
+    if not isinstance(turn, int) or not isinstance(judge, list) or len(judge) != 2 or "score" not in row:
+        raise DataError(f"{where}: expected question_id, turn, score and judge: [model, template]")
+    return (str(row.get("question_id")), turn), str(judge[0])
+
+
+def _verdict(key: tuple[str, int], category: str | None, row: Mapping[str, Any]) -> Verdict:
+    score = row["score"]
+    is_rating = isinstance(score, (int, float)) and not isinstance(score, bool) and 1 <= score <= 10
+    return Verdict(
+        question_id=key[0],
+        turn=key[1],
+        category=category,
+        value=float(score) if is_rating else None,
+        invalid=None if is_rating else f"the recorded judgment has no rating in [1, 10] but {str(score)[:40]}",
+        prompt=str(row.get("user_prompt")),
+        reply=str(row.get("judgment") or ""),
+        detail={"recorded": True, "template": str(row["judge"][1])},
+    )
+
+
+def answers_text(answers: Sequence[Answer], model: str) -> str:
+    """Answers in FastChat's format, a JSON object a line."""
+    rows = [
+        {
+            "question_id": _plain_id(a.question_id),
+            "answer_id": f"{model}-{a.question_id}",
+            "model_id": model,
+            "choices": [{"index": 0, "turns": list(a.turns)}],
+            "tstamp": 0.0,
+        }
+        for a in answers
+    ]
+    return _lines(rows)
+
+
+def judgments_text(verdicts: Sequence[Verdict], model: str, judge: str) -> str:
+    """Verdicts in FastChat's format. One that is not scored has its -1, which `show_result` leaves out, and beside it
+    the reason."""
+    rows = [
+        {
+            "question_id": _plain_id(v.question_id),
+            "model": model,
+            "judge": [judge, v.detail.get("template", "")],
+            "user_prompt": v.prompt,
+            "judgment": v.reply,
+            "score": -1 if v.value is None else v.value,
+            "turn": v.turn,
+            "tstamp": 0.0,
+            **({"invalid": v.invalid} if v.invalid else {}),
+        }
+        for v in verdicts
+    ]
+    return _lines(rows)
+
+
+def questions_text(questions: Sequence[Question]) -> str:
+    """Questions in FastChat's format."""
+    return _lines([{"question_id": _plain_id(q.id), "category": q.category, "turns": list(q.turns)} for q in questions])
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def _plain_id(question_id: str) -> int | str:
+    """FastChat's ids are numbers; ids are kept as texts here."""
+    return int(question_id) if question_id.isdecimal() and str(int(question_id)) == question_id else question_id

@@ -1,0 +1,69 @@
+"""A board's answers and verdicts in the benchmarks' public formats, so that their own tools read them."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.components import identity
+from harness.errors import StoreError
+from harness.execute import Executed
+from harness.plan import Plan, Row
+from harness.protocols import Judged
+from harness.recipe import Recipe
+from harness.systems import is_replay
+from harness.types import Answer, Verdict
+
+FOLDER = "data"
+
+
+def public_data(recipe: Recipe, plan: Plan, executed: Executed) -> dict[str, str]:
+    """Text by path in the board's folder, of all rows that were judged."""
+    files: dict[str, str] = {}
+    for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
+        name = identity(benchmark)["name"]
+        by_judge: dict[str, list[Judged]] = {}
+        for row in plan.rows:
+            if name in row.verdicts:
+                judged = _judged(row, name, executed)
+                by_judge.setdefault(_judge(recipe, row, name, executed), []).append(judged)
+        for judge, rows in by_judge.items():
+            files |= benchmark.public_files(judge, rows)
+    return files
+
+
+def _judged(row: Row, name: str, executed: Executed) -> Judged:
+    verdicts = executed.artifacts[row.verdicts[name].key]
+    reference = row.verdicts[name].inputs.get("reference")
+    return Judged(
+        row.id,
+        executed.artifacts[row.answers[name].key].rows("answers.jsonl", Answer),
+        executed.artifacts[reference.key].rows("answers.jsonl", Answer) if reference else [],
+        verdicts.rows("verdicts.jsonl", Verdict),
+    )
+
+
+def _judge(recipe: Recipe, row: Row, name: str, executed: Executed) -> str:
+    """The judge's name as the packages' files have it: who gave recorded verdicts, else the component and its model."""
+    if is_replay(recipe):
+        return str(executed.artifacts[row.verdicts[name].key].report["recorded_by"])
+    assert recipe.evaluation
+    known = identity(recipe.evaluation.judge)
+    model = known.get("model", "")
+    return str(model.get("model", known["name"]) if isinstance(model, Mapping) else model or known["name"])
+
+
+def write_public_data(folder: Path, files: Mapping[str, str]) -> None:
+    """Replace the board's `data` folder. Raises StoreError."""
+    target, scratch = folder / FOLDER, folder / f".{FOLDER}.{os.getpid()}.tmp"
+    try:
+        for name, text in files.items():
+            path = scratch / Path(name).relative_to(FOLDER)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        if files:
+            os.replace(scratch, target)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise StoreError(f"{target} can't be written ({error.strerror or error}); check space and rights") from None
