@@ -164,7 +164,9 @@ def answers_stage(
             for q in asked:
                 said[q.id].append(Message(role="user", content=q.turns[turn]))
             ctx.progress.start(f"{row} answers {name}, turn {turn + 1}", len(asked))
-            jobs = [Job(chat.encode_prompt(tokenizer, said[q.id]), _sampling(evaluation, q)) for q in asked]
+            jobs = [
+                Job(chat.encode_prompt(tokenizer, said[q.id]), _sampling(evaluation, q), (q.sample,)) for q in asked
+            ]
             done = decode_all(model, tokenizer, jobs, seed=seed, batch_size=None, advance=ctx.progress.advance)
             for q, (completion,) in zip(asked, done, strict=True):
                 said[q.id].append(Message(role="assistant", content=completion.text))

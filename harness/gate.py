@@ -27,8 +27,6 @@ VERDICTS: Final[dict[Code, str]] = {
     REFUSED: "can't be compared",
     INCONCLUSIVE: "inconclusive",
 }
-SCALES = {"alpaca_eval.win_rate": 100.0, "alpaca_eval.discrete_win_rate": 100.0, "heldout.pair_accuracy": 100.0}
-"""Metrics in percent points; the others are in their own units."""
 METRICS = get_args(GateMetric)
 
 
@@ -67,7 +65,7 @@ def run_gate(row: Entry, baseline: Entry | None, check: Check) -> Result:
     mine, theirs = (_values(entry, check.metric) for entry in (row, baseline))
     shared = sorted(mine)
     differences = [mine[key] - theirs[key] for key in shared]
-    found = non_inferiority(differences, check.margin, check.alpha, [key.split("/")[0] for key in shared])
+    found = non_inferiority(differences, check.margin, check.alpha, [_prompt(key) for key in shared])
     code: Code = PASS if found.outcome == "not worse" else WORSE if found.outcome == "worse" else INCONCLUSIVE
     return Result(code, row.id, against, check, _told(check, found), found)
 
@@ -118,7 +116,7 @@ def _different(row: Entry, baseline: Entry, group: str) -> str | None:
     if mine.keys() != theirs.keys():
         only = len(theirs.keys() - mine.keys()), len(mine.keys() - theirs.keys())
         return f"other prompts: {only[0]} of the baseline's are not there, and {only[1]} are new"
-    return None if len({key.split("/")[0] for key in mine}) > 1 else "one prompt is too few for a test"
+    return None if len({_prompt(key) for key in mine}) > 1 else "one prompt is too few for a test"
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -129,13 +127,19 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return "it is described otherwise"
 
 
+def _prompt(key: str) -> str:
+    """The prompt of an outcome: turns (`81/1`) and samples (`81#2`) of one go together."""
+    return key.split("/")[0].split("#")[0]
+
+
 def _values(entry: Entry, metric: str) -> dict[str, float]:
     """The metric's values by prompt (`id/turn` for MT-bench), scaled."""
     group, name = metric.split(".")
     scored = {key: value for key, value in entry.outcomes[group].items() if value is not None}
     if group == "mt_bench":
         turn = name.removeprefix("turn_") if name.startswith("turn_") else None
-        return {k: v for k, v in scored.items() if turn is None or k.split("/")[1:2] == [turn]}
+        scale = 100 if entry.section("benchmarks").get(group, {}).get("mode") == "pairwise" else 1
+        return {k: scale * v for k, v in scored.items() if turn is None or k.split("/")[1:2] == [turn]}
     if metric == "heldout.pair_accuracy":
         return {k: 100 * ((v > 0) + 0.5 * (v == 0)) for k, v in scored.items()}
     if group == "heldout":

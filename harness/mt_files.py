@@ -144,6 +144,39 @@ def judgments_text(verdicts: Sequence[Verdict], model: str, judge: str) -> str:
     return _lines(rows)
 
 
+def pairs_text(verdicts: Sequence[Verdict], model: str, baseline: str, judge: str) -> str:
+    """Choices between a model's answers and a baseline's in FastChat's format: two games, the model first in the first.
+    One that was not had is an `error`."""
+    rows = []
+    for v in verdicts:
+        games = v.detail.get("games", [0.5, 0.5])
+        rows.append(
+            {
+                "question_id": _plain_id(v.question_id),
+                "model_1": model,
+                "model_2": baseline,
+                "g1_winner": _winner(games[0], "model_1", "model_2"),
+                "g2_winner": _winner(games[1], "model_2", "model_1"),
+                "judge": [judge, v.detail.get("template", "")],
+                "g1_user_prompt": v.prompt,
+                "g1_judgment": v.reply,
+                "g2_user_prompt": v.detail.get("second_prompt", ""),
+                "g2_judgment": v.detail.get("second_reply", ""),
+                "turn": v.turn,
+                "tstamp": 0.0,
+                **({"invalid": v.invalid} if v.invalid else {}),
+            }
+        )
+    return _lines(rows)
+
+
+def _winner(chosen: float | None, first: str, second: str) -> str:
+    """Of a game whose assistant A, `first`, got `chosen`."""
+    if chosen is None:
+        return "error"
+    return "tie" if chosen == 0.5 else first if chosen > 0.5 else second
+
+
 def questions_text(questions: Sequence[Question]) -> str:
     """Questions in FastChat's format."""
     return _lines([{"question_id": _plain_id(q.id), "category": q.category, "turns": list(q.turns)} for q in questions])

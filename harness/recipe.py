@@ -143,6 +143,7 @@ GateMetric = Literal[
     "alpaca_eval.win_rate",
     "alpaca_eval.discrete_win_rate",
     "mt_bench.score",
+    "mt_bench.win_rate",
     "mt_bench.turn_1",
     "mt_bench.turn_2",
     "heldout.pair_accuracy",

@@ -109,12 +109,14 @@ class RankedExample(ResponseGroup):
 
 
 class Question(Record):
-    """A benchmark's question: the user's turns, asked one after the other with the answers in context."""
+    """A benchmark's question: the user's turns, asked one after the other with the answers in context. `sample`: which
+    of several answers to the same turns it is for, each with a random stream of its own."""
 
     id: str
     turns: tuple[str, ...]
     category: str | None = None
     temperature: float = 0.0
+    sample: int = 0
 
 
 class Answer(Record):

@@ -26,7 +26,19 @@ LEVELS = [
         "decoding",
         "choices",
     }
-    | {"pairs_file", "pairs_rows", "row_files", "hub_files", "alpaca_files", "mt_files", "annotator", "length_control"}
+    | {
+        "pairs_file",
+        "pairs_rows",
+        "row_files",
+        "hub_files",
+        "alpaca_files",
+        "mt_files",
+        "mt_prompts",
+        "mt_data",
+        "mt_verdicts",
+        "annotator",
+        "length_control",
+    }
     | {
         "pace",
         "spending",

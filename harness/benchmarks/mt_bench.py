@@ -1,58 +1,43 @@
-"""MT-bench: two-turn questions in eight categories, each turn rated from 1 to 10 (arXiv 2306.05685)."""
+"""MT-bench: multi-turn questions in eight categories, each turn rated from 1 to 10 or compared (arXiv 2306.05685)."""
 
-import math
-import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from harness import datafiles, mt_files
+from harness import datafiles, mt_data, mt_files, mt_verdicts
 from harness.components import Component, RecipePath
 from harness.errors import DataError
+from harness.mt_data import OFFICIAL_SHA256, PROMPTS, QUESTIONS, REFERENCES
+from harness.mt_prompts import PAIR, SINGLE, Item, check_templates
 from harness.protocols import Judged
-from harness.stats import mean_metric
-from harness.types import Answer, Ask, JudgeReply, JudgeRequest, Message, Metric, Question, Verdict, ask_readable
+from harness.types import Answer, Ask, Metric, Question, Verdict
 
-REPOSITORY = "https://raw.githubusercontent.com/lm-sys/FastChat"
-COMMIT = "587d5cfa1609a43d192cedb8441cac3c17db105d"
-QUESTIONS, REFERENCES, PROMPTS = "question.jsonl", "reference_answer/gpt-4.jsonl", "judge_prompts.jsonl"
-OFFICIAL_SHA256 = {
-    QUESTIONS: "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7",
-    REFERENCES: "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f",
-    PROMPTS: "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6",
-}
-IN_REPOSITORY = {QUESTIONS: f"mt_bench/{QUESTIONS}", REFERENCES: f"mt_bench/{REFERENCES}", PROMPTS: PROMPTS}
-BUILTIN = {QUESTIONS: "question.jsonl", REFERENCES: "reference_answer.jsonl", PROMPTS: "judge_prompts.jsonl"}
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1} | dict.fromkeys(
     ("extraction", "math", "coding", "reasoning", "arena-hard-200"), 0.0
 )
 """FastChat's `temperature_config`: how answers are sampled, by category. A category that isn't there: 0.7."""
-NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
-"""FastChat's `NEED_REF_CATS`: the judge sees a reference answer."""
-RATINGS = tuple(f"[[{rating}]]" for rating in range(1, 11))
-
-
-class _Item(NamedTuple):
-    id: str
-    category: str
-    turns: tuple[str, str]
-    reference: tuple[str, str] | None
 
 
 class MtBench(Component):
-    """FastChat's single-answer grading: its questions, judge prompts, reference answers and rating patterns.
+    """FastChat's questions, judge prompts, reference answers and rules.
 
     `questions`: `official` (80; read from `data_dir`, from `$HARNESS_DATA/mt_bench`, or fetched from FastChat's
     repository at a pinned commit; SHA-256 checked), `builtin` (the package's own), or a JSONL file in FastChat's format
-    (reference answers in `reference_answer/gpt-4.jsonl` beside it). `judge_prompts`: `builtin`, `official`, or `auto`:
-    builtin with builtin questions, official otherwise. `limit`: that many questions, evenly spaced.
+    (reference answers in `reference_answer/gpt-4.jsonl` beside it). Conversations of a file may have any number of
+    turns: a turn after the second is judged by FastChat's two-turn prompt with the further turns in it. `references`:
+    another file of reference answers (13 of FastChat's 30 are wrong, FastChat#3158; NVIDIA's corrected ones are in that
+    thread); the identity has its hash. `judge_prompts`: `builtin`, `official`, or `auto`: builtin with builtin
+    questions, official otherwise. `limit`: that many questions, evenly spaced. `samples`: answers a question, averaged;
+    only categories that are sampled at a temperature get more than one.
 
-    The verdict on a turn is the rating in the judge's text, by FastChat's patterns; one that is missing or outside
-    [1, 10] is not scored. A judge that answers with probabilities of all ten ratings gives their expectation instead
-    (less coarse than the most probable rating); `detail` says which it was.
+    `mode: single`: the verdict on a turn is the rating in the judge's text, by FastChat's patterns; one that is missing
+    or outside [1, 10] is not scored. A judge that answers with probabilities of all ten ratings gives their expectation
+    instead (less coarse than the most probable rating); `detail` says which it was. `mode: pairwise`: FastChat's
+    `pair-v2` against row `reference`, in both orders: 1 won, 0 lost, 0.5 a tie, which an inconsistent pair is too; by
+    probabilities, the mean of the two orders.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -64,11 +49,23 @@ class MtBench(Component):
     data_dir: RecipePath | None = None
     limit: int | None = Field(None, ge=1)
     judge_prompts: Literal["auto", "builtin", "official"] = "auto"
+    references: RecipePath | None = None
+    samples: int = Field(1, ge=1, le=16)
+    mode: Literal["single", "pairwise"] = "single"
+    reference: str | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _pairs_have_a_reference(self) -> "MtBench":
+        if self.mode == "pairwise" and self.reference is None:
+            raise ValueError("mode: pairwise compares with a row; name it as reference, base for example")
+        if self.mode == "single" and self.reference is not None:
+            raise ValueError("reference is for mode: pairwise; ratings compare with nothing")
+        return self
 
     @property
-    def needs_row(self) -> None:
-        """No other row's answers are wanted: answers are rated on their own."""
-        return
+    def needs_row(self) -> str | None:
+        """The row whose answers are compared with; None for ratings."""
+        return self.reference
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -78,11 +75,14 @@ class MtBench(Component):
             "judge_prompts_sha256": self._hash(PROMPTS),
             "limit": self.limit,
             "fschat": version("fschat"),
+            **({"samples": self.samples} if self.samples > 1 else {}),
+            **({"mode": self.mode, "reference": self.reference} if self.reference else {}),
+            **({"references": f"{self.references.name}, not FastChat's"} if self.references else {}),
         }
 
     def question_identity(self) -> dict[str, Any]:
         """The part of `identity()` that answers depend on."""
-        return {key: value for key, value in self.identity().items() if key in {"name", "questions", "limit"}}
+        return {k: v for k, v in self.identity().items() if k in {"name", "questions", "limit", "samples"}}
 
     def check(self) -> None:
         local = [name for name in OFFICIAL_SHA256 if not self._is_fetched(name)]
@@ -97,72 +97,72 @@ class MtBench(Component):
         self._templates()
 
     def questions(self) -> list[Question]:
-        """Both turns of every question, at its category's temperature."""
-        return [
-            Question(
-                id=item.id, turns=item.turns, category=item.category, temperature=TEMPERATURES.get(item.category, 0.7)
-            )
-            for item in self._items()
-        ]
+        """All turns of every question, at its category's temperature; each sample is a question of its own, `id#2` and
+        on."""
+        found = []
+        for item in self._items():
+            temperature = TEMPERATURES.get(item.category, 0.7)
+            for k in range(self.samples if temperature > 0 else 1):
+                key = item.id if k == 0 else f"{item.id}#{k + 1}"
+                found.append(
+                    Question(id=key, turns=item.turns, category=item.category, temperature=temperature, sample=k)
+                )
+        return found
 
     def all_prompts(self) -> list[tuple[str, str]]:
         """Every turn of every question, whatever the limit, as `question id/turn`. Needs no reference answers."""
         rows = datafiles.json_lines(self._read(QUESTIONS), f"questions {self.question_set}")
         turns = [(row.get("question_id"), row.get("turns")) for row in rows]
-        if not turns or not all(_two_texts(texts) for _, texts in turns):
-            raise DataError(f"questions {self.question_set}: expected rows with two texts under turns")
+        if not turns or not all(mt_data.are_texts(texts) for _, texts in turns):
+            raise DataError(f"questions {self.question_set}: expected rows with a list of texts under turns")
         return [(f"{key}/{i}", text) for key, texts in turns for i, text in enumerate(texts or (), start=1)]
 
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
-        """Two verdicts a question, first turn first, in the questions' order; values from 1 to 10."""
-        templates = self._templates()
-        answered = {a.question_id: a.turns for a in answers}
-        places = [(item, turn) for item in self._items() for turn in (1, 2)]
-        requests = {
-            (item.id, turn): _request(templates, item, answered[item.id], turn)
-            for item, turn in places
-            if len(answered.get(item.id, ())) >= 2
-        }
-        replies = dict(zip(requests, ask_readable(ask, list(requests.values()), _unread), strict=True))
-        return [
-            _verdict(item, turn, requests.get((item.id, turn)), replies.get((item.id, turn))) for item, turn in places
-        ]
+        """One verdict a turn of every question, first turn first, in the questions' order."""
+        items = {item.id: item for item in self._items()}
+        asked = [(q.id, items[q.id.split("#")[0]]) for q in self.questions()]
+        if self.mode == "single":
+            return mt_verdicts.ratings(self._templates(), asked, answers, ask)
+        return mt_verdicts.comparisons(self._templates(), asked, answers, reference, ask)
 
     def metrics(
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
     ) -> dict[str, Metric]:
-        """`score` (all turns), `turn_1`, `turn_2`, and one figure a category. Turns of a question go together in the
-        intervals."""
-        parts = {"score": list(verdicts)}
-        parts |= {f"turn_{turn}": [v for v in verdicts if v.turn == turn] for turn in (1, 2)}
-        categories = dict.fromkeys(v.category for v in verdicts if v.category is not None)
-        parts |= {category: [v for v in verdicts if v.category == category] for category in categories}
-        return {
-            f"mt_bench.{name}": mean_metric([v.value for v in part], groups=[v.question_id for v in part])
-            for name, part in parts.items()
-        }
+        """`score` (all turns), `turn_1`, `turn_2`, and one figure a category; for pairs `win_rate` in percent, `wins`,
+        `ties`, `losses`, and the same parts in percent. Turns and samples of a question go together in intervals."""
+        found = mt_verdicts.figures(verdicts, pairwise=self.mode == "pairwise")
+        return {f"mt_bench.{name}": metric for name, metric in found.items()}
 
     def recorded_answers(self, path: Path) -> tuple[list[Answer], dict[str, int]]:
         """A model's answers in FastChat's format (see `harness.mt_files`)."""
         return mt_files.read_answers(datafiles.read_bytes(path), str(path), self.questions())
 
     def recorded_verdicts(self, path: Path, answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
-        """Judgments on them in FastChat's format."""
+        """Judgments on them in FastChat's format: of single answers. Raises DataError for `mode: pairwise`."""
+        if self.mode == "pairwise":
+            raise DataError(f"{path}: recorded judgments of pairs are not read; expected mode: single")
         return mt_files.read_judgments(datafiles.read_bytes(path), str(path), answers, self.questions())
 
     def public_files(self, judge: str, rows: Sequence[Judged]) -> dict[str, str]:
         """FastChat's layout: in the board's folder `python -m fastchat.llm_judge.show_result --judge-model JUDGE` reads
-        `data/mt_bench/model_judgment/<judge>_single.jsonl`; questions and answers are beside it."""
+        `data/mt_bench/model_judgment/<judge>_single.jsonl` (with `--mode pairwise-baseline` `<judge>_pair.jsonl`);
+        questions and answers are beside it. Of several samples the answers have the first."""
         folder = f"data/{self.name}"
-        files = {f"{folder}/question.jsonl": mt_files.questions_text(self.questions())}
-        files |= {
-            f"{folder}/model_answer/{datafiles.file_name(r.row)}.jsonl": mt_files.answers_text(r.answers, r.row)
-            for r in rows
-        }
-        judgments = "".join(mt_files.judgments_text(r.verdicts, r.row, judge) for r in rows)
-        return files | {f"{folder}/model_judgment/{datafiles.file_name(judge)}_single.jsonl": judgments}
+        questions = [q for q in self.questions() if q.sample == 0]
+        files = {f"{folder}/question.jsonl": mt_files.questions_text(questions)}
+        first = {q.id for q in questions}
+        for r in rows:
+            own = [a for a in r.answers if a.question_id in first]
+            files[f"{folder}/model_answer/{datafiles.file_name(r.row)}.jsonl"] = mt_files.answers_text(own, r.row)
+        if self.mode == "pairwise":
+            texts = [mt_files.pairs_text(r.verdicts, r.row, str(self.reference), judge) for r in rows]
+            return files | {f"{folder}/model_judgment/{datafiles.file_name(judge)}_pair.jsonl": "".join(texts)}
+        texts = [mt_files.judgments_text(r.verdicts, r.row, judge) for r in rows]
+        return files | {f"{folder}/model_judgment/{datafiles.file_name(judge)}_single.jsonl": "".join(texts)}
 
     def _source(self, name: str) -> Literal["builtin", "official"] | Path:
+        if name == REFERENCES and self.references is not None:
+            return self.references
         if name != PROMPTS:
             return self.question_set
         if self.judge_prompts != "auto":
@@ -179,145 +179,25 @@ class MtBench(Component):
         """One of the three files. Raises DataError."""
         source = self._source(name)
         if source == "builtin":
-            return datafiles.read_bytes(datafiles.asset("mt_bench", BUILTIN[name]))
+            return mt_data.builtin(name)
         if source == "official":
-            return _official(name, datafiles.local_folder(self.data_dir, "mt_bench"))
+            return mt_data.official(name, datafiles.local_folder(self.data_dir, "mt_bench"))
+        if name == REFERENCES and self.references is None:
+            beside = Path(source).parent / REFERENCES
+            return datafiles.read_bytes(beside) if beside.is_file() else b""
         if not Path(source).is_file():
-            raise DataError(f"questions: no file {source}; expected builtin, official, or a JSONL file")
-        if name == QUESTIONS:
-            return datafiles.read_bytes(Path(source))
-        references = Path(source).parent / REFERENCES
-        return datafiles.read_bytes(references) if references.is_file() else b""
+            what, known = ("references", "a") if name == REFERENCES else ("questions", "builtin, official, or a")
+            raise DataError(f"{what}: no file {source}; expected {known} JSONL file")
+        return datafiles.read_bytes(Path(source))
 
-    def _items(self) -> list[_Item]:
+    def _items(self) -> list[Item]:
         """The questions, as limited, with their reference answers. Raises DataError."""
-        references = {}
-        for row in datafiles.json_lines(self._read(REFERENCES), f"reference answers of {self.question_set} questions"):
-            references[str(row.get("question_id"))] = row
-        where = f"questions {self.question_set}"
-        items: dict[str, _Item] = {}
-        for row in datafiles.json_lines(self._read(QUESTIONS), where):
-            item = _item(row, references, f"{where}, question {row.get('question_id')}")
-            if item.id in items:
-                raise DataError(f"{where}: question_id {item.id} is there twice; rows are joined by it")
-            items[item.id] = item
-        if not items:
-            raise DataError(f"{where}: no rows")
-        return datafiles.evenly_spaced(list(items.values()), self.limit)
+        found = mt_data.items(self._read(QUESTIONS), self._read(REFERENCES), f"questions {self.question_set}")
+        return datafiles.evenly_spaced(found, self.limit)
 
     def _templates(self) -> dict[str, dict[str, Any]]:
         """The judge's prompt templates by FastChat's names. Raises DataError."""
         where = f"{self._source(PROMPTS)} judge prompts"
-        templates = {str(row.get("name")): row for row in datafiles.json_lines(self._read(PROMPTS), where)}
-        for name in ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn"):
-            template = templates.get(name, {})
-            if not isinstance(template.get("prompt_template"), str) or template.get("output_format") != "[[rating]]":
-                raise DataError(
-                    f"{where}: expected a template '{name}' with prompt_template and output_format [[rating]]"
-                )
-        return templates
-
-
-def _official(name: str, folder: Path | None) -> bytes:
-    """One of FastChat's files, from a folder or its repository. Raises DataError."""
-    expected, url = OFFICIAL_SHA256[name], f"{REPOSITORY}/{COMMIT}/fastchat/llm_judge/data/{IN_REPOSITORY[name]}"
-    if folder is None:
-        how = f"download it elsewhere as mt_bench/{name} and set HARNESS_DATA to the folder that holds mt_bench/"
-        return datafiles.download(url, expected, f"mt_bench-{COMMIT[:12]}", how)
-    if not (folder / name).is_file():
-        raise DataError(f"{folder} has no {name}; expected FastChat's file, from {url}")
-    instead = "give other questions as `questions: FILE`"
-    return datafiles.official(datafiles.read_bytes(folder / name), expected, str(folder / name), instead)
-
-
-def _item(row: dict[str, Any], references: dict[str, dict[str, Any]], where: str) -> _Item:
-    turns, category = row.get("turns"), row.get("category")
-    if row.get("question_id") is None or not isinstance(category, str) or not _two_texts(turns):
-        raise DataError(f"{where}: expected question_id, category, and two texts under turns")
-    question_id, reference = str(row["question_id"]), None
-    if category in NEED_REFERENCE:
-        try:
-            reference = references[question_id]["choices"][0]["turns"]
-        except (KeyError, IndexError, TypeError):
-            raise DataError(f"{where}: {category} needs a reference answer; expected one in {REFERENCES}") from None
-        if not _two_texts(reference):
-            raise DataError(f"{where}: its reference answer must have two texts under choices[0].turns")
-    return _Item(question_id, category, tuple(turns), tuple(reference) if reference else None)  # type: ignore[arg-type]
-
-
-def _two_texts(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
-
-
-def template_name(item: _Item, turn: int) -> str:
-    """FastChat's name of the judge prompt for a turn."""
-    return ("single-v1" if item.reference is None else "single-math-v1") + ("" if turn == 1 else "-multi-turn")
-
-
-def _request(
-    templates: dict[str, dict[str, Any]], item: _Item, answer: tuple[str, ...], turn: Literal[1, 2] | int
-) -> JudgeRequest:
-    """What FastChat's `run_judge_single` sends: both turns are shown for a verdict on the second."""
-    name = template_name(item, turn)
-    values = {"question": item.turns[0], "answer": answer[0]}
-    if turn == 2:
-        values = {f"question_{i + 1}": text for i, text in enumerate(item.turns)}
-        values |= {f"answer_{i + 1}": text for i, text in enumerate(answer[:2])}
-    values |= {f"ref_answer_{i + 1}": text for i, text in enumerate((item.reference or ())[:turn])}
-    try:
-        prompt = templates[name]["prompt_template"].format(**values)
-    except (KeyError, IndexError, ValueError) as error:
-        raise DataError(f"judge prompt '{name}' can't be filled in: {error}; it may name {sorted(values)}") from None
-    system = templates[name].get("system_prompt") or ""
-    messages = (Message(role="system", content=system),) if system else ()
-    return JudgeRequest(messages=(*messages, Message(role="user", content=prompt)), max_tokens=2048, choices=RATINGS)
-
-
-def _verdict(item: _Item, turn: int, request: JudgeRequest | None, reply: JudgeReply | None) -> Verdict:
-    if request is None or reply is None:
-        return Verdict(question_id=item.id, turn=turn, category=item.category, value=None, invalid="no answer")
-    value, invalid, source = None, reply.error, None
-    if invalid is None and _has_probabilities(reply):
-        assert reply.logprobs is not None
-        source = "probabilities"
-        weights = [math.exp(reply.logprobs[rating]) for rating in RATINGS]
-        value = sum(w * rating for rating, w in enumerate(weights, start=1)) / sum(weights)
-    elif invalid is None:
-        source = "text"
-        value, invalid = parse_rating(reply.text)
-    return Verdict(
-        question_id=item.id,
-        turn=turn,
-        category=item.category,
-        value=value,
-        invalid=invalid,
-        prompt=request.messages[-1].content,
-        reply=reply.text,
-        detail={
-            "rating_from": source,
-            "template": template_name(item, turn),
-            "logprobs": reply.logprobs,
-            "price": reply.price,
-        },
-    )
-
-
-def _has_probabilities(reply: JudgeReply) -> bool:
-    return reply.logprobs is not None and set(RATINGS) <= set(reply.logprobs)
-
-
-def _unread(reply: JudgeReply) -> str | None:
-    return None if _has_probabilities(reply) else parse_rating(reply.text)[1]
-
-
-def parse_rating(judgment: str) -> tuple[float | None, str | None]:
-    """(rating, None) by FastChat's patterns, `[[5]]` before `[5]`, the first of each; or (None, why not)."""
-    from fastchat.llm_judge.common import one_score_pattern, one_score_pattern_backup
-
-    match = re.search(one_score_pattern, judgment) or re.search(one_score_pattern_backup, judgment)
-    if match is None:
-        return None, "no rating in the judge's reply" if judgment.strip() else "the judge's reply is empty"
-    rating = float(match.group(1))
-    if not 1 <= rating <= 10:
-        return None, f"the rating {match.group(1)} is outside [1, 10]"
-    return rating, None
+        found = mt_data.templates(self._read(PROMPTS), where)
+        check_templates(found, where, SINGLE if self.mode == "single" else PAIR)
+        return found

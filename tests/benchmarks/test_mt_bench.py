@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from harness import mt_prompts
 from harness.benchmarks import mt_bench
-from harness.benchmarks.mt_bench import MtBench, parse_rating
+from harness.benchmarks.mt_bench import MtBench
 from harness.components import build
 from harness.errors import DataError
+from harness.mt_prompts import parse_rating
 from harness.types import Answer, JudgeReply, JudgeRequest, Verdict
 
 CATEGORIES = ["writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities"]
@@ -140,7 +142,7 @@ def test_whole_requests_are_those_of_run_judge_single(
 
 def test_categories_and_temperatures_are_fastchats(official: MtBench, fastchat: ModuleType) -> None:
     assert fastchat.temperature_config == mt_bench.TEMPERATURES
-    assert set(fastchat.NEED_REF_CATS) == mt_bench.NEED_REFERENCE
+    assert set(fastchat.NEED_REF_CATS) == mt_prompts.NEED_REFERENCE
     questions = official.questions()
     assert len(questions) == 80
     assert {q.category: q.temperature for q in questions} == {c: fastchat.temperature_config[c] for c in CATEGORIES}
@@ -344,7 +346,7 @@ def test_without_the_data_and_the_network_it_says_how_to_get_it(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"question_id": 1, "category": "writing", "turns": ["one"]}, "question 1: expected .* two texts under turns"),
+        ({"question_id": 1, "category": "writing", "turns": []}, "question 1: expected .* a list of texts under turns"),
         ({"question_id": 1, "turns": ["a", "b"]}, "question 1: expected question_id, category"),
         ({"question_id": 7, "category": "math", "turns": ["a", "b"]}, "question 7: math needs a reference answer"),
     ],
