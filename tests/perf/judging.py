@@ -215,7 +215,7 @@ def loading(folder: Path, references: list[dict[str, str]], outputs: list[dict[s
     score(*files[0])
     with Timer() as controlled:
         score(*files[0])
-    with mock.patch.object(type(benchmark), "_lc_win_rate", lambda *_: Metric(value=None)), Timer() as timer:
+    with mock.patch.object(type(benchmark), "_lc_win_rate", return_value=Metric(value=None)), Timer() as timer:
         scored = sum(score(*files[i % len(files)]) for i in range(math.ceil(40_000 / COUNT)))
     assert scored >= 40_000
     reply = JudgeReply(text="m", logprobs={"m": -0.3, "M": -1.4}, prompt_tokens=900, completion_tokens=1, price=0.009)
@@ -262,10 +262,7 @@ def main() -> None:
             speedups.append(their.seconds / statistics.median(t.seconds for t in mine))
             shown = ", ".join(f"{t.seconds:.2f} s ({t.cpu:.2f} s of processor)" for t in mine)
             print(f"round {number + 1}: ours {shown}; alpaca_eval {their.seconds:.1f} s", flush=True)
-        loading = load_seconds(folder, references, outputs)
-    print(
-        f"40,000 recorded verdicts: {loading['annotation_files']:.2f} s from files, {loading['journal']:.2f} s journal"
-    )
+        loaded = loading(folder, references, outputs)
     result = {
         "ideal_ratio": statistics.median(t.seconds for t in our_timers) / ideal,
         "speedup_alpaca_eval": statistics.median(speedups),
