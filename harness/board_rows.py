@@ -171,6 +171,15 @@ def troubles(entry: Row) -> list[str]:
     return [str(s) for s in [*([stopped] if stopped else []), *(signs if isinstance(signs, list | tuple) else [])]]
 
 
+def doubts(entry: Row) -> list[str]:
+    """The validity guards that fired for a row (see `harness.guards`), in words."""
+    found = []
+    for place, flags in entry.section("guards").items():
+        texts = [str(f["text"]) for f in flags if isinstance(f, Mapping) and "text" in f] if flags else []
+        found += [text if place == "row" else f"{place}: {text}" for text in texts]
+    return found
+
+
 def is_calibrated(entry: Row) -> bool:
     """Whether the row's judge has a calibration on record; a row that was not judged has nothing to calibrate."""
     calibration = entry.provenance.get("judge_calibration")

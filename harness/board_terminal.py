@@ -12,6 +12,7 @@ from harness.board_rows import (
     budget_notes,
     common_counts,
     comparable,
+    doubts,
     judge_name,
     number,
     present,
@@ -64,7 +65,7 @@ class _Terminal:
                 yield _seeds_table(groups_of_seeds, options.max_width)
         yield ""
         for entry in entries:
-            for sign in troubles(entry):
+            for sign in (*troubles(entry), *doubts(entry)):
                 yield Text(visible(f"{entry.id}: {sign}"), style="yellow")
         if note := uncalibrated_note(entries):
             yield Panel(Text(visible(note)), title="uncalibrated judge", title_align="left", border_style="yellow")

@@ -20,6 +20,7 @@ from harness.board_rows import (
     common_counts,
     comparable,
     counts,
+    doubts,
     figure,
     further_columns,
     judge_name,
@@ -160,6 +161,8 @@ def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
         parts += ["### MT-bench by category", _figures(categories, rows, head=lambda column: column.title)]
     if further := present(further_columns(rows), rows):
         parts += ["### Further figures", _figures(further, rows)]
+    if said := [f"**{escape_markdown(r.id)}**: {escape_markdown(doubt)}" for r in rows for doubt in doubts(r)]:
+        parts += ["### What makes figures doubtful", _bullets(said)]
     return parts
 
 

@@ -1,18 +1,22 @@
 """Board rows from a run's artifacts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.components import identity
 from harness.evaluate import metrics, outcomes
 from harness.execute import Executed
+from harness.guards import Flag, answer_flags, family_flag, leak_flag
 from harness.judge_costs import lasting
 from harness.leaderboard import Entry
 from harness.plan import Plan, Row
+from harness.protocols import Benchmark
 from harness.recipe import Recipe
 from harness.recipe_file import recipe_dict
+from harness.stages import Stage
 from harness.systems import is_replay
 from harness.train import policy_identity
-from harness.types import Metric
+from harness.types import Answer, Metric
 
 RECORDED = "recorded verdicts, not judged again"
 RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812): the paper's exact loss is not public"
@@ -55,6 +59,30 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
     )
 
 
+def _flags(
+    recipe: Recipe, row: Row, executed: Executed, provenance: Mapping[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """The validity guards that fire, by benchmark; those of the row as a whole under `row`."""
+    assert recipe.evaluation
+    found: dict[str, list[Flag]] = {}
+    for benchmark in recipe.evaluation.benchmarks:
+        name = identity(benchmark)["name"]
+        if name in row.answers:
+            answers = executed.artifacts[row.answers[name].key].rows("answers.jsonl", Answer)
+            found[name] = answer_flags(answers, _reference_texts(benchmark, row.verdicts[name], executed))
+    whole = [leak_flag(provenance["leaks"], provenance["data"])]
+    if "policy" in provenance:
+        whole.append(family_flag(provenance["judge"], provenance["policy"]))
+    found["row"] = [flag for flag in whole if flag is not None]
+    return {name: [flag.model_dump(mode="json") for flag in flags] for name, flags in found.items() if flags}
+
+
+def _reference_texts(benchmark: Benchmark, verdicts: Stage, executed: Executed) -> dict[str, str]:
+    reference = verdicts.inputs.get("reference")
+    given = executed.artifacts[reference.key].rows("answers.jsonl", Answer) if reference else []
+    return getattr(benchmark, "reference_texts", lambda rows: {})(given)
+
+
 def _references(plan: Plan, row: Row) -> dict[str, str]:
     """Keys of the answers that a row's were compared with, where they are another row's."""
     found = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
@@ -94,6 +122,8 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
             found["judging"] = {name: lasting(report) for name, report in reports.items()}
         if references := _references(plan, row):
             found["references"] = references
+        if flags := _flags(recipe, row, executed, found):
+            found["guards"] = flags
         found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
     if row.arm and row.arm.seed is not None:
         found["method_id"] = row.arm.method.id

@@ -50,6 +50,7 @@ LEVELS = [
         "admission",
         "diversity",
         "perplexity",
+        "guards",
         "embedding",
     },
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},

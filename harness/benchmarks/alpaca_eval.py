@@ -119,7 +119,7 @@ class AlpacaEval(Component):
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """One verdict a question, in order; its value is the package's preference in [1, 2] (2: won over the
         reference)."""
-        outputs, references, items = _texts(answers), self._references(reference), self._items()
+        outputs, references, items = _texts(answers), self.reference_texts(reference), self._items()
         pairs, missing = [], {}
         for item in items:
             if item.id in outputs and item.id in references:
@@ -134,7 +134,7 @@ class AlpacaEval(Component):
     def metrics(
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
     ) -> dict[str, Metric]:
-        outputs, references = _texts(answers), self._references(reference)
+        outputs, references = _texts(answers), self.reference_texts(reference)
         preferences = [v.value for v in verdicts]
         figures = _win_rates(preferences)
         both = [v for v in verdicts if v.question_id in outputs and v.question_id in references]
@@ -202,13 +202,14 @@ class AlpacaEval(Component):
         for row, answers, reference, verdicts in rows:
             folder = f"data/{self.name}/{datafiles.file_name(row)}"
             outputs = alpaca_files.outputs_rows(known, answers, row)
-            against = (self._references(reference), self.needs_row or items[0].generator)
+            against = (self.reference_texts(reference), self.needs_row or items[0].generator)
             annotations = alpaca_files.annotation_rows(known, (_texts(answers), row), against, verdicts, judge)
             files[f"{folder}/model_outputs.json"] = datafiles.json_text(outputs)
             files[f"{folder}/annotations.json"] = datafiles.json_text(annotations)
         return files
 
-    def _references(self, reference: Sequence[Answer]) -> dict[str, str]:
+    def reference_texts(self, reference: Sequence[Answer]) -> dict[str, str]:
+        """What the outputs are compared with, by question."""
         if self.needs_row is not None:
             return _texts(reference)
         return {item.id: item.output for item in self._items() if item.output is not None}
