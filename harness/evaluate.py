@@ -7,7 +7,7 @@ from typing import Any, Literal
 from harness import chat, models, stats
 from harness.components import identity
 from harness.errors import JudgeError
-from harness.judge_costs import journal_of, plan_judging
+from harness.judge_costs import journal_of, judges_of, plan_judging
 from harness.judging import make_ask
 from harness.models import Dtype
 from harness.protocols import Benchmark
@@ -242,7 +242,7 @@ def verdicts_stage(
         return {"invalid": sum(v.value is None for v in verdicts), **ask.ledger.model_dump(mode="json")}
 
     params: dict[str, Any] = {"judge": identity(judge), "benchmark": identity(benchmark)}
-    if getattr(judge, "resamples", False):
+    if any(getattr(one, "resamples", False) for one in judges_of(judge)):
         params["retries_invalid"] = evaluation.retries_invalid
     inputs = {"answers": answers} | ({"reference": reference} if reference else {})
 

@@ -15,12 +15,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
-from harness.errors import RecipeError
+from harness.errors import DataError, RecipeError
 from harness.models import Dtype
 from harness.protocols import Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
 from harness.recipe_metrics import GateMetric
 from harness.recipe_training import Accelerate, Lora, Runtime, Section, Sft, Training
+from harness.spending import read_prices
 from harness.trl_loss import Engine, TrlLoss, parse_method_loss
 
 __all__ = [
@@ -119,6 +120,16 @@ class Evaluation(Section):
     """How often a reply that can't be read is asked for anew. A judge in process would reply the same: it is not."""
     prices: RecipePath | None = None
     """A price table (see `harness.spending`), which goes before the user's own and the shipped one."""
+
+    @field_validator("prices")
+    @classmethod
+    def _can_be_read(cls, value: Any) -> Any:
+        try:
+            if value is not None:
+                read_prices(value)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @field_validator("benchmarks")
     @classmethod
