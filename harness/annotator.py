@@ -100,6 +100,8 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched:
         pairs_by_id = {p.question_id: p for p in pairs}
 
         def unread(reply: JudgeReply) -> str | None:
+            if reply.logprobs is not None and not reply.logprobs.keys().isdisjoint(annotator.choices):
+                return None  # the parser finds one of them
             completion = reply.text if single.completion_key == "completions" else _as_choice(reply)
             (preference,), _ = single._parse_completions([completion])
             return _unread(annotator, reply) if _is_missing(preference) else None
@@ -159,8 +161,15 @@ def _note_prompts(single: Any, pairs: Sequence[Pair]) -> Mapping[str, tuple[str,
     by_instruction = {p.instruction: p for p in pairs}
     make_prompts, found = single._make_prompts, {}
 
+    class Rows(list[Any]):
+        """All of a data frame that prompts are made from, without the Series that pandas makes of every row."""
+
+        empty = property(lambda self: not self)
+        iloc = property(lambda self: self)
+        copy = __copy__ = lambda self: self
+
     def noting(rows: Any) -> Any:
-        prompts, rows = make_prompts(rows)
+        prompts, _ = make_prompts(Rows(rows.to_dict(orient="records")))
         for prompt, instruction, first in zip(prompts, rows["instruction"], rows["output_1"], strict=True):
             pair = by_instruction[instruction]
             found[prompt] = pair.question_id, first != pair.reference

@@ -39,6 +39,9 @@ class Entry(Row):
     can be compared, merged and gated without the store."""
 
     outcomes: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    resamples: dict[str, list[float]] = Field(default_factory=dict)
+    """Figures that are no means over prompts (the length-controlled win rate), in bootstrap resamples that are the same
+    for all rows of the same prompts: differences of two rows' are those of a paired bootstrap."""
 
 
 class Board(Record):

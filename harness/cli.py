@@ -94,16 +94,13 @@ def run(
     gc.enable()
     from harness.entries import make_entries
     from harness.execute import execute
-    from harness.judge_costs import check_limit, summary
+    from harness.judge_costs import start_spending, summary
     from harness.leaderboard import write_board
     from harness.plan import make_plan
     from harness.public_data import public_data, write_public_data
-    from harness.spending import Spending
     from harness.store import Store
 
-    if max_cost is not None:
-        check_limit(checked, max_cost)
-    spending = Spending(max_cost)
+    spending = start_spending(checked, max_cost)
     console = Console(highlight=False)
     folder = leaderboards / checked.name
     log_to(folder / "run.log")

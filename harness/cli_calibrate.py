@@ -71,12 +71,12 @@ def calibrate(
     from harness.judge_file import load_judge
     from harness.judging import make_ask
     from harness.paths import cache_root
-    from harness.spending import Spending, dollars, price_of, price_table
+    from harness.spending import Spending, dollars, price_of
     from harness.store import Store
 
     console, asked = Console(highlight=False), load_judge(judge)
     config, verdicts = load_annotator(annotator), read_recorded(recorded or [_default_folder()])
-    store, spending, prices = Store(store_folder or cache_root() / "store"), Spending(max_cost), price_table(None)
+    store, spending = Store(store_folder or cache_root() / "store"), Spending(max_cost)
     with RunView(console) as view:
 
         def asker(member: Any) -> "Asker":
@@ -87,7 +87,7 @@ def calibrate(
                 concurrency=concurrency,
                 advance=view.advance,
                 retries_invalid=1,
-                price=price_of(member, prices),
+                price=price_of(member, spending.table),
                 spending=spending,
             )
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from harness.spending import JudgeCost, dollars
+from harness.spending import JudgeCost, dollars, total
 from harness.stages import Stage
 
 LOGGED = frozenset({"seconds", "rows", "micro_batch_size", "trained_parameters"})
@@ -27,15 +27,11 @@ def cost_table(costs: Mapping[str, JudgeCost]) -> Table:
     for title in ("calls", "answered\nalready", "tokens in,\nabout", "tokens out,\nabout", "about", "at most"):
         table.add_column(title, no_wrap=True, justify="right")
     table.add_column("prompts from")
-    for name, c in costs.items():
-        figures = (f"{n:,}" for n in (c.calls, c.known, c.prompt_tokens, c.reply_tokens))
-        table.add_row(name, *figures, dollars(c.dollars), dollars(c.at_most), c.basis)
-    counts = [[c.calls, c.known, c.prompt_tokens, c.reply_tokens] for c in costs.values()]
-    sums = [f"{sum(column):,}" for column in zip(*counts, strict=True)]
-    amounts = zip(*[(c.dollars, c.at_most) for c in costs.values()], strict=True)
-    known = [None if None in column else sum(x for x in column if x is not None) for column in amounts]
-    table.add_section()
-    table.add_row("in all", *sums, *(dollars(x) for x in known), "", style="bold")
+    for name, cost in [*costs.items(), ("in all", total(list(costs.values()), ""))]:
+        if name == "in all":
+            table.add_section()
+        counts = (f"{n:,}" for n in (cost.calls, cost.known, cost.prompt_tokens, cost.reply_tokens))
+        table.add_row(name, *counts, dollars(cost.dollars), dollars(cost.at_most), cost.basis)
     return table
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.components import identity
-from harness.evaluate import metrics, outcomes
+from harness.evaluate import metrics, outcomes, resamples
 from harness.execute import Executed
 from harness.guards import Flag, answer_flags, family_flag, leak_flag
 from harness.judge_costs import lasting
@@ -42,6 +42,7 @@ def recorded_by(plan: Plan, row: Row, executed: Executed) -> str:
 def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
     figures: dict[str, Metric] = {}
     details: dict[str, dict[str, float | None]] = {}
+    drawn: dict[str, list[float]] = {}
     if row.heldout:
         heldout = executed.artifacts[row.heldout.key]
         figures |= metrics(heldout)
@@ -50,12 +51,14 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
         artifact = executed.artifacts[stage.key]
         figures |= metrics(artifact)
         details[name] = outcomes(artifact, "verdicts")
+        drawn |= resamples(artifact)
     return Entry(
         id=row.id,
         method=row.method,
         metrics=figures,
         provenance=_provenance(recipe, plan, row, executed),
         outcomes=details,
+        resamples=drawn,
     )
 
 

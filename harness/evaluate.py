@@ -131,7 +131,9 @@ def _tau(example: RankedExample, rewards: Sequence[float]) -> float | None:
 
 
 def write_metrics(ctx: Context, metrics: Mapping[str, Metric]) -> None:
-    """A stage's figures by name: `metrics.json`."""
+    """A stage's figures by name: `metrics.json`, and `resamples.json` of those that have them."""
+    kept = {name: [round(x, 4) for x in m.resamples] for name, m in metrics.items() if m.resamples}
+    write_json(ctx.folder / "resamples.json", kept)
     write_json(ctx.folder / "metrics.json", {name: m.model_dump(mode="json") for name, m in metrics.items()})
 
 
@@ -250,7 +252,7 @@ def verdicts_stage(
     def judging(store: Store) -> JudgeCost | None:
         return plan_judging(evaluation, benchmark, store, answers, reference)
 
-    return Stage(f"verdicts/{name}/{row}", "verdicts", 3, params, inputs, body, estimate, judging)
+    return Stage(f"verdicts/{name}/{row}", "verdicts", 4, params, inputs, body, estimate, judging)
 
 
 def outcomes(artifact: Artifact, kind: str) -> dict[str, float | None]:
@@ -260,6 +262,11 @@ def outcomes(artifact: Artifact, kind: str) -> dict[str, float | None]:
         return dict(artifact.json("margins.json"))
     verdicts = artifact.rows("verdicts.jsonl", Verdict)
     return {v.question_id if v.turn is None else f"{v.question_id}/{v.turn}": v.value for v in verdicts}
+
+
+def resamples(artifact: Artifact) -> dict[str, list[float]]:
+    """The resamples of a stage's figures, by name."""
+    return dict(artifact.json("resamples.json"))
 
 
 def metrics(artifact: Artifact) -> dict[str, Metric]:

@@ -6,13 +6,14 @@ template, prompt set or reference; verdicts that are missing) is refused with th
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple
 
 from harness.board_rows import Entry
 from harness.errors import DataError, nearest, quoted
 from harness.leaderboard import read_board
 from harness.noninferiority import NonInferiority, non_inferiority
-from harness.recipe import GateMetric
+from harness.outcomes import METRICS, values
+from harness.paired import prompt_of
 from harness.types import Record
 
 Code = Literal[0, 1, 2, 3]
@@ -27,7 +28,6 @@ VERDICTS: Final[dict[Code, str]] = {
     REFUSED: "can't be compared",
     INCONCLUSIVE: "inconclusive",
 }
-METRICS = get_args(GateMetric)
 
 
 class Check(Record):
@@ -62,10 +62,11 @@ def run_gate(row: Entry, baseline: Entry | None, check: Check) -> Result:
         return Result(WORSE, row.id, against, check, f"{check.metric} {told}, below the floor of {check.minimum:g}")
     if baseline is None:
         return Result(PASS, row.id, None, check, f"{check.metric} is {value:.2f}, the floor {check.minimum:g}")
-    mine, theirs = (_values(entry, check.metric) for entry in (row, baseline))
+    mine, theirs = (values(entry, check.metric) for entry in (row, baseline))
     shared = sorted(mine)
-    differences = [mine[key] - theirs[key] for key in shared]
-    found = non_inferiority(differences, check.margin, check.alpha, [_prompt(key) for key in shared])
+    pairs = [(mine[key], theirs[key]) for key in shared]
+    differences = [a - b for a, b in pairs if a is not None and b is not None]  # none is missing
+    found = non_inferiority(differences, check.margin, check.alpha, [prompt_of(key) for key in shared])
     code: Code = PASS if found.outcome == "not worse" else WORSE if found.outcome == "worse" else INCONCLUSIVE
     return Result(code, row.id, against, check, _told(check, found), found)
 
@@ -116,7 +117,7 @@ def _different(row: Entry, baseline: Entry, group: str) -> str | None:
     if mine.keys() != theirs.keys():
         only = len(theirs.keys() - mine.keys()), len(mine.keys() - theirs.keys())
         return f"other prompts: {only[0]} of the baseline's are not there, and {only[1]} are new"
-    return None if len({_prompt(key) for key in mine}) > 1 else "one prompt is too few for a test"
+    return None if len({prompt_of(key) for key in mine}) > 1 else "one prompt is too few for a test"
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -125,28 +126,6 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if old.get(key) != new.get(key):
             return f"{key}: {str(old.get(key))[:60]} -> {str(new.get(key))[:60]}"
     return "it is described otherwise"
-
-
-def _prompt(key: str) -> str:
-    """The prompt of an outcome: turns (`81/1`) and samples (`81#2`) of one go together."""
-    return key.split("/")[0].split("#")[0]
-
-
-def _values(entry: Entry, metric: str) -> dict[str, float]:
-    """The metric's values by prompt (`id/turn` for MT-bench), scaled."""
-    group, name = metric.split(".")
-    scored = {key: value for key, value in entry.outcomes[group].items() if value is not None}
-    if group == "mt_bench":
-        turn = name.removeprefix("turn_") if name.startswith("turn_") else None
-        scale = 100 if entry.section("benchmarks").get(group, {}).get("mode") == "pairwise" else 1
-        return {k: scale * v for k, v in scored.items() if turn is None or k.split("/")[1:2] == [turn]}
-    if metric == "heldout.pair_accuracy":
-        return {k: 100 * ((v > 0) + 0.5 * (v == 0)) for k, v in scored.items()}
-    if group == "heldout":
-        return scored
-    if name == "discrete_win_rate":
-        return {k: 100 * ((v > 1.5) + 0.5 * (v == 1.5)) for k, v in scored.items()}
-    return {k: 100 * (v - 1) for k, v in scored.items()}
 
 
 def chosen_row(path: Path, wanted: str | None, option: str = "--row") -> Entry:

@@ -10,10 +10,9 @@ from pydantic import BaseModel
 from harness.errors import CostError
 from harness.journal import content_key
 from harness.judging import make_ask, unpriced
-from harness.panels import members_of
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Recipe
-from harness.spending import FREE, JudgeCost, Spending, at_most, dollars, price_of, price_table
+from harness.spending import FREE, JudgeCost, Price, Spending, at_most, dollars, price_of, price_table, total
 from harness.stages import Stage
 from harness.store import Store
 from harness.types import Answer, JudgeReply, JudgeRequest
@@ -34,35 +33,9 @@ def plan_judging(
 ) -> JudgeCost | None:
     """What judging one row's answers may cost; None for a judge that costs nothing. The prompts are those that will be
     sent where the answers are in the store; else answers as long as they may be stand in for them."""
-    costs = [
-        _plan_judging(judge, evaluation, benchmark, store, answers, reference)
-        for judge in members_of(evaluation.judge_of(benchmark))
-    ]
-    return added([cost for cost in costs if cost is not None])
-
-
-def added(costs: Sequence[JudgeCost]) -> JudgeCost | None:
-    """Costs as one; None of none. An unknown price makes the sum unknown."""
-    if len(costs) < 2:
-        return costs[0] if costs else None
-    known = [c.dollars for c in costs if c.dollars is not None]
-    worst = [c.at_most for c in costs if c.at_most is not None]
-    return JudgeCost(
-        calls=sum(c.calls for c in costs),
-        known=sum(c.known for c in costs),
-        prompt_tokens=sum(c.prompt_tokens for c in costs),
-        reply_tokens=sum(c.reply_tokens for c in costs),
-        dollars=sum(known) if len(known) == len(costs) else None,
-        at_most=sum(worst) if len(worst) == len(costs) else None,
-        basis=costs[0].basis,
-    )
-
-
-def _plan_judging(
-    judge: Any, evaluation: Evaluation, benchmark: Benchmark, store: Store, answers: Stage, reference: Stage | None
-) -> JudgeCost | None:
-    price = price_of(judge, price_table(evaluation.prices))
-    if price == FREE:
+    table = price_table(evaluation.prices)
+    judges = [judge for judge in judges_of(evaluation.judge_of(benchmark)) if price_of(judge, table) != FREE]
+    if not judges:
         return None
     longest = evaluation.answers.max_new_tokens
     found = [_answers(benchmark, store, stage, longest) for stage in (answers, reference) if stage is not None]
@@ -73,12 +46,16 @@ def _plan_judging(
         return [JudgeReply(text="", error="only planned")] * len(asked)
 
     benchmark.verdicts(found[0][0], found[1][0] if reference is not None else [], note)
-    ask = make_ask(judge, journal_of(judge, store), concurrency=1, advance=lambda _: None)
-    requests = list(dict.fromkeys(requests))
-    left = ask.missing(requests)
+    distinct = list(dict.fromkeys(requests))
+    basis = "the answers" if all(known for _, known in found) else f"answers of {longest} tokens"
+    costs = [_cost(judge, journal_of(judge, store), distinct, price_of(judge, table), basis) for judge in judges]
+    return total(costs, basis)
+
+
+def _cost(judge: Any, journal: Path, requests: Sequence[JudgeRequest], price: Price | None, basis: str) -> JudgeCost:
+    left = make_ask(judge, journal, concurrency=1, advance=lambda _: None).missing(requests)
     prompt_tokens = sum(math.ceil(len(m.content.encode()) / BYTES_PER_TOKEN) for r in left for m in r.messages)
     reply_tokens = sum(min(r.max_tokens, REPLY_TOKENS) for r in left)
-    all_known = all(known for _, known in found)
     return JudgeCost(
         calls=len(left),
         known=len(requests) - len(left),
@@ -86,7 +63,7 @@ def _plan_judging(
         reply_tokens=reply_tokens,
         dollars=price.of(prompt_tokens, reply_tokens) if price else None,
         at_most=sum(at_most(r, price) for r in left) if price else None,
-        basis="the answers" if all_known else f"answers of {longest} tokens",
+        basis=basis,
     )
 
 
@@ -104,9 +81,12 @@ def _answers(benchmark: Benchmark, store: Store, stage: Stage, longest: int) -> 
 
 
 def judges_of(part: Any) -> Iterator[Any]:
-    """Every judge in a recipe: the evaluation's, and those that rate responses."""
-    if callable(getattr(part, "reply", None)):
-        yield from members_of(part)
+    """Every judge in a recipe: the evaluation's, and those that rate responses; of a panel its members."""
+    if members := getattr(part, "members", ()):
+        for member in members:
+            yield from judges_of(member)
+    elif callable(getattr(part, "reply", None)):
+        yield part
     elif isinstance(part, BaseModel):
         for name in type(part).model_fields:
             yield from judges_of(getattr(part, name))
@@ -115,26 +95,32 @@ def judges_of(part: Any) -> Iterator[Any]:
             yield from judges_of(item)
 
 
-def check_limit(recipe: Recipe, limit: float) -> None:
-    """Raises CostError, before anything runs, where a limit can't be kept because a judge's price isn't known."""
-    table = price_table(recipe.evaluation.prices if recipe.evaluation else None)
-    for judge in judges_of(recipe):
-        if price_of(judge, table) is None:
-            raise CostError(f"--max-cost {limit:g} can't be kept: {unpriced(judge)}")
+def start_spending(recipe: Recipe, limit: float | None) -> Spending:
+    """What a run's judges have cost: nothing yet. Raises CostError where the limit can't be kept because a judge's
+    price isn't known, and DataError for a price table that can't be read: before anything runs."""
+    spending = Spending(limit, recipe.evaluation.prices if recipe.evaluation else None)
+    unknown = [judge for judge in judges_of(recipe) if price_of(judge, spending.table) is None]
+    if limit is not None and unknown:
+        raise CostError(f"--max-cost {limit:g} can't be kept: {unpriced(unknown[0])}")
+    return spending
 
 
-LASTING = ("unreadable", "prompt_tokens", "completion_tokens", "dollars", "panel")
+LASTING = ("unreadable", "prompt_tokens", "completion_tokens", "dollars")
 
 
 def lasting(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a board row says of a verdict stage's ledger: nothing that depends on how often the run was stopped."""
-    replies = report.get("asked", 0) + report.get("from_journal", 0)
-    return {"replies": replies, **{name: report[name] for name in LASTING if name in report}}
+    """What a board row says of a verdict stage's ledger: nothing that depends on how often the run was stopped. Empty
+    where no judge was asked."""
+    if "dollars" not in report:
+        return {}
+    replies = report["asked"] + report["from_journal"]
+    panel = {"panel": report["panel"]} if "panel" in report else {}
+    return {"replies": replies, **{name: report[name] for name in LASTING}, **panel}
 
 
 def summary(reports: Iterable[Mapping[str, Any]], spending: Spending) -> str | None:
     """A run's last line about judging; None where nothing was judged."""
-    found = [lasting(report) for report in reports if "dollars" in report]
+    found = [ledger for report in reports if (ledger := lasting(report))]
     if not found:
         return None
     total = None if any(f["dollars"] is None for f in found) else sum(f["dollars"] for f in found)

@@ -141,7 +141,7 @@ def _not_finite(value: Any, where: str = "") -> str | None:
 
 
 def _board_json(name: str, generated: str | None, entries: Sequence[Entry]) -> str:
-    rows = [entry.model_dump(mode="json", exclude={"outcomes"}) for entry in entries]
+    rows = [entry.model_dump(mode="json", exclude={"outcomes", "resamples"}) for entry in entries]
     groups = [group.model_dump(mode="json") for group in all_seed_groups(entries)]
     return _pretty(
         {"board": name, "generated": generated, "rows": rows} | ({"training_seeds": groups} if groups else {})

@@ -25,7 +25,7 @@ GLM = "length_controlled_minimal"
 OFFICIAL_GLM = "length_controlled_v1"
 GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
 """Of the official df_gamed.csv."""
-RESAMPLES = 300
+RESAMPLES = 1000
 
 
 def lc_win_rate(
@@ -62,6 +62,7 @@ def lc_win_rate(
         ci95=percentile_interval(samples),
         n=n,
         n_invalid=invalid,
+        resamples=tuple(samples),
     )
 
 
@@ -110,6 +111,7 @@ def official_lc_win_rate(
         ci95=percentile_interval(samples),
         n=n,
         n_invalid=invalid,
+        resamples=tuple(samples),
     )
 
 

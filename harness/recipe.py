@@ -15,11 +15,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
-from harness.errors import RecipeError, nearest, quoted
+from harness.errors import DataError, RecipeError, nearest, quoted
 from harness.models import Dtype
 from harness.protocols import Benchmark, Judge, Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
+from harness.recipe_metrics import GateMetric
 from harness.recipe_training import Accelerate, Lora, Runtime, Section, Sft, Training
+from harness.spending import read_prices
 from harness.trl_loss import Engine, TrlLoss, parse_method_loss
 
 __all__ = [
@@ -120,6 +122,16 @@ class Evaluation(Section):
     prices: RecipePath | None = None
     """A price table (see `harness.spending`), which goes before the user's own and the shipped one."""
 
+    @field_validator("prices")
+    @classmethod
+    def _can_be_read(cls, value: Any) -> Any:
+        try:
+            if value is not None:
+                read_prices(value)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return value
+
     @field_validator("benchmarks")
     @classmethod
     def _each_once(cls, value: list[Any]) -> list[Any]:
@@ -141,19 +153,6 @@ class Evaluation(Section):
     def judge_of(self, benchmark: Benchmark) -> Judge:
         """Who judges a benchmark."""
         return self.judges.get(benchmark.name, self.judge)  # type: ignore[attr-defined]
-
-
-GateMetric = Literal[
-    "alpaca_eval.win_rate",
-    "alpaca_eval.discrete_win_rate",
-    "mt_bench.score",
-    "mt_bench.win_rate",
-    "mt_bench.turn_1",
-    "mt_bench.turn_2",
-    "heldout.pair_accuracy",
-    "heldout.margin",
-]
-"""What gates compare: figures that are means over prompts."""
 
 
 class System(Section):

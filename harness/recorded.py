@@ -44,7 +44,7 @@ def recorded_verdicts_stage(system: System, benchmark: Benchmark, answers: Stage
 
     params = {"benchmark": identity(benchmark), "file_sha256": _file_hash(path)}
     inputs = {"answers": answers} | ({"reference": reference} if reference else {})
-    return Stage(f"verdicts/{name}/{system.id}", "recorded_verdicts", 1, params, inputs, body)
+    return Stage(f"verdicts/{name}/{system.id}", "recorded_verdicts", 2, params, inputs, body)
 
 
 def _file_hash(path: Path) -> str:

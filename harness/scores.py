@@ -14,7 +14,7 @@ from harness.errors import JudgeError
 from harness.journal import Journal, content_key
 from harness.judging import make_ask
 from harness.protocols import Ready
-from harness.spending import Spending, price_of, price_table
+from harness.spending import Spending, price_of
 from harness.types import Advance, Ask, JudgeReply, JudgeRequest, Messages, Record
 
 CONCURRENCY = 16
@@ -47,7 +47,7 @@ class Scorer:
         self._advance = advance
         self._journals = journals
         self._key = key
-        self._spending = spending
+        self._spending = spending or Spending()
         self._journal = Journal(journals / "scores" / f"scores-{key[:16]}.jsonl", Score, column="scored")
         self.ready = Ready(folder, advance, self._ask, self.parts)
 
@@ -85,7 +85,7 @@ class Scorer:
             path,
             concurrency=CONCURRENCY,
             advance=self._advance,
-            price=price_of(judge, price_table(None)),
+            price=price_of(judge, self._spending.table),
             spending=self._spending,
         )
 

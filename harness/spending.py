@@ -7,6 +7,7 @@ recipe's `evaluation.prices` before that. A model in none of them has no known p
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,18 +99,42 @@ class JudgeCost(NamedTuple):
     basis: str
 
 
+def total(costs: Sequence[JudgeCost], basis: str) -> JudgeCost:
+    """Costs as one; a sum with something unknown in it is unknown."""
+
+    def summed(amounts: Sequence[float | None]) -> float | None:
+        return None if None in amounts else sum(a for a in amounts if a is not None)
+
+    return JudgeCost(
+        calls=sum(c.calls for c in costs),
+        known=sum(c.known for c in costs),
+        prompt_tokens=sum(c.prompt_tokens for c in costs),
+        reply_tokens=sum(c.reply_tokens for c in costs),
+        dollars=summed([c.dollars for c in costs]),
+        at_most=summed([c.at_most for c in costs]),
+        basis=basis,
+    )
+
+
 class Spending:
     """The dollars of one run over all its judges. With a `limit` no call is made that could pass it, were every call
-    under way as dear as it can be; a call whose reply was lost on the way counts as the dearest."""
+    under way as dear as it can be; a call whose reply was lost on the way counts as the dearest. `prices`: the recipe's
+    price table."""
 
-    def __init__(self, limit: float | None = None) -> None:
+    def __init__(self, limit: float | None = None, prices: Path | None = None) -> None:
         self.limit = limit
+        self._prices = prices
         self.spent = 0.0
         self.unpriced = 0
         self.calls = 0
         self._changed = threading.Condition()
         self._held = 0.0
         self._under_way = 0
+
+    @cached_property
+    def table(self) -> dict[str, Price]:
+        """All known prices by model. Raises DataError."""
+        return price_table(self._prices)
 
     def hold(self, worst: float, stop: threading.Event) -> None:
         """Set `worst` dollars aside for a call, as soon as calls under way leave room for it. Raises CostError where

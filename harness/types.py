@@ -182,13 +182,15 @@ class Verdict(Record):
 
 class Metric(Record):
     """A figure with its uncertainty. `value` None: nothing could be scored. `stderr` and `ci95` are None where n is
-    too small for them. `n` counts what was scored, `n_invalid` what should have been and was not."""
+    too small for them. `n` counts what was scored, `n_invalid` what should have been and was not. `resamples`: the
+    figure in bootstrap resamples of the prompts, where it is no mean over them; it is not written with the figure."""
 
     value: float | None
     stderr: float | None = None
     ci95: tuple[float, float] | None = None
     n: int = 0
     n_invalid: int = 0
+    resamples: tuple[float, ...] = Field((), exclude=True, repr=False)
 
 
 class Spread(Record):

@@ -109,7 +109,8 @@ def test_it_does_what_its_kind_does(kind: Kind, name: str) -> None:
         if method.startswith("_") and method != "__call__":
             continue
         own = inspect.signature(getattr(cls, method)).parameters
-        assert list(own) == list(inspect.signature(promised).parameters), method
+        wanted = [name for name, p in own.items() if p.default is p.empty or name != "tab"]  # a judge may take a tab
+        assert wanted == list(inspect.signature(promised).parameters), method
     if kind == "loss":
         assert callable(cls.__call__)
 

@@ -11,7 +11,7 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
-    {"types", "errors", "stats", "noninferiority", "paths", "provenance"},
+    {"types", "errors", "stats", "noninferiority", "paired", "paths", "provenance"},
     {
         "protocols",
         "group_scores",
@@ -56,7 +56,16 @@ LEVELS = [
         "embedding",
     },
     {"components", "served", "seed_set", "preference_loss", "trl_loss", *COMPONENTS - {"rewards"}},
-    {"recipe", "recipe_data", "recipe_training", "recipe_problems", "recipe_file", "prompt_template", "leak_check"}
+    {
+        "recipe",
+        "recipe_metrics",
+        "recipe_data",
+        "recipe_training",
+        "recipe_problems",
+        "recipe_file",
+        "prompt_template",
+        "leak_check",
+    }
     | {"arms", "systems", "store", "journal", "stages", "formats", "dataset_files", "hub_upload"},
     {
         "training",
@@ -67,6 +76,7 @@ LEVELS = [
         "calibration",
         "leaderboard",
         "board_rows",
+        "outcomes",
         "board_data",
         "board_seeds",
         "board_text",

@@ -1,12 +1,20 @@
 import logging
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
+import httpx
+import openai
 import pytest
 from pydantic import ValidationError
 
 from harness.components import Component, build
 from harness.errors import JudgeError
 from harness.judges.openai import Openai, Price
+from harness.judging import make_ask
+from harness.served import fault_of
 from harness.types import JudgeRequest, Message
 from tests.fake_server import FakeServer, completion
 
@@ -103,6 +111,47 @@ def test_a_whole_reply_is_kept_with_its_tokens_whatever_is_in_it() -> None:
         first, second = judge(base_url=server.url).reply([request(), request()])
     for reply in (first, second):
         assert (reply.text, reply.error, reply.prompt_tokens, reply.completion_tokens) == ("", None, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": " 0.5 "}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": format_datetime(datetime.now(UTC) + timedelta(hours=1))}, 3600),
+        ({"retry-after": format_datetime(datetime.now(UTC) - timedelta(seconds=30))}, 0),
+        ({"retry-after": "-5"}, 0),
+        ({"retry-after": "inf"}, 0),
+        ({"retry-after": "soon"}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_pause_is_read_as_seconds_or_as_a_date(headers: dict[str, str], seconds: float) -> None:
+    request = httpx.Request("POST", "http://host/v1")
+    error = openai.RateLimitError("m", response=httpx.Response(429, headers=headers, request=request), body=None)
+    fault = fault_of(error)
+    assert fault is not None
+    assert fault.retry_after == pytest.approx(seconds, abs=600 if seconds > 10 else 1e-9)
+
+
+def test_a_refusal_keeps_what_was_answered_before_it_and_at_the_same_time(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        if body["messages"][-1]["content"] == "q5":
+            return 401, {"error": {"message": "refused"}}, {}
+        time.sleep(0.3)
+        return completion("ok")
+
+    asked = [JudgeRequest(messages=(Message(role="user", content=f"q{i}"),)) for i in range(30)]
+    with FakeServer(answer).running() as server:
+        ask = make_ask(judge(base_url=server.url), tmp_path / "j.jsonl", concurrency=8, advance=lambda _: None)
+        with pytest.raises(JudgeError, match="refused"):
+            ask(asked)
+    assert len((tmp_path / "j.jsonl").read_text().splitlines()) == len(server.completed) == ask.ledger.asked == 7
+    with FakeServer(answer).running() as server:
+        replies = judge(base_url=server.url).reply(asked[4:8])
+    assert [reply.error is None for reply in replies] == [True, False, False, False]
+    assert all(reply.transient for reply in replies[1:])
 
 
 def test_nobody_listening_is_a_failed_reply() -> None:

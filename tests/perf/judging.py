@@ -2,14 +2,16 @@
 
 A local server (a process of its own) takes 200 ms for every call. Ours: the AlpacaEval benchmark's `verdicts` on 805
 instructions, through the `openai` judge with 64 calls at once and a new journal. Theirs: `alpaca_eval.evaluate` on the
-same outputs and references with its defaults, in the same process, in turn. What either imports or loads once has been
-imported and loaded before. Then 40,000 recorded verdicts are read (from annotation files in the package's format, and
-from a journal) and scored.
+same outputs and references with its defaults, in the same process, in turn; but it writes no files (its cache of
+annotations would answer the second round) and fits no length-controlled rate, as ours doesn't here. What either imports
+or loads once has been imported and loaded before. Then 40,000 recorded verdicts are read from annotation files in the
+package's format and scored, but for the length-controlled rates, whose fits are told apart; and as many replies are
+read from a journal.
 
 The instructions, references and outputs are AlpacaEval's own where ../shared/data is, else texts of like length. The
-last line is one JSON object: `ideal_ratio` (our seconds over ceil(805 / 64) * 0.2, the median of the rounds),
-`speedup_alpaca_eval` (the median of the rounds' ratios), `load_seconds_40000` (the slower way), and what they come
-from, with processor seconds, which other work on the machine doesn't change.
+last line is one JSON object: `ideal_ratio` (our seconds over ceil(805 / 64) * 0.2, the median of all rounds),
+`speedup_alpaca_eval` (the median of the rounds' ratios), `load_seconds_40000`, and what they come from, with our
+processor seconds, which other work on the machine changes little.
 """
 
 import argparse
@@ -161,50 +163,73 @@ def theirs(references: list[dict[str, str]], outputs: list[dict[str, str]]) -> T
     return timer
 
 
-def load_seconds(folder: Path, references: list[dict[str, str]], outputs: list[dict[str, str]]) -> dict[str, float]:
-    """Seconds to read 40,000 recorded verdicts and to score them, from annotation files and from a journal."""
-    from harness.journal import Journal, content_key
-    from harness.types import JudgeReply, JudgeRequest, Message
+def recorded_files(
+    folder: Path, references: list[dict[str, str]], outputs: list[dict[str, str]]
+) -> tuple[Any, list[Any]]:
+    """(benchmark, (outputs, annotations) of each system): the recorded ones where they are, else one made up."""
+    from harness.components import build
 
-    benchmark = our_benchmark(folder, references)
+    if DATA.exists():
+        gamed = str(DATA / "df_gamed_reconstructed.csv")
+        systems = sorted(path for path in (DATA / "recorded").iterdir() if path.is_dir())
+        files = [(path / "model_outputs.json.gz", path / "annotations.json.gz") for path in systems]
+        return build("benchmark", {"name": "alpaca_eval", "data_dir": str(DATA), "df_gamed": gamed}), files
     draw = random.Random(1)
-    files = math.ceil(40_000 / COUNT)
     by_instruction = {row["instruction"]: row["output"] for row in references}
-    for number in range(files):
-        rows = [
-            {
-                "instruction": row["instruction"],
-                "output_1": by_instruction[row["instruction"]],
-                "generator_1": "reference",
-                "dataset": row.get("dataset", "made"),
-                "output_2": row["output"],
-                "generator_2": "model",
-                "annotator": "weighted_alpaca_eval_gpt4_turbo",
-                "preference": draw.uniform(1, 2),
-                "raw_completion": {"logprobs": {"content": [{"token": "m", "top_logprobs": TOP}]}},
-                "price_per_example": 0.01,
-            }
-            for row in outputs
-        ]
-        (folder / f"annotations-{number}.json").write_text(json.dumps(rows))
-    outputs_file = folder / "outputs.json"
-    outputs_file.write_text(json.dumps(outputs))
-    scored = 0
-    with Timer() as files_timer:
+    annotations = [
+        {
+            "instruction": row["instruction"],
+            "output_1": by_instruction[row["instruction"]],
+            "generator_1": "reference",
+            "dataset": row["dataset"],
+            "output_2": row["output"],
+            "generator_2": "model",
+            "annotator": "weighted_alpaca_eval_gpt4_turbo",
+            "preference": 1 + draw.betavariate(1, 3),
+            "raw_completion": {"logprobs": {"content": [{"token": "m", "top_logprobs": TOP}]}},
+            "price_per_example": 0.01,
+        }
+        for row in outputs
+    ]
+    (folder / "outputs.json").write_text(json.dumps(outputs))
+    (folder / "annotations.json").write_text(json.dumps(annotations))
+    return our_benchmark(folder, references), [(folder / "outputs.json", folder / "annotations.json")]
+
+
+def loading(folder: Path, references: list[dict[str, str]], outputs: list[dict[str, str]]) -> dict[str, float]:
+    """Seconds to read 40,000 recorded verdicts, files of 50 systems one after the other, and to make each system's
+    figures but the length-controlled rate; of that, with its 300 refits, for one system; and to read as many replies
+    from a journal."""
+    from unittest import mock
+
+    from harness.journal import Journal, content_key
+    from harness.types import JudgeReply, Metric
+
+    benchmark, files = recorded_files(folder, references, outputs)
+
+    def score(outputs_file: Path, annotations_file: Path) -> int:
         answers, _ = benchmark.recorded_answers(outputs_file)
-        for number in range(files):
-            verdicts, _, _ = benchmark.recorded_verdicts(folder / f"annotations-{number}.json", answers)
-            scored += benchmark.metrics(answers, [], verdicts)["alpaca_eval.win_rate"].n
+        verdicts, _, _ = benchmark.recorded_verdicts(annotations_file, answers)
+        return int(benchmark.metrics(answers, [], verdicts)["alpaca_eval.win_rate"].n)
+
+    score(*files[0])
+    with Timer() as controlled:
+        score(*files[0])
+    with mock.patch.object(type(benchmark), "_lc_win_rate", return_value=Metric(value=None)), Timer() as timer:
+        scored = sum(score(*files[i % len(files)]) for i in range(math.ceil(40_000 / COUNT)))
     assert scored >= 40_000
     reply = JudgeReply(text="m", logprobs={"m": -0.3, "M": -1.4}, prompt_tokens=900, completion_tokens=1, price=0.009)
     Journal(folder / "journal.jsonl", JudgeReply, column="reply").append(
         (content_key(number), reply) for number in range(40_000)
     )
-    with Timer() as journal_timer:
-        rows_read = Journal(folder / "journal.jsonl", JudgeReply, column="reply").rows()
-    assert len(rows_read) == 40_000
-    JudgeRequest(messages=(Message(role="user", content="x"),))
-    return {"annotation_files": files_timer.seconds, "journal": journal_timer.seconds}
+    with Timer() as journal:
+        assert len(Journal(folder / "journal.jsonl", JudgeReply, column="reply").rows()) == 40_000
+    return {
+        "load_seconds_40000": timer.seconds,
+        "load_cpu_seconds_40000": timer.cpu,
+        "journal_load_seconds_40000": journal.seconds,
+        "length_controlled_seconds_a_system": controlled.seconds - timer.seconds / math.ceil(40_000 / COUNT),
+    }
 
 
 def main() -> None:
@@ -237,14 +262,11 @@ def main() -> None:
             speedups.append(their.seconds / statistics.median(t.seconds for t in mine))
             shown = ", ".join(f"{t.seconds:.2f} s ({t.cpu:.2f} s of processor)" for t in mine)
             print(f"round {number + 1}: ours {shown}; alpaca_eval {their.seconds:.1f} s", flush=True)
-        loading = load_seconds(folder, references, outputs)
-    print(
-        f"40,000 recorded verdicts: {loading['annotation_files']:.2f} s from files, {loading['journal']:.2f} s journal"
-    )
+        loaded = loading(folder, references, outputs)
     result = {
         "ideal_ratio": statistics.median(t.seconds for t in our_timers) / ideal,
         "speedup_alpaca_eval": statistics.median(speedups),
-        "load_seconds_40000": max(loading.values()),
+        **loaded,
         "our_seconds": statistics.median(t.seconds for t in our_timers),
         "our_cpu_seconds": statistics.median(t.cpu for t in our_timers),
         "alpaca_eval_seconds": statistics.median(their_seconds),
