@@ -265,14 +265,14 @@ def test_its_line_says_what_it_is_worth() -> None:
     half = (metric.ci95[1] - metric.ci95[0]) / 2
     assert kept.text.startswith(f"balanced agreement {metric.value:.0f} ± {half:.0f} % with GPT-4 Turbo on 200 pairs")
     first = [p._replace(plain=0.2, switched=0.8) for p in made(200)]
-    assert calibration(figures=figures(first, rates(first))).text.endswith("; no better than chance")
+    assert calibration(figures=figures(first, rates(first), resamples=100)).text.endswith("; no better than chance")
     silent = [p._replace(plain=None) for p in made(40)]
-    assert "40 of 80 verdicts missing" in calibration(figures=figures(silent, rates(silent))).text
+    assert "40 of 80 verdicts missing" in calibration(figures=figures(silent, rates(silent), resamples=100)).text
     longer = [p._replace(plain=float(p.length > p.reference_length)) for p in made(200)]
     longer = [
         p._replace(switched=p.plain, won=0.9 if (p.plain == 1) == (i % 4 > 0) else 0.1) for i, p in enumerate(longer)
     ]
-    said = calibration(figures=figures(longer, rates(longer))).text
+    said = calibration(figures=figures(longer, rates(longer), resamples=100)).text
     assert said.endswith("; within a system not shown to beat 'the longer answer wins'")
     entry = Entry(id="x", method="base", provenance={"judge": kept.judge, "judge_calibration": kept.text})
     assert is_calibrated(entry)
