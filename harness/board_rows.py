@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
+from harness.paired import Comparison
 from harness.types import Metric, Record
 
 
@@ -45,11 +46,13 @@ class Entry(Row):
 
 
 class Board(Record):
-    """A board that was read. `generated`: when it was written (UTC, ISO 8601); None for a bare folder of entries."""
+    """A board that was read. `generated`: when it was written (UTC, ISO 8601); None for a bare folder of entries.
+    `comparisons`: of pairs of rows, by metric; of many rows only some, and none for a bare folder."""
 
     name: str
     generated: str | None
     entries: tuple[Entry, ...]
+    comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict)
 
 
 class Column(NamedTuple):
@@ -284,6 +287,6 @@ RECONSTRUCTION = (
     "responses' implicit rewards that equals DPO at two responses. Its figures are not the paper's."
 )
 UNPAIRED = (
-    "Each interval is about its own row. The rows answer the same prompts and have not been compared by a paired test "
-    "here: overlapping intervals say nothing about a difference."
+    "Each interval is about its own row: whether two rows differ is in the paired comparisons, and overlapping "
+    "intervals say nothing about it."
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from harness.board_pairs import real_differences
 from harness.board_rows import (
     COLUMNS,
     UNPAIRED,
@@ -70,7 +71,7 @@ class _Terminal:
         if note := uncalibrated_note(entries):
             yield Panel(Text(visible(note)), title="uncalibrated judge", title_align="left", border_style="yellow")
         intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
-        for note in (intervals, *budget_notes(entries), *reconstruction_notes(entries)):
+        for note in (*real_differences(self.board), intervals, *budget_notes(entries), *reconstruction_notes(entries)):
             yield Text(visible(note), style="dim")
 
 

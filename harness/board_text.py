@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.board_data import agreement_notes, data_stages, ranking_notes
+from harness.board_markup import bullets, escape_csv, escape_markdown, table
+from harness.board_pairs import Compared
 from harness.board_rows import (
     CATEGORIES,
     COLUMNS,
@@ -31,39 +33,16 @@ from harness.board_rows import (
     reconstruction_notes,
     troubles,
     uncalibrated_note,
-    visible,
 )
 from harness.board_seeds import OVER_SEEDS, seed_groups, spread_figure
 from harness.types import Metric
 
-# Markup, line breaks and marks that turn the writing direction anywhere; `_` but inside a word; spaces at an edge.
-_MARKUP = re.compile(
-    r"[\\`*\[\]<>&|~$\r\n\t\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-    r"|(?<![^\W_])_|_(?![^\W_])|^[ #+=-]| $"
-)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 AMOUNTS = {
     "steps": "steps",
     "prompts_seen": "prompts seen",
     "forward_tokens": "tokens through the policy",
     "tokens": "response tokens",
 }
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line and in one table cell: markup, line breaks and HTML become
-    character references. Control characters have none and are shown as their pictures (U+2400 and on)."""
-    return visible(_MARKUP.sub(lambda found: f"&#{ord(found[0])};", text))
-
-
-def escape_csv(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a leading = + - @ tab or line break gets an apostrophe before it,
-    unless the whole is a number. An apostrophe that stands before one already is doubled, so nothing is lost."""
-    dangerous = text.lstrip("'").startswith(_FORMULA) and not _NUMBER.fullmatch(text)
-    return f"'{text}" if dangerous else text
-
-
 # --- CSV
 
 
@@ -98,8 +77,8 @@ def _csv_line(cells: Iterable[str]) -> str:
 # --- Markdown
 
 
-def markdown(board: Board) -> str:
-    """The whole of `board.md`."""
+def markdown(board: Board, compared: Compared) -> str:
+    """The whole of `board.md`. `compared`: its rows, by pairs."""
     groups = comparable(board.entries)
     parts = [f"# Leaderboard: {escape_markdown(board.name)}", _introduction(board.entries)]
     if note := uncalibrated_note(board.entries):
@@ -111,6 +90,7 @@ def markdown(board: Board) -> str:
         )
     for place, rows in enumerate(groups, 1):
         parts += _group(rows, f"Table {place}: " if len(groups) > 1 else "")
+    parts += compared.sections()
     parts += _data_and_training(board.entries)
     notes = [
         f"Brackets are 95 % intervals (bootstrap by prompt; Wilson's for proportions). {UNPAIRED}",
@@ -121,7 +101,7 @@ def markdown(board: Board) -> str:
         *logits_notes(board.entries),
         *(escape_markdown(note) for note in (*budget_notes(board.entries), *reconstruction_notes(board.entries))),
     ]
-    parts += ["## Notes", _bullets(notes)]
+    parts += ["## Notes", bullets(notes)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -162,7 +142,7 @@ def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
     if further := present(further_columns(rows), rows):
         parts += ["### Further figures", _figures(further, rows)]
     if said := [f"**{escape_markdown(r.id)}**: {escape_markdown(doubt)}" for r in rows for doubt in doubts(r)]:
-        parts += ["### What makes figures doubtful", _bullets(said)]
+        parts += ["### What makes figures doubtful", bullets(said)]
     return parts
 
 
@@ -177,7 +157,7 @@ def _over_seeds(rows: Sequence[Entry]) -> list[str]:
         figures = [spread_figure(s, c.decimals) if s else "–" for s, c in zip(known, columns, strict=True)]
         lines.append([escape_markdown(group.method_id), escape_markdown(group.method), group.seeds_text, *figures])
     heads = ["method", "loss", "training seeds", *(_full_head(column) for column in columns)]
-    return ["### Over training seeds", OVER_SEEDS, _table(heads, lines, left=3)]
+    return ["### Over training seeds", OVER_SEEDS, table(heads, lines, left=3)]
 
 
 def _measured_with(entry: Entry, judge: str) -> str:
@@ -188,7 +168,7 @@ def _measured_with(entry: Entry, judge: str) -> str:
     for name, identity in sorted(entry.section("benchmarks").items()):
         described = identity if isinstance(identity, Mapping) else {"identity": identity}
         lines.append(f"Benchmark: {escape_markdown(name)}{_in_brackets(described, skip=('name',))}")
-    return _bullets(lines)
+    return bullets(lines)
 
 
 def _in_brackets(identity: Mapping[str, Any], skip: Sequence[str] = ()) -> str:
@@ -227,7 +207,7 @@ def _figures(
         for column in columns:
             line.append(_cell(row.metrics.get(column.metric), column.decimals, with_counts=common[column] is None))
         cells.append(line)
-    return _table(heads, cells, left=2 if loss else 1)
+    return table(heads, cells, left=2 if loss else 1)
 
 
 def _loss(row: Entry) -> str:
@@ -239,18 +219,6 @@ def _cell(metric: Metric | None, decimals: int, with_counts: bool) -> str:
         return "–"
     shown = figure(metric, decimals)
     return f"{shown} ({counts(metric)})" if with_counts and metric.value is not None else shown
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """A Markdown table that also reads as text: the first `left` columns flush left, the others right."""
-    widths = [max(3, *(len(line[i]) for line in (heads, *rows))) for i in range(len(heads))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join([line(heads), line(rule), *(line(row) for row in rows)])
 
 
 def _data_and_training(entries: Sequence[Entry]) -> list[str]:
@@ -267,13 +235,13 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
             if said:
                 facts.append(f"{label}{model}{_whose(ids, entries)}: {'; '.join(said)}")
     trained = [entry for entry in entries if entry.section("training")]
-    parts = [_bullets(facts)] if facts else []
+    parts = [bullets(facts)] if facts else []
     if trained:
         amounts = {name: head for name, head in AMOUNTS.items() if any(name in e.section("training") for e in trained)}
         heads = ["row", "loss", "seed", *amounts.values(), "loss, first steps", "loss, last steps"]
-        parts.append(_table(heads, [_training_cells(entry, amounts) for entry in trained], left=2))
+        parts.append(table(heads, [_training_cells(entry, amounts) for entry in trained], left=2))
         if signs := [f"**{escape_markdown(e.id)}**: {escape_markdown(sign)}" for e in trained for sign in troubles(e)]:
-            parts.append("What went wrong in training:\n\n" + _bullets(signs))
+            parts.append("What went wrong in training:\n\n" + bullets(signs))
     return ["## Data and training", *parts] if parts else []
 
 
@@ -311,7 +279,3 @@ def _whose(ids: Sequence[str], entries: Sequence[Entry]) -> str:
     """Nothing where all trained rows share it; otherwise whose it is."""
     trained = {entry.id for entry in entries if entry.method != "base"}
     return "" if trained <= set(ids) else f" of {escape_markdown(', '.join(ids))}"
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)

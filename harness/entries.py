@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from harness.calibration import calibration_of
 from harness.components import identity
 from harness.evaluate import metrics, outcomes, resamples
 from harness.execute import Executed
@@ -11,7 +12,7 @@ from harness.judge_costs import lasting
 from harness.leaderboard import Entry
 from harness.plan import Plan, Row
 from harness.protocols import Benchmark
-from harness.recipe import Recipe
+from harness.recipe import Evaluation, Recipe
 from harness.recipe_file import recipe_dict
 from harness.stages import Stage
 from harness.systems import is_replay
@@ -86,6 +87,15 @@ def _reference_texts(benchmark: Benchmark, verdicts: Stage, executed: Executed) 
     return getattr(benchmark, "reference_texts", lambda rows: {})(given)
 
 
+def _calibration(evaluation: Evaluation) -> str:
+    """What ties the judge of AlpacaEval to the official one, in a line; of ratings there is no calibration."""
+    for benchmark in evaluation.benchmarks:
+        if annotator := getattr(benchmark, "annotator", None):
+            known = calibration_of(identity(evaluation.judge_of(benchmark)), annotator)
+            return known.text if known else "uncalibrated"
+    return "uncalibrated"
+
+
 def _references(plan: Plan, row: Row) -> dict[str, str]:
     """Keys of the answers that a row's were compared with, where they are another row's."""
     found = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
@@ -115,7 +125,7 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     found["leaks"] = {name: report["leaks"] for name, report in found["data"].items() if report.get("leaks")}
     if recipe.evaluation:
         found["judge"] = identity(recipe.evaluation.judge)
-        found["judge_calibration"] = "uncalibrated"
+        found["judge_calibration"] = _calibration(recipe.evaluation)
         if is_replay(recipe):
             found["verdicts"] = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
             found["judge"]["recorded_by"] = recorded_by(plan, row, executed)

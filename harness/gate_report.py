@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from harness.board_text import escape_markdown
+from harness.board_markup import escape_markdown
 from harness.gate import INCONCLUSIVE, REFUSED, VERDICTS, WORSE, Result
 
 _ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 65534, 65535), "�")

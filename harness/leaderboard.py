@@ -11,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from harness import datafiles
+from harness.board_pairs import Compared
 from harness.board_rows import Board, Entry, Row
 from harness.board_seeds import SeedGroup, all_seed_groups
 from harness.board_terminal import terminal_table
 from harness.board_text import csv_text, markdown
 from harness.errors import DataError, StoreError
+from harness.paired import Comparison
 from harness.types import Record
 
 __all__ = ["Board", "Entry", "read_board", "terminal_table", "write_board"]
@@ -31,6 +33,7 @@ class _BoardFile(Record):
     generated: str
     rows: tuple[Row, ...]
     training_seeds: tuple[SeedGroup, ...] = ()
+    comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict)
 
 
 def write_board(folder: Path, name: str, entries: Sequence[Entry]) -> Path:
@@ -49,10 +52,14 @@ def write_board(folder: Path, name: str, entries: Sequence[Entry]) -> Path:
     files = {folder / "entries" / _file_name(entry.id): _entry_json(entry) for entry in entries}
     stale = set((folder / "entries").glob("*.json")) - set(files)
     changed = bool(stale) or any(_content(path) != text for path, text in files.items())
-    board = Board(name=name, generated=_stamp(folder / "board.json", name, entries, changed), entries=tuple(entries))
-    files[folder / "board.md"] = markdown(board)
+    compared = Compared(entries)
+    pairs = compared.json()
+    generated = _stamp(folder / "board.json", name, entries, pairs, changed)
+    board = Board(name=name, generated=generated, entries=tuple(entries), comparisons=compared.by_metric)
+    files[folder / "board.md"] = markdown(board, compared)
     files[folder / "board.csv"] = csv_text(board)
-    files[folder / "board.json"] = _board_json(name, board.generated, entries)
+    files[folder / "comparisons.csv"] = compared.csv()
+    files[folder / "board.json"] = _board_json(name, generated, entries, pairs)
     try:
         (folder / "entries").mkdir(parents=True, exist_ok=True)
         _publish(files)
@@ -95,7 +102,7 @@ def _read_board_file(path: Path) -> Board:
         if entry.id != row.id:
             raise DataError(f"{folder / _file_name(row.id)} holds row {entry.id!r}, expected {row.id!r}; restore it")
         entries.append(entry)
-    return Board(name=file.board, generated=file.generated, entries=tuple(entries))
+    return Board(name=file.board, generated=file.generated, entries=tuple(entries), comparisons=file.comparisons)
 
 
 def _read_entry(path: Path) -> Entry:
@@ -140,25 +147,25 @@ def _not_finite(value: Any, where: str = "") -> str | None:
     return next((w for key, item in items if (w := _not_finite(item, f"{where}.{key}" if where else key))), None)
 
 
-def _board_json(name: str, generated: str | None, entries: Sequence[Entry]) -> str:
+def _board_json(name: str, generated: str, entries: Sequence[Entry], pairs: Mapping[str, Any]) -> str:
     rows = [entry.model_dump(mode="json", exclude={"outcomes", "resamples"}) for entry in entries]
     groups = [group.model_dump(mode="json") for group in all_seed_groups(entries)]
-    return _pretty(
-        {"board": name, "generated": generated, "rows": rows} | ({"training_seeds": groups} if groups else {})
-    )
+    data = {"board": name, "generated": generated, "rows": rows}
+    data |= {"training_seeds": groups} if groups else {}
+    return _pretty(data | ({"comparisons": pairs} if pairs else {}))
 
 
 def _pretty(data: Any) -> str:
     return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _stamp(path: Path, name: str, entries: Sequence[Entry], changed: bool) -> str:
+def _stamp(path: Path, name: str, entries: Sequence[Entry], pairs: Mapping[str, Any], changed: bool) -> str:
     """The old time stamp if nothing on the board changed since, else now."""
     old = _content(path)
     if old is not None and not changed:
         try:
             generated = json.loads(old)["generated"]
-            if isinstance(generated, str) and _board_json(name, generated, entries) == old:
+            if isinstance(generated, str) and _board_json(name, generated, entries, pairs) == old:
                 return generated
         except (ValueError, TypeError, KeyError):
             return _now()  # not a board.json that we wrote: it is replaced

@@ -70,4 +70,4 @@ def _length_controlled(rows: Sequence[Entry]) -> list[Comparison]:
             if set(keys[0]) == set(keys[1]) and len(drawn[0]) == len(drawn[1]):
                 figures = float(first.metrics[LC].value or 0), float(second.metrics[LC].value or 0)
                 made.append(compare_resamples(first.id, second.id, figures, drawn, len(keys[0])))
-    return [c._replace(adjusted_p=p) for c, p in zip(made, holm([c.p for c in made]), strict=True)]
+    return [c.model_copy(update={"adjusted_p": p}) for c, p in zip(made, holm([c.p for c in made]), strict=True)]

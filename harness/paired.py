@@ -6,9 +6,10 @@ together everywhere. A prompt that was not scored in either row is left out of t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from harness.stats import bootstrap_indices
+from harness.types import Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ POWER = 0.8
 ALPHA = 0.05
 
 
-class Comparison(NamedTuple):
+class Comparison(Record):
     """Row `first` less row `second`. `stderr`: of the difference, paired; `unpaired_stderr`: what it would be if the
     rows had answered different prompts of the same kind. `ci95`: percentile bootstrap over prompts. `p`: two-sided, of
     a sign-flip permutation test; `adjusted_p`: by Holm over all comparisons made together. `detectable`: the smallest
@@ -68,7 +69,7 @@ def compare(rows: Mapping[str, Values], pairs: Sequence[tuple[str, str]] | None 
             found |= _on_shared(rows, shared, some)
     made = [found[pair] for pair in wanted if pair in found]
     adjusted = holm([c.p for c in made])
-    return [c._replace(adjusted_p=p) for c, p in zip(made, adjusted, strict=True)]
+    return [c.model_copy(update={"adjusted_p": p}) for c, p in zip(made, adjusted, strict=True)]
 
 
 def _on_shared(
@@ -101,17 +102,17 @@ def _on_shared(
         stderr = float(np.sqrt(max(0.0, variance - 2 * covariance[i, j])))
         low, high = np.percentile(resampled[:, i] - resampled[:, j], [2.5, 97.5])
         comparisons[first, second] = Comparison(
-            first,
-            second,
-            difference,
-            stderr,
-            float(np.sqrt(variance)),
-            (float(low), float(high)),
-            _p_value(difference, signed[:, i] - signed[:, j]),
-            1.0,
-            detectable(stderr, n),
-            n,
-            len(answered[i] | answered[j]) - n,
+            first=first,
+            second=second,
+            difference=difference,
+            stderr=stderr,
+            unpaired_stderr=float(np.sqrt(variance)),
+            ci95=(float(low), float(high)),
+            p=_p_value(difference, signed[:, i] - signed[:, j]),
+            adjusted_p=1.0,
+            detectable=detectable(stderr, n),
+            prompts=n,
+            left_out=len(answered[i] | answered[j]) - n,
         )
     return comparisons
 
@@ -183,5 +184,16 @@ def compare_resamples(
     p = min(1.0, 2 * (1 + below) / (1 + len(apart)))
     unpaired = float(np.hypot(one.std(ddof=1), other.std(ddof=1)))
     difference = values[0] - values[1]
-    limits = (float(low), float(high))
-    return Comparison(first, second, difference, stderr, unpaired, limits, p, p, detectable(stderr, n), n, 0)
+    return Comparison(
+        first=first,
+        second=second,
+        difference=difference,
+        stderr=stderr,
+        unpaired_stderr=unpaired,
+        ci95=(float(low), float(high)),
+        p=p,
+        adjusted_p=p,
+        detectable=detectable(stderr, n),
+        prompts=n,
+        left_out=0,
+    )

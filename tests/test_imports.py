@@ -77,6 +77,8 @@ LEVELS = [
         "leaderboard",
         "board_rows",
         "outcomes",
+        "board_markup",
+        "board_pairs",
         "board_data",
         "board_seeds",
         "board_text",
