@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 PERMUTATIONS = 10_000
+FEW, ENOUGH = 10, 30
 POWER = 0.8
 ALPHA = 0.05
 
@@ -108,7 +109,7 @@ def _on_shared(
             stderr=stderr,
             unpaired_stderr=float(np.sqrt(variance)),
             ci95=(float(low), float(high)),
-            p=_p_value(difference, signed[:, i] - signed[:, j]),
+            p=_p_value(difference, stderr, n, signed[:, i] - signed[:, j]),
             adjusted_p=1.0,
             detectable=detectable(stderr, n),
             prompts=n,
@@ -132,14 +133,20 @@ def _signs(n: int) -> "np.ndarray":
     return np.random.default_rng(0).integers(0, 2, size=(PERMUTATIONS, n)) * 2.0 - 1.0
 
 
-def _p_value(difference: float, flipped: "np.ndarray") -> float:
+def _p_value(difference: float, stderr: float, prompts: int, flipped: "np.ndarray") -> float:
     """How often a difference at least as large comes about when each prompt's may as well have had the other sign. The
-    observed signs count as one of the draws, so that it is never 0."""
+    observed signs count as one of the draws, so that it is never 0. Where too few draws reach it to say how small it
+    is, which Holm's correction over many pairs needs to know, that of the paired t test, from ENOUGH prompts on."""
     import numpy as np
+    from scipy.stats import t
 
     # Differences that are equal but for rounding are equal.
     reached = np.abs(flipped) >= abs(difference) - 1e-9 * max(1.0, abs(difference))
-    return float((1 + reached.sum()) / (1 + len(flipped)))
+    counted = int(reached.sum())
+    p = (1 + counted) / (1 + len(flipped))
+    if counted >= FEW or prompts < ENOUGH or stderr == 0:
+        return p
+    return min(p, float(2 * t.sf(abs(difference) / stderr, prompts - 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -172,18 +179,18 @@ def compare_resamples(
     first: str, second: str, values: tuple[float, float], resamples: "tuple[Sequence[float], Sequence[float]]", n: int
 ) -> Comparison:
     """Two figures that are no means (the length-controlled win rate, whose regression is fitted anew in each resample),
-    from their values and their values in the same resamples of the same n prompts. `p`: twice the share of resamples
-    on the other side of 0."""
+    from their values and their values in the same resamples of the same n prompts. `p`: two-sided, of the difference
+    over its bootstrap standard error, as a normal variate."""
     import numpy as np
+    from scipy.stats import norm
 
     one, other = (np.asarray(r, dtype=float) for r in resamples)
     apart = one - other
     stderr = float(apart.std(ddof=1))
     low, high = np.percentile(apart, [2.5, 97.5])
-    below = min(int((apart <= 0).sum()), int((apart >= 0).sum()))
-    p = min(1.0, 2 * (1 + below) / (1 + len(apart)))
     unpaired = float(np.hypot(one.std(ddof=1), other.std(ddof=1)))
     difference = values[0] - values[1]
+    p = float(2 * norm.sf(abs(difference) / stderr)) if stderr > 0 else float(difference == 0)
     return Comparison(
         first=first,
         second=second,
