@@ -17,8 +17,8 @@ LISTED = 20
 """Rows up to which `board.json` holds all pairs; `comparisons.csv` always does."""
 HOW = (
     "Row less column, paired by prompt, with its 95 % interval (bootstrap over prompts). **Bold**: real at the 5 % "
-    "level by a sign-flip permutation test, with Holm's correction over all pairs of the metric. Length-controlled rates "
-    "are compared by their bootstrap, with the regression fitted anew in each resample."
+    "level by a sign-flip permutation test, with Holm's correction over all pairs of the metric. Length-controlled "
+    "rates are compared by their bootstrap, with the regression fitted anew in each resample."
 )
 
 

@@ -291,6 +291,7 @@ def _written(out: Path, done: "Written") -> None:
 app.command()(cli_calibrate.calibrate)
 app.command()(cli_boards.show)
 app.command()(cli_boards.gate)
+app.command()(cli_boards.merge)
 app.add_typer(cli_boards.baseline_app, name="baseline")
 
 

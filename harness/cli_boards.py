@@ -20,6 +20,9 @@ BoardArgument = Annotated[Path, typer.Argument(help="A board's folder, or its bo
 def show(
     board: BoardArgument,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it into an SVG file.")] = None,
+    alpaca_eval: Annotated[
+        Path | None, typer.Option("--alpaca-eval", metavar="FILE", help="Also write alpaca_eval's leaderboard CSV.")
+    ] = None,
 ) -> None:
     """Print a leaderboard in the terminal."""
     from rich.console import Console
@@ -31,6 +34,23 @@ def show(
         # Without rich's web fonts: a picture in a README asks nobody for anything.
         drawn = picture.export_svg(title=f"harness show {board}", unique_id="board")
         svg.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
+    if alpaca_eval:
+        from harness.board_merge import alpaca_eval_leaderboard
+        from harness.leaderboard import read_board
+
+        alpaca_eval.write_text(alpaca_eval_leaderboard(read_board(board)), encoding="utf-8")
+
+
+def merge(
+    boards: Annotated[list[Path], typer.Argument(help="Boards' folders.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The new board's folder.")],
+) -> None:
+    """Make one board of several: all their rows, compared anew."""
+    from rich.console import Console
+
+    from harness.board_merge import merge as make
+
+    print_board(make(boards, out), Console(highlight=False))
 
 
 def print_board(board: Path, console: "Console") -> None:

@@ -89,7 +89,7 @@ LEVELS = [
     | {"dataset", "dataset_card", "calibrating"},
     {"plan"},
     {"execute", "entries", "public_data", "console"},
-    {"gate", "gate_report", "baseline", "gates"},
+    {"board_merge", "gate", "gate_report", "baseline", "gates"},
     {"cli", "cli_boards", "cli_calibrate"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}
