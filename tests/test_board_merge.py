@@ -39,7 +39,7 @@ def test_all_rows_are_there_once_and_compared_anew(tmp_path: Path) -> None:
 
 def test_one_name_for_two_rows_is_refused(tmp_path: Path) -> None:
     one, two = board(tmp_path / "one", row("dpo", 0)), board(tmp_path / "two", row("dpo", 1))
-    with pytest.raises(DataError, match="row 'dpo' is another one in .*one than in .*two; rename one"):
+    with pytest.raises(DataError, match=r"row 'dpo' is another one in .*one than in .*two; rename one"):
         merge([one, two], tmp_path / "both")
 
 
