@@ -89,6 +89,13 @@ DETAILS = (
     Column("alpaca_eval.draws", "AlpacaEval", "draws", "draws", 0),
     Column("alpaca_eval.losses", "AlpacaEval", "losses", "losses", 0),
     Column("alpaca_eval.discrete_win_rate", "AlpacaEval", "discrete win rate", "discrete %", 1, "%"),
+    Column(
+        "alpaca_eval.lc_standard_error",
+        "AlpacaEval",
+        "spread of the LC regression's probabilities (the package's lc_standard_error)",
+        "LC spread",
+        2,
+    ),
     Column("alpaca_eval.truncated", "AlpacaEval", "answers cut at the token limit", "cut %", 1, "%"),
 )
 

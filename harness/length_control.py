@@ -74,11 +74,11 @@ def official_lc_win_rate(
     gamed: Path,
     *,
     seed: int = 0,
-) -> Metric:
-    """In percent, by the package's own function. `places`: of the instructions in the official order, from 0. `gamed`:
+) -> tuple[Metric, float | None]:
+    """(the figure in percent, by the package's own function; the package's `lc_standard_error`). `places`: of the instructions in the official order, from 0. `gamed`:
     a df_gamed.csv. The other arguments, and what None means, are as in `lc_win_rate`; the interval and the standard
     error are those of a bootstrap over prompts at the chosen penalty (the package's own `lc_standard_error` is the
-    spread of fitted probabilities, and not of the figure)."""
+    spread of the fitted probabilities over prompts, and not of the figure)."""
     import numpy as np
     import pandas as pd
 
@@ -99,13 +99,13 @@ def official_lc_win_rate(
 
         folds = glm_winrate.GLM_INFO[OFFICIAL_GLM]["kwargs"]["n_splits"]
         if n < folds or frame["output_1"].str.len().sub(frame["output_2"].str.len()).nunique() == 1:
-            return Metric(value=None, n=n, n_invalid=invalid)
+            return Metric(value=None, n=n, n_invalid=invalid), None
         with _gamed_from(gamed):
             figures = glm_winrate.get_length_controlled_winrate(
                 frame, OFFICIAL_GLM, save_weights_dir=None, is_warn_extreme_changes=False
             )
             samples = _official_resamples(frame[scored], seed)
-    return Metric(
+    metric = Metric(
         value=float(figures["length_controlled_winrate"]),
         stderr=float(np.std(samples, ddof=1)),
         ci95=percentile_interval(samples),
@@ -113,6 +113,7 @@ def official_lc_win_rate(
         n_invalid=invalid,
         resamples=tuple(samples),
     )
+    return metric, float(figures["lc_standard_error"])
 
 
 @contextlib.contextmanager

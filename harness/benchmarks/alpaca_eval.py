@@ -43,10 +43,11 @@ class AlpacaEval(Component):
     official, and the default there), or the id of a row, whose answers it then is; otherwise `base`, the untrained
     policy. `limit`: that many instructions, evenly spaced.
 
-    Figures: win rates in percent; `avg_length` in characters; `lc_win_rate` by the package's official GLM where prompts
-    and reference are official, else by its `length_controlled_minimal` (see `harness.length_control`). The official one
-    needs `df_gamed`: the official file, which is looked for in the data folder and on the hub; another file may be
-    named, and the figures are then not official. `length_control: minimal` does without.
+    Figures: win rates in percent; `avg_length` in characters; `lc_win_rate` by the package's official GLM where
+    prompts and reference are official, else by its `length_controlled_minimal` (see `harness.length_control`), its
+    error by bootstrap; `lc_standard_error` is the package's, the spread of the GLM's probabilities over prompts. The
+    official one needs `df_gamed`: the official file, which is looked for in the data folder and on the hub; another
+    file may be named, and the figures are then not official. `length_control: minimal` does without.
     """
 
     prompts: Literal["builtin", "official"] | RecipePath = Field("official", union_mode="left_to_right")
@@ -146,7 +147,9 @@ class AlpacaEval(Component):
         if both and all(outputs[v.question_id] == references[v.question_id] for v in both):
             figures["lc_win_rate"] = figures["win_rate"]  # 50 by construction, as in the package
         else:
-            controlled = self._lc_win_rate(both, references, outputs)
+            controlled, spread = self._lc_win_rate(both, references, outputs)
+            if spread is not None:
+                figures["lc_standard_error"] = Metric(value=spread, n=controlled.n)
             unasked = len(verdicts) - len(both)
             figures["lc_win_rate"] = controlled.model_copy(update={"n_invalid": controlled.n_invalid + unasked})
         written = [outputs[v.question_id] for v in verdicts if v.question_id in outputs]
@@ -161,11 +164,11 @@ class AlpacaEval(Component):
 
     def _lc_win_rate(
         self, verdicts: Sequence[Verdict], references: Mapping[str, str], outputs: Mapping[str, str]
-    ) -> Metric:
+    ) -> tuple[Metric, float | None]:
         theirs, ours = ([len(texts[v.question_id]) for v in verdicts] for texts in (references, outputs))
         preferences = [v.value for v in verdicts]
         if not self._is_official_lc:
-            return lc_win_rate(theirs, ours, preferences)
+            return lc_win_rate(theirs, ours, preferences), None
         places = {item.id: place for place, item in enumerate(self._all_items())}
         return official_lc_win_rate([places[v.question_id] for v in verdicts], theirs, ours, preferences, self._gamed())
 

@@ -165,6 +165,11 @@ def test_recorded_verdicts_give_the_published_row(model: str, shared_data: Path)
     metrics = made.metrics(answers, [], verdicts)
     controlled = metrics["alpaca_eval.lc_win_rate"]
     assert controlled.value == pytest.approx(WITH_THE_STAND_IN[model], abs=0.001)
+    # The stand-in's spread; the official file's is in the published row.
+    spread = metrics["alpaca_eval.lc_standard_error"].value
+    assert spread is not None
+    assert spread == pytest.approx(float(official_row(model)["lc_standard_error"] or spread), abs=0.35)
+    assert 0 < spread != controlled.stderr
     assert controlled.ci95 is not None
     assert controlled.ci95[0] < controlled.value < controlled.ci95[1]
     row = official_row(model)
