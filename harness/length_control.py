@@ -75,10 +75,11 @@ def official_lc_win_rate(
     *,
     seed: int = 0,
 ) -> tuple[Metric, float | None]:
-    """(the figure in percent, by the package's own function; the package's `lc_standard_error`). `places`: of the instructions in the official order, from 0. `gamed`:
-    a df_gamed.csv. The other arguments, and what None means, are as in `lc_win_rate`; the interval and the standard
-    error are those of a bootstrap over prompts at the chosen penalty (the package's own `lc_standard_error` is the
-    spread of the fitted probabilities over prompts, and not of the figure)."""
+    """(the figure in percent, by the package's own function; the package's `lc_standard_error`). `places`: of the
+    instructions in the official order, from 0. `gamed`: a df_gamed.csv. The other arguments, and what None means, are
+    as in `lc_win_rate`; the interval and the standard error are those of a bootstrap over prompts at the chosen
+    penalty (the package's own `lc_standard_error` is the spread of the fitted probabilities over prompts, and not of
+    the figure)."""
     import numpy as np
     import pandas as pd
 
