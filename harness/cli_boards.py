@@ -1,4 +1,4 @@
-"""Commands about boards: show, gate, baseline. With `cli.py`, the only files that print or exit."""
+"""Commands about boards: show, merge, gate, baseline."""
 
 import io
 import re

@@ -90,7 +90,7 @@ LEVELS = [
     {"plan"},
     {"execute", "entries", "public_data", "console"},
     {"board_merge", "gate", "gate_report", "baseline", "gates"},
-    {"cli", "cli_boards", "cli_calibrate"},
+    {"cli", "cli_boards", "cli_calibrate", "cli_data"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
