@@ -4,14 +4,12 @@ Prompt text, order of the two outputs, parsing of the completion and turning it 
 transport, journal and cost are ours. (`alpaca_eval/annotators`, `completion_parsers.py`; arXiv 2404.04475.)
 """
 
-import contextlib
-import importlib.util
-import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.alpaca_package import alpaca_eval_contained, frame, package_folder
 from harness.errors import RecipeError, nearest, quoted
 from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Message, Verdict, ask_readable
 
@@ -28,20 +26,14 @@ class Pair(NamedTuple):
     output: str
 
 
-def package_folder() -> Path:
-    """The installed `alpaca_eval`, found without importing it."""
-    spec = importlib.util.find_spec("alpaca_eval")
-    if spec is None or spec.origin is None:
-        raise RecipeError("the package alpaca-eval is not installed; pip install alpaca-eval")
-    return Path(spec.origin).parent
-
-
 class Annotator(NamedTuple):
-    """An evaluator config of the package: its fields, and its prompt template."""
+    """An evaluator config of the package or of the user: its fields, and its prompt template. `source`: what the
+    package finds it by."""
 
     name: str
     config: Mapping[str, Any]
     template: str
+    source: str
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -53,17 +45,22 @@ class Annotator(NamedTuple):
 
 
 def load_annotator(name: str) -> Annotator:
-    """An annotator by the name of its folder in the package's `evaluators_configs`. Raises RecipeError for one that
-    is unknown, or that needs what a judge request can't carry (tools, several questions a prompt, no chat)."""
-    import yaml
-
-    base = package_folder() / "evaluators_configs"
+    """An annotator by the name of its folder in the package's `evaluators_configs`, or a folder of one's own (an
+    absolute path) with a `configs.yaml`, whose `prompt_template` is relative to the folder's parent, as in the package.
+    Raises RecipeError for one that is unknown, or that needs what a judge request can't carry (tools, several questions
+    a prompt, no chat)."""
+    own = Path(name).is_absolute()
+    base = Path(name).parent if own else package_folder() / "evaluators_configs"
     known = [p.parent.name for p in base.glob("*/configs.yaml")]
-    if name not in known:
-        raise RecipeError(f"unknown alpaca_eval annotator {quoted(name)}; {nearest(name, known)}")
-    configs = yaml.safe_load((base / name / "configs.yaml").read_text())
+    if own and not (Path(name) / "configs.yaml").is_file():
+        raise RecipeError(f"annotator: {name} has no configs.yaml; expected an evaluator's folder as alpaca_eval's are")
+    if not own and name not in known:
+        raise RecipeError(f"unknown alpaca_eval annotator {quoted(name)}; {nearest(name, known)}, or a folder")
+    configs = _configs(base / Path(name).name / "configs.yaml")
     config = next(iter(configs.values()))
-    path = base / config["prompt_template"]
+    path = base / str(config.get("prompt_template"))
+    if own and not path.is_file():
+        raise RecipeError(f"annotator: {name}: its prompt_template is no file {path}; it is relative to {base}")
     template = path.read_text() if path.is_file() else ""
     unknown = sorted(set(config.get("completions_kwargs") or {}) - CARRIED)
     reasons = [f"completions_kwargs {', '.join(unknown)}"] if unknown else []
@@ -78,18 +75,40 @@ def load_annotator(name: str) -> Annotator:
     if reasons:
         usual = "weighted_alpaca_eval_gpt4_turbo, alpaca_eval_gpt4"
         raise RecipeError(f"alpaca_eval annotator '{name}' needs {'; '.join(reasons)}: not supported; use {usual}")
-    return Annotator(name, config, template)
+    return Annotator(Path(name).name, config, template, name)
 
 
-def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched: bool | None = None) -> list[Verdict]:
+def _configs(path: Path) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"annotator: {path} can't be read ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(found, dict) or not found or not all(isinstance(c, dict) for c in found.values()):
+        raise RecipeError(f"annotator: {path}: expected a mapping of names to evaluators, as alpaca_eval's are")
+    return found
+
+
+def annotate(
+    annotator: Annotator,
+    pairs: Sequence[Pair],
+    ask: Ask,
+    *,
+    switched: bool | None = None,
+    sample: int = 0,
+    as_text: bool = False,
+) -> list[Verdict]:
     """One verdict a pair, in order; its value is the package's preference in [1, 2] (2: the output won over the
     reference; 1.5 without asking where both are the same), None where the judge's reply gave none. `switched`: the
-    output is shown first (True) or the reference is (False); None: the package's own draw, a seeded one a pair."""
+    output is shown first (True) or the reference is (False); None: the package's own draw, a seeded one a pair.
+    `sample`: which of several replies to the same prompt. `as_text`: where the annotator reads log-probabilities and a
+    reply has none, a text that is one of the tokens is taken for certain, and `detail` says so."""
     with alpaca_eval_contained():
         from alpaca_eval.annotators import PairwiseAnnotator
 
         package = PairwiseAnnotator(
-            annotators_config=annotator.name,
+            annotators_config=annotator.source,
             caching_path=None,
             is_avoid_reannotations=False,
             is_randomize_output_order=switched is None,
@@ -99,7 +118,11 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched:
         asked: dict[str, tuple[JudgeRequest | None, JudgeReply, bool]] = {}
         pairs_by_id = {p.question_id: p for p in pairs}
 
-        def unread(reply: JudgeReply) -> str | None:
+        def read(reply: JudgeReply) -> JudgeReply:
+            return _certain(annotator, reply) if as_text else reply
+
+        def unread(given: JudgeReply) -> str | None:
+            reply = read(given)
             if reply.logprobs is not None and not reply.logprobs.keys().isdisjoint(annotator.choices):
                 return None  # the parser finds one of them
             completion = reply.text if single.completion_key == "completions" else _as_choice(reply)
@@ -107,9 +130,10 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched:
             return _unread(annotator, reply) if _is_missing(preference) else None
 
         def completions(prompts_to_ask: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
-            requests = [_request(p, annotator, options, _candidates(pairs_by_id, *prompts[p])) for p in prompts_to_ask]
+            made = [_request(p, annotator, options, _candidates(pairs_by_id, *prompts[p])) for p in prompts_to_ask]
+            requests = [None if r is None else r.model_copy(update={"sample": sample}) for r in made]
             answered = iter(ask_readable(ask, [r for r in requests if r is not None], unread))
-            replies = [_NOT_A_CHAT if r is None else next(answered) for r in requests]
+            replies = [_NOT_A_CHAT if r is None else read(next(answered)) for r in requests]
             for prompt, request, reply in zip(prompts_to_ask, requests, replies, strict=True):
                 question_id, switched = prompts[prompt]
                 asked[question_id] = (request, reply, switched)
@@ -120,8 +144,8 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched:
 
         single.fn_completions = lambda prompts, **options: completions(prompts, options)
         rows = package.annotate_head2head(
-            outputs_1=_frame([{"instruction": p.instruction, "output": p[3 if switched else 2]} for p in pairs]),
-            outputs_2=_frame([{"instruction": p.instruction, "output": p[2 if switched else 3]} for p in pairs]),
+            outputs_1=frame([{"instruction": p.instruction, "output": p[3 if switched else 2]} for p in pairs]),
+            outputs_2=frame([{"instruction": p.instruction, "output": p[2 if switched else 3]} for p in pairs]),
             chunksize=None,
         )
     preferences = {row["instruction"]: row["preference"] for row in rows}
@@ -131,28 +155,6 @@ def annotate(annotator: Annotator, pairs: Sequence[Pair], ask: Ask, *, switched:
 
 
 _NOT_A_CHAT = JudgeReply(text="", error="an output holds chat markers (<|im_start|>) that break the judge's prompt")
-
-
-def _frame(rows: Sequence[Mapping[str, str]]) -> Any:
-    """A data frame whose functions of a row are given a mapping instead of a Series. The package draws twice for every
-    row so, and pandas makes a Series of it in as long as the judge takes for two rounds of replies."""
-    import pandas as pd
-
-    class Row(dict[Any, Any]):
-        def __getitem__(self, key: Any) -> Any:
-            return [dict.__getitem__(self, k) for k in key] if isinstance(key, list) else dict.__getitem__(self, key)
-
-    class Frame(pd.DataFrame):
-        @property
-        def _constructor(self) -> Any:
-            return Frame
-
-        def apply(self, func: Any, axis: Any = 0, **options: Any) -> Any:  # type: ignore[override]
-            if axis != 1 or options:
-                return super().apply(func, axis=axis, **options)
-            return pd.Series([func(Row(row)) for row in self.to_dict(orient="records")], index=self.index)
-
-    return Frame(rows)
 
 
 def _note_prompts(single: Any, pairs: Sequence[Pair]) -> Mapping[str, tuple[str, bool]]:
@@ -203,7 +205,16 @@ def _request(
         top_logprobs=options.get("top_logprobs") if options.get("logprobs") else None,
         choices=annotator.choices,
         candidates=candidates,
+        top_p=1.0,  # which the package always sends
     )
+
+
+def _certain(annotator: Annotator, reply: JudgeReply) -> JudgeReply:
+    """A reply without log-probabilities whose text is one of the annotator's tokens, as one that is sure of it."""
+    token = reply.text.strip()
+    if reply.error or reply.logprobs is not None or token not in annotator.choices:
+        return reply
+    return reply.model_copy(update={"logprobs": {token: 0.0}, "from_text": True})
 
 
 def _as_choice(reply: JudgeReply) -> dict[str, Any]:
@@ -231,7 +242,13 @@ def _verdict(
         invalid=invalid,
         prompt="\n\n".join(m.content for m in request.messages) if request else "",
         reply=reply.text,
-        detail={"asked": True, "switched": switched, "logprobs": reply.logprobs, "price": reply.price},
+        detail={
+            "asked": True,
+            "switched": switched,
+            "logprobs": None if reply.from_text else reply.logprobs,
+            "price": reply.price,
+            **({"from_text": True} if reply.from_text else {}),
+        },
     )
 
 
@@ -246,52 +263,3 @@ def _unread(annotator: Annotator, reply: JudgeReply) -> str:
     if tokens:
         return f"neither {tokens} is among the log-probabilities of the reply"
     return f"the annotator's parser finds no preference in the reply {reply.text[:80]!r}"
-
-
-@contextlib.contextmanager
-def alpaca_eval_contained() -> Iterator[None]:
-    """Import and run `alpaca_eval` without its side effects: it sets the root logger's level when it is imported, logs
-    to the root logger, draws progress bars over ours and changes scikit-learn's configuration."""
-    root = logging.getLogger()
-    level, silent = root.level, logging.NullHandler()
-    # A handler, or the package's first message would set one up that writes to the terminal.
-    root.addHandler(silent)
-    root.addFilter(_not_the_packages)
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import alpaca_eval.utils as utils
-            import pandas as pd
-            import sklearn
-        root.setLevel(level)
-        # Row by row, as the package goes, Arrow's strings take thrice as long as Python's.
-        strings = pd.option_context("mode.string_storage", "python")
-        with _no_progress_bars(utils), sklearn.config_context(), strings, warnings.catch_warnings():
-            warnings.simplefilter("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", module="sklearn")
-            yield
-    finally:
-        root.setLevel(level)
-        root.removeFilter(_not_the_packages)
-        root.removeHandler(silent)
-
-
-def _not_the_packages(record: logging.LogRecord) -> bool:
-    return "alpaca_eval" not in Path(record.pathname).parts
-
-
-@contextlib.contextmanager
-def _no_progress_bars(utils: Any) -> Iterator[None]:
-    original = utils.dataframe_chunk_generator
-    from alpaca_eval.annotators import base
-
-    def quiet(df: Any, chunksize: int | None = None, tqdm_desc: str | None = None) -> Any:
-        return original(df, chunksize)
-
-    base.utils.dataframe_chunk_generator = quiet
-    try:
-        yield
-    finally:
-        base.utils.dataframe_chunk_generator = original

@@ -96,6 +96,7 @@ DETAILS = (
         "LC spread",
         2,
     ),
+    Column("alpaca_eval.from_text", "AlpacaEval", "verdicts by text alone, without weights", "by text", 0),
     Column("alpaca_eval.truncated", "AlpacaEval", "answers cut at the token limit", "cut %", 1, "%"),
 )
 

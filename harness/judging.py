@@ -109,7 +109,10 @@ class Asker:
         return [request for request in requests if self._key(request, 0) not in journaled]
 
     def _key(self, request: JudgeRequest, attempt: int) -> str:
-        content: list[Any] = [self._identity, request.model_dump(mode="json", exclude=self._unkeyed)]
+        # Of what changes nothing nothing is said, so that keys of a time without these fields hold.
+        plain = {"sample"} if request.sample == 0 else set()
+        unkeyed = self._unkeyed | plain | ({"top_p"} if request.top_p in (None, 1) else set())
+        content: list[Any] = [self._identity, request.model_dump(mode="json", exclude=unkeyed)]
         return content_key([*content, {"attempt": attempt}] if attempt else content)
 
     def _had(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.annotator import alpaca_eval_contained
+from harness.alpaca_package import alpaca_eval_contained
 from harness.stats import bootstrap_indices, percentile_interval
 from harness.types import Metric
 

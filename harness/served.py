@@ -67,6 +67,7 @@ class Served(Component):
     _client: "openai.OpenAI | None" = PrivateAttr(None)
     _client_lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _limit_name: str = PrivateAttr("max_tokens")
+    _takes_top_p: bool = PrivateAttr(True)
 
     @field_validator("base_url")
     @classmethod
@@ -150,17 +151,23 @@ class Served(Component):
             tab.stop.wait(wait * random.uniform(0.5, 1))
 
     def _limited(self, create: Any, limit: int, options: dict[str, Any]) -> Any:
-        """A call with its token limit, under the name that the model takes it by."""
+        """A call with its token limit, under the name that the model takes it by, and without a `top_p` that takes all
+        where it knows none."""
         import openai
 
+        if not self._takes_top_p:
+            options = {name: value for name, value in options.items() if name != "top_p"}
         try:
             return create(**options, **{self._limit_name: limit})
         except openai.BadRequestError as error:
-            if self._limit_name != "max_tokens" or "max_tokens" not in str(error):
+            # Newer models take the limit under another name only, and some no top_p beside a temperature.
+            if self._limit_name == "max_tokens" and "max_tokens" in str(error):
+                self._limit_name = "max_completion_tokens"
+            elif options.get("top_p") == 1 and "top_p" in str(error):
+                self._takes_top_p = False
+            else:
                 raise
-            # Newer models take the limit under another name only.
-            self._limit_name = "max_completion_tokens"
-            return create(**options, **{self._limit_name: limit})
+            return self._limited(create, limit, options)
 
     def _refused(self, error: Exception) -> HarnessError:
         """The error for a server that refuses the key, the address or the model altogether."""

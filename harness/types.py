@@ -140,7 +140,8 @@ class Candidates(Record):
 class JudgeRequest(Record):
     """What a judge is asked. `choices`: the replies that would be well-formed, where they are few: a judge that reads
     logits answers with their log-probabilities. `top_logprobs`: how many a served judge should return. `candidates`:
-    what `messages` ask to compare, for judges that score answers rather than read a prompt."""
+    what `messages` ask to compare, for judges that score answers rather than read a prompt. `top_p`: None leaves it
+    out. `sample`: which of several replies to the same words, each asked for by itself."""
 
     messages: Messages
     max_tokens: int = 2048
@@ -148,13 +149,16 @@ class JudgeRequest(Record):
     top_logprobs: int | None = None
     choices: tuple[str, ...] = ()
     candidates: Candidates | None = None
+    top_p: float | None = None
+    sample: int = 0
 
 
 class JudgeReply(Record):
     """A judge's reply. `logprobs`: natural-log probabilities of whole choices (a logits judge) or of first tokens (a
     served judge). `price` in US dollars, None where unknown. `error` set: no reply was had; `text` is then empty, and
     `transient` says whether asking again later may help (a server that was down) or not (a prompt that is too long).
-    `faults`: the calls for it that failed on the way and were made again, by kind (`HTTP 429`, `time-out`)."""
+    `faults`: the calls for it that failed on the way and were made again, by kind (`HTTP 429`, `time-out`).
+    `from_text`: its `logprobs` were made of its text."""
 
     text: str
     logprobs: dict[str, float] | None = None
@@ -164,6 +168,7 @@ class JudgeReply(Record):
     error: str | None = None
     transient: bool = False
     faults: tuple[str, ...] = ()
+    from_text: bool = False
 
 
 class Verdict(Record):

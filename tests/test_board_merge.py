@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness.annotator import alpaca_eval_contained, package_folder
+from harness.alpaca_package import alpaca_eval_contained, package_folder
 from harness.board_merge import alpaca_eval_leaderboard, merge
 from harness.cli import app
 from harness.errors import DataError

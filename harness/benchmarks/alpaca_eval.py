@@ -4,33 +4,23 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from harness import alpaca_files, datafiles
-from harness.annotator import Pair, alpaca_eval_contained, annotate, load_annotator
-from harness.components import Component, RecipePath
+from harness import alpaca_data, alpaca_files, datafiles
+from harness.alpaca_data import GAMED_FILE, GET_GAMED, OFFICIAL_SHA256, Item, from_hub
+from harness.alpaca_figures import averaged, win_rates
+from harness.annotator import Pair, annotate, load_annotator
+from harness.components import Component, ModelReference, RecipePath
 from harness.errors import DataError
 from harness.length_control import GAMED_SHA256, GLM, OFFICIAL_GLM, lc_win_rate, official_lc_win_rate
 from harness.protocols import Judged
 from harness.stats import mean_metric, proportion_metric
 from harness.types import Answer, Ask, Metric, Question, Verdict
 
-HUB_DATASET = "tatsu-lab/alpaca_eval"
-HUB_REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
-OFFICIAL_FILE = "alpaca_eval_gpt4_baseline.json"
-OFFICIAL_SHA256 = "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"
-GAMED_FILE = "df_gamed.csv"
-OWN = "give other data as `prompts: FILE`"
-
-
-class _Item(NamedTuple):
-    id: str
-    instruction: str
-    output: str | None
-    dataset: str
-    generator: str
+FIRST = "text_davinci_003"
+"""The name of AlpacaEval 1's reference."""
 
 
 class AlpacaEval(Component):
@@ -41,7 +31,13 @@ class AlpacaEval(Component):
     package's own small set), or a JSON file (or .json.gz) in the public format (`instruction, output, generator,
     dataset`). `reference`: `file` (the outputs in the prompts' file: AlpacaEval 2's reference where the prompts are
     official, and the default there), or the id of a row, whose answers it then is; otherwise `base`, the untrained
-    policy. `limit`: that many instructions, evenly spaced.
+    policy; or `text_davinci_003`, AlpacaEval 1's (`alpaca_eval.json` of the same place; its hash is not published).
+    `limit`: that many instructions, evenly spaced. `annotator`: the name of one of the package's evaluators, or the
+    folder of one's own. `orders`: the package shows each pair in one order, drawn by a seed; `both` asks twice and
+    averages. `samples`: replies a prompt, averaged, for judges that are sampled at a temperature. A pair that lacks
+    one of its verdicts is not scored. `without_logprobs`: what becomes of a judge's reply without log-probabilities
+    where the annotator reads them: `text` takes one of its tokens for certain, which `from_text` counts, and the rate
+    is then not weighted; `refuse` does not score it.
 
     Figures: win rates in percent; `avg_length` in characters; `lc_win_rate` by the package's official GLM where
     prompts and reference are official, else by its `length_controlled_minimal` (see `harness.length_control`), its
@@ -56,8 +52,11 @@ class AlpacaEval(Component):
     length_control: Literal["auto", "minimal"] = "auto"
     df_gamed: RecipePath | None = None
     limit: int | None = Field(None, ge=1)
-    annotator: str = "weighted_alpaca_eval_gpt4_turbo"
-    _read: tuple[bytes, list[_Item]] | None = PrivateAttr(None)
+    annotator: ModelReference = "weighted_alpaca_eval_gpt4_turbo"
+    orders: Literal["seeded", "both"] = "seeded"
+    samples: int = Field(1, ge=1, le=16)
+    without_logprobs: Literal["text", "refuse"] = "text"
+    _read: tuple[bytes, list[Item]] | None = PrivateAttr(None)
     """The prompts' file and what is in it, as last read."""
 
     @model_validator(mode="after")
@@ -72,7 +71,7 @@ class AlpacaEval(Component):
     def needs_row(self) -> str | None:
         """The row whose answers `verdicts` and `metrics` want as reference; None where the file has them."""
         reference = self.reference or ("file" if self.prompts == "official" else "base")
-        return None if reference == "file" else reference
+        return None if reference in ("file", FIRST) else reference
 
     @property
     def compares(self) -> bool:
@@ -81,7 +80,12 @@ class AlpacaEval(Component):
 
     @property
     def _is_official_lc(self) -> bool:
-        return self.prompts == "official" and self.needs_row is None and self.length_control == "auto"
+        return (
+            self.prompts == "official"
+            and self.needs_row is None
+            and self.reference != FIRST
+            and self.length_control == "auto"
+        )
 
     def identity(self) -> dict[str, Any]:
         annotator = load_annotator(self.annotator)
@@ -89,10 +93,13 @@ class AlpacaEval(Component):
             "name": self.name,
             "questions": {"sha256": OFFICIAL_SHA256 if self.prompts == "official" else datafiles.sha256(self._data())},
             "limit": self.limit,
-            "reference": self.needs_row or "file",
-            "annotator": self.annotator,
+            "reference": self.needs_row or self._file_reference(),
+            "annotator": annotator.name,
             "annotator_sha256": datafiles.sha256(json.dumps(annotator.config, sort_keys=True).encode()),
             "template_sha256": datafiles.sha256(annotator.template.encode()),
+            **({"orders": self.orders} if self.orders != "seeded" else {}),
+            **({"samples": self.samples} if self.samples > 1 else {}),
+            **({"without_logprobs": self.without_logprobs} if self.without_logprobs != "text" else {}),
             **self._lc_identity(),
             "alpaca_eval": version("alpaca_eval"),
         }
@@ -107,7 +114,7 @@ class AlpacaEval(Component):
         if self.prompts != "official" or folder is not None:
             self._items()
         if self.df_gamed is not None and not self.df_gamed.is_file():
-            raise DataError(f"df_gamed: no file {self.df_gamed}; {_GET_GAMED}")
+            raise DataError(f"df_gamed: no file {self.df_gamed}; {GET_GAMED}")
 
     def prepare(self) -> None:
         """Fetch the instructions, and what the length-controlled rate needs, where they are not here yet."""
@@ -132,17 +139,25 @@ class AlpacaEval(Component):
                 pairs.append(Pair(item.id, item.instruction, references[item.id], outputs[item.id]))
             else:
                 missing[item.id] = "no reference output" if item.id in outputs else "no answer"
-        found = annotate(load_annotator(self.annotator), pairs, ask) if pairs else []
-        verdicts = {v.question_id: v for v in found}
+        verdicts = {v.question_id: v for v in self._judged(pairs, ask)} if pairs else {}
         verdicts |= {i: Verdict(question_id=i, value=None, invalid=reason) for i, reason in missing.items()}
         return [verdicts[item.id] for item in items]
+
+    def _judged(self, pairs: Sequence[Pair], ask: Ask) -> list[Verdict]:
+        annotator, as_text = load_annotator(self.annotator), self.without_logprobs == "text"
+        rounds = [
+            annotate(annotator, pairs, ask, switched=switched, sample=sample, as_text=as_text)
+            for switched in ((None,) if self.orders == "seeded" else (False, True))
+            for sample in range(self.samples)
+        ]
+        return rounds[0] if len(rounds) == 1 else [averaged(each) for each in zip(*rounds, strict=True)]
 
     def metrics(
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
     ) -> dict[str, Metric]:
         outputs, references = _texts(answers), self.reference_texts(reference)
         preferences = [v.value for v in verdicts]
-        figures = _win_rates(preferences)
+        figures = win_rates(preferences)
         both = [v for v in verdicts if v.question_id in outputs and v.question_id in references]
         if both and all(outputs[v.question_id] == references[v.question_id] for v in both):
             figures["lc_win_rate"] = figures["win_rate"]  # 50 by construction, as in the package
@@ -152,6 +167,8 @@ class AlpacaEval(Component):
                 figures["lc_standard_error"] = Metric(value=spread, n=controlled.n)
             unasked = len(verdicts) - len(both)
             figures["lc_win_rate"] = controlled.model_copy(update={"n_invalid": controlled.n_invalid + unasked})
+        if certain := sum(bool(v.detail.get("from_text")) for v in verdicts):
+            figures["from_text"] = Metric(value=float(certain), n=len(verdicts))
         written = [outputs[v.question_id] for v in verdicts if v.question_id in outputs]
         length = mean_metric([len(text) for text in written])
         # The package cuts the mean to a whole number.
@@ -172,6 +189,17 @@ class AlpacaEval(Component):
         places = {item.id: place for place, item in enumerate(self._all_items())}
         return official_lc_win_rate([places[v.question_id] for v in verdicts], theirs, ours, preferences, self._gamed())
 
+    def _first_file(self) -> Path:
+        return alpaca_data.first_reference(datafiles.local_folder(self.data_dir, "alpaca_eval"))
+
+    def _file_reference(self) -> Any:
+        """What the reference is, where it is no row. AlpacaEval 1's has no published hash: a local file's is kept."""
+        if self.reference != FIRST:
+            return "file"
+        local = datafiles.local_folder(self.data_dir, "alpaca_eval") is not None
+        content = datafiles.sha256(datafiles.read_bytes(self._first_file())) if local else alpaca_data.HUB_REVISION
+        return {"name": FIRST, "sha256" if local else "revision": content}
+
     def _lc_identity(self) -> dict[str, Any]:
         if not self._is_official_lc:
             return {"lc_glm": GLM}
@@ -189,7 +217,7 @@ class AlpacaEval(Component):
         if folder is not None and (folder / GAMED_FILE).is_file():
             path = folder / GAMED_FILE
         else:
-            path = _from_hub(GAMED_FILE, _GET_GAMED)
+            path = from_hub(GAMED_FILE, GET_GAMED)
         datafiles.official(datafiles.read_bytes(path), GAMED_SHA256, str(path), "name another file as `df_gamed`")
         return path
 
@@ -210,107 +238,46 @@ class AlpacaEval(Component):
         for row, answers, reference, verdicts in rows:
             folder = f"data/{self.name}/{datafiles.file_name(row)}"
             outputs = alpaca_files.outputs_rows(known, answers, row)
-            against = (self.reference_texts(reference), self.needs_row or items[0].generator)
+            against = (self.reference_texts(reference), self.needs_row or self._reference_name(items))
             annotations = alpaca_files.annotation_rows(known, (_texts(answers), row), against, verdicts, judge)
             files[f"{folder}/model_outputs.json"] = datafiles.json_text(outputs)
             files[f"{folder}/annotations.json"] = datafiles.json_text(annotations)
         return files
 
+    def _reference_name(self, items: Sequence[Item]) -> str:
+        return FIRST if self.reference == FIRST else items[0].generator
+
     def reference_texts(self, reference: Sequence[Answer]) -> dict[str, str]:
         """What the outputs are compared with, by question."""
         if self.needs_row is not None:
             return _texts(reference)
+        if self.reference == FIRST:
+            path = self._first_file()
+            data = datafiles.read_bytes(path)
+            first = alpaca_data.items(data, str(path), with_outputs=True)
+            return {item.id: item.output for item in first if item.output is not None}
         return {item.id: item.output for item in self._items() if item.output is not None}
 
-    def _items(self) -> list[_Item]:
+    def _items(self) -> list[Item]:
         """The instructions, as limited. Raises DataError."""
         return datafiles.evenly_spaced(self._all_items(), self.limit)
 
-    def _all_items(self) -> list[_Item]:
+    def _all_items(self) -> list[Item]:
         """The whole set. Raises DataError naming the row that can't be used."""
         data = self._data()
         if self._read is None or self._read[0] != data:
-            self._read = data, self._items_in(data)
+            self._read = data, alpaca_data.items(data, str(self.prompts), with_outputs=self.needs_row is None)
         return list(self._read[1])
-
-    def _items_in(self, data: bytes) -> list[_Item]:
-        where = str(self.prompts)
-        items: dict[str, _Item] = {}
-        for number, row in enumerate(datafiles.json_list(data, where), start=1):
-            instruction, output = row.get("instruction"), row.get("output")
-            if not isinstance(instruction, str) or not instruction:
-                raise DataError(f"prompts {where}, row {number}: expected a text under `instruction`")
-            if not isinstance(output, str) and (self.needs_row is None or output is not None):
-                raise DataError(f"prompts {where}, row {number}: expected the reference's text under `output`")
-            question_id = alpaca_files.instruction_id(instruction)
-            if question_id in items:
-                raise DataError(f"prompts {where}, row {number}: its instruction is there twice; rows are joined by it")
-            names = (str(row.get(key) or "unknown") for key in ("dataset", "generator"))
-            items[question_id] = _Item(question_id, instruction, output, *names)
-        if not items:
-            raise DataError(f"prompts {where}: no rows")
-        return list(items.values())
 
     def _data(self) -> bytes:
         if self.prompts == "builtin":
             return datafiles.read_bytes(datafiles.asset("alpaca_eval.json"))
         if self.prompts == "official":
-            return _official(datafiles.local_folder(self.data_dir, "alpaca_eval"))
+            return alpaca_data.official(datafiles.local_folder(self.data_dir, "alpaca_eval"))
         if not Path(self.prompts).is_file():
             raise DataError(f"prompts: no file {self.prompts}; expected builtin, official, or a JSON file")
         return datafiles.read_bytes(Path(self.prompts))
 
 
-def _official(folder: Path | None) -> bytes:
-    """The official file, from a folder or the hub. Raises DataError."""
-    if folder is not None:
-        for name in (OFFICIAL_FILE, f"{OFFICIAL_FILE}.gz"):
-            if (folder / name).is_file():
-                return datafiles.official(datafiles.read_bytes(folder / name), OFFICIAL_SHA256, str(folder / name), OWN)
-        raise DataError(f"{folder} has no {OFFICIAL_FILE} (or .gz); it is in the hub dataset {HUB_DATASET}")
-    how = "download it elsewhere and set data_dir to its folder, or HARNESS_DATA to that folder's parent"
-    path = _from_hub(OFFICIAL_FILE, how)
-    return datafiles.official(path.read_bytes(), OFFICIAL_SHA256, str(path), OWN)
-
-
-_GET_GAMED = (
-    f"the length-controlled rate needs the official {GAMED_FILE} (SHA-256 {GAMED_SHA256[:12]}...) of the hub dataset "
-    f"{HUB_DATASET}: put it beside the prompts in data_dir, or name it as df_gamed; or set length_control: minimal"
-)
-
-
-def _from_hub(name: str, how: str) -> Path:
-    """A file of AlpacaEval's hub dataset, at the pinned revision. Raises DataError; `how`: what else can be done."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(HUB_DATASET, name, repo_type="dataset", revision=HUB_REVISION))
-    except Exception as error:  # network, access and not-found errors come in many classes
-        where = f"the hub dataset {HUB_DATASET} at revision {HUB_REVISION}"
-        raise DataError(f"AlpacaEval's {name} can't be fetched from {where} ({type(error).__name__}); {how}") from None
-
-
 def _texts(answers: Sequence[Answer]) -> dict[str, str]:
     return {a.question_id: a.turns[0] for a in answers}
-
-
-def _win_rates(preferences: Sequence[float | None]) -> dict[str, Metric]:
-    """The package's `get_winrate`, with intervals of ours."""
-    scored = [p for p in preferences if p is not None]
-    won = mean_metric([None if p is None else p - 1 for p in preferences], scale=100)
-    if not scored:
-        return {"win_rate": won, "discrete_win_rate": won}
-    with alpaca_eval_contained():
-        from alpaca_eval.metrics import get_winrate
-
-        package: Mapping[str, Any] = get_winrate([{"preference": p} for p in scored])
-    # A preference of exactly 1.5 is a draw; any other counts as the side it leans to.
-    discrete = mean_metric([None if p is None else 0.5 if p == 1.5 else round(p) - 1 for p in preferences], scale=100)
-    stderr = None if len(scored) < 2 else float(package["standard_error"])
-    figures = {
-        "win_rate": won.model_copy(update={"value": float(package["win_rate"]), "stderr": stderr}),
-        "discrete_win_rate": discrete.model_copy(update={"value": float(package["discrete_win_rate"])}),
-    }
-    for name, key in {"wins": "n_wins", "losses": "n_wins_base", "draws": "n_draws"}.items():
-        figures[name] = Metric(value=float(package[key]), n=won.n, n_invalid=won.n_invalid)
-    return figures

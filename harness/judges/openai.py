@@ -70,6 +70,8 @@ class Openai(Served):
         }
         if request.top_logprobs is not None:
             options |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if request.top_p is not None:
+            options["top_p"] = request.top_p
         client = self._connect()
 
         def create(**body: Any) -> object:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.annotator import package_folder
+from harness.alpaca_package import package_folder
 from harness.benchmarks.alpaca_eval import AlpacaEval
 from harness.components import build
 from harness.errors import DataError, RecipeError
@@ -96,7 +96,7 @@ def test_sends_and_reads_what_the_package_itself_does(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = recorded(shared_data, "gemma-2b-it", "annotations")[::67][:12]
+    rows = recorded(shared_data, "gemma-2b-it", "annotations")[::16][:50]
     references = [{"instruction": r["instruction"], "output": r["output_1"], "generator": "gpt4"} for r in rows]
     outputs = [{"instruction": r["instruction"], "output": r["output_2"], "generator": "gemma"} for r in rows]
 
@@ -124,12 +124,12 @@ def test_sends_and_reads_what_the_package_itself_does(
         verdicts = made.verdicts([answer(o["instruction"], o["output"]) for o in outputs], [], ask)
 
     def sent(server: FakeServer) -> list[dict[str, Any]]:
-        kept = ("messages", "max_tokens", "temperature", "logprobs", "top_logprobs")
-        bodies = [{k: body.get(k) for k in kept} for body in server.requests]
-        return sorted(bodies, key=lambda body: str(body["messages"][-1]["content"]))
+        """Whole bodies, in a common order of prompts: calls are made at once. The model is the judge's own."""
+        bodies = [{k: v for k, v in body.items() if k != "model"} for body in server.requests]
+        return sorted(bodies, key=lambda body: str(body["messages"]))
 
     assert sent(ours) == sent(theirs)
-    assert len(ours.requests) == 12
+    assert len(ours.requests) == 50
     preferences = {question_id(a["instruction"]): a["preference"] for a in annotations}
     assert {v.question_id: v.value for v in verdicts} == preferences
     assert len(set(preferences.values())) > 1
@@ -247,7 +247,7 @@ def test_the_judge_can_answer_from_logits(three: AlpacaEval) -> None:
     ("reply", "reason"),
     [
         (JudgeReply(text="", error="HTTP 500: down"), "HTTP 500: down"),
-        (JudgeReply(text="m"), "no log-probabilities"),
+        (JudgeReply(text="The model m."), "no log-probabilities"),
         (JudgeReply(text="The", logprobs={"The": -0.1}), "neither m and M"),
         (JudgeReply(text="", logprobs={}), "neither m and M"),
     ],

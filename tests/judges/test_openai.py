@@ -229,3 +229,16 @@ def test_a_key_in_place_of_its_variables_name_is_refused_and_not_repeated() -> N
 def test_identity_holds_what_changes_a_reply_and_no_credentials() -> None:
     made = judge(base_url="https://host:8000/v1/", timeout=5, price=Price(input=1, output=1))
     assert made.identity() == {"name": "openai", "model": "m", "base_url": "https://host:8000/v1"}
+
+
+def test_a_model_that_knows_no_top_p_is_asked_without_from_then_on() -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        if "top_p" in body:
+            return 400, {"error": {"message": "`temperature` and `top_p` cannot both be specified for this model"}}, {}
+        return completion("fine")
+
+    request = JudgeRequest(messages=(Message(role="user", content="u"),), top_p=1.0)
+    with FakeServer(answer).running() as server:
+        judge = build("judge", {"name": "openai", "model": "m", "base_url": server.url})
+        assert [judge.reply([r])[0].text for r in (request, request)] == ["fine", "fine"]
+    assert ["top_p" in body for body in server.requests] == [True, False, False]
