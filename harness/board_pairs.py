@@ -63,7 +63,7 @@ class Compared:
         parts = ["## Rows compared", HOW]
         for metric in self.by_metric:
             parts += [
-                f"### {_title(metric, self.entries)}",
+                f"### {comparison_title(metric, self.entries)}",
                 self._table(metric),
                 _shown_by(self.by_metric[metric], metric),
             ]
@@ -72,7 +72,7 @@ class Compared:
     def _table(self, metric: str) -> str:
         made = self.by_metric[metric]
         ids = list(dict.fromkeys(name for c in made for name in (c.first, c.second)))
-        decimals = _decimals(metric)
+        decimals = comparison_decimals(metric)
         if len(ids) <= MATRIX:
             cells = _cells(made, decimals)
             heads = ["row", *(escape_markdown(i) for i in ids[:-1])]
@@ -115,7 +115,7 @@ def _signed(value: float, decimals: int) -> str:
 
 def _shown_by(made: Sequence[Comparison], metric: str) -> str:
     """How large a difference has to be to be seen, and what pairing has saved."""
-    decimals = _decimals(metric)
+    decimals = comparison_decimals(metric)
     least = sorted(c.detectable for c in made)
     span = number(least[0], decimals)
     if len(least) > 1 and span != number(least[-1], decimals):
@@ -137,9 +137,10 @@ def real_differences(board: Board) -> list[str]:
     """In a line a metric: how many pairs differ, of how many."""
     lines = []
     for metric, made in board.comparisons.items():
-        seen = number(max(c.detectable for c in made), _decimals(metric))
+        seen = number(max(c.detectable for c in made), comparison_decimals(metric))
         lines.append(
-            f"{_title(metric, board.entries)}: {sum(c.is_real for c in made)} of {len(made)} pairs of rows differ "
+            f"{comparison_title(metric, board.entries)}: {sum(c.is_real for c in made)} of {len(made)} pairs of rows "
+            "differ "
             f"(paired, 5 % level, Holm); a true difference of {seen} would be seen in four cases of five."
         )
     return lines
@@ -149,13 +150,13 @@ def _column(metric: str) -> Any:
     return next((c for c in COLUMNS if c.metric == metric), None)
 
 
-def _decimals(metric: str) -> int:
+def comparison_decimals(metric: str) -> int:
     """Pair accuracy is compared in percent points."""
     column = _column(metric)
     return 1 if column is None or metric == "heldout.pair_accuracy" else int(column.decimals)
 
 
-def _title(metric: str, entries: Sequence[Entry]) -> str:
+def comparison_title(metric: str, entries: Sequence[Entry]) -> str:
     if metric == "heldout.pair_accuracy":
         return "Held-out pair accuracy, percent points"
     column = _column(metric) or next(c for c in further_columns(entries) if c.metric == metric)

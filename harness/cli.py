@@ -96,6 +96,7 @@ def run(
     from harness.leaderboard import write_board
     from harness.plan import make_plan
     from harness.public_data import public_data, write_public_data
+    from harness.report.page import write_page
     from harness.store import Store
 
     spending = start_spending(checked, max_cost)
@@ -112,9 +113,14 @@ def run(
     if plan.rows:
         write_board(folder, checked.name, make_entries(checked, plan, executed))
         write_public_data(folder, public_data(checked, plan, executed))
+        write_page(folder)
         cli_boards.print_board(folder, console)
     found = len(plan.stages) - executed.ran
-    board = f"Board: {folder}/board.md" if plan.rows else "No methods and no evaluation: no board."
+    board = (
+        f"Board: {folder}/board.md, its page: {folder}/index.html"
+        if plan.rows
+        else "No methods and no evaluation: no board."
+    )
     seconds = time.monotonic() - started
     console.print(
         f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True
@@ -188,6 +194,7 @@ app.command("export")(cli_data.export_)
 app.command("import")(cli_data.import_)
 app.command()(cli_calibrate.calibrate)
 app.command()(cli_boards.show)
+app.command()(cli_boards.report)
 app.command()(cli_boards.gate)
 app.command()(cli_boards.merge)
 app.add_typer(cli_boards.baseline_app, name="baseline")

@@ -41,6 +41,19 @@ def show(
         alpaca_eval.write_text(alpaca_eval_leaderboard(read_board(board)), encoding="utf-8")
 
 
+def report(
+    board: BoardArgument,
+    show_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Write a board's page: one HTML file with tables, charts, comparisons and a browser of the answers."""
+    from harness.report.page import write_page
+
+    path = write_page(board)
+    print(path)
+    if show_it:
+        typer.launch(str(path.absolute()))
+
+
 def merge(
     boards: Annotated[list[Path], typer.Argument(help="Boards' folders.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The new board's folder.")],

@@ -92,7 +92,7 @@ LEVELS = [
     | {"dataset", "dataset_card", "calibrating"},
     {"plan"},
     {"execute", "entries", "public_data", "console"},
-    {"board_merge", "gate", "gate_report", "baseline", "gates"},
+    {"report", "board_merge", "gate", "gate_report", "baseline", "gates"},
     {"cli", "cli_boards", "cli_calibrate", "cli_data"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}

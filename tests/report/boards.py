@@ -1,0 +1,71 @@
+"""Boards with answers beside them, the answers as bad as they come."""
+
+from pathlib import Path
+
+from harness.board_rows import Entry
+from harness.components import build
+from harness.guards import answer_flags
+from harness.leaderboard import write_board
+from harness.protocols import Judged
+from harness.public_data import write_public_data
+from harness.types import Answer, Verdict
+
+NASTY = (
+    "<script>window.hacked = 1</script>",
+    "</textarea><img src=x onerror=window.hacked=1>",
+    "</script><script>window.hacked = 1</script>",
+    "[click](javascript:window.hacked=1)",
+    "\u202eright to left\u202c and \u2066isolated\u2069",
+    "<!-- <script>",
+    "&lt;b&gt; {{7*7}} ${7*7}",
+)
+
+
+def board_with_answers(folder: Path, rows: int = 3) -> None:
+    """`rows` rows on both builtin benchmarks; row i wins prompt k where i + k is even. The first row's name is odd."""
+    alpaca = build("benchmark", {"name": "alpaca_eval", "prompts": "builtin", "reference": "file"})
+    bench = build("benchmark", {"name": "mt_bench", "questions": "builtin"})
+    entries, judged = [], {"alpaca_eval": [], "mt_bench": []}
+    for i in range(rows):
+        name = f"row {i} <b>bold</b>" if i == 0 else f"row-{i}"
+        figures, outcomes, guards = {}, {}, {}
+        for made in (alpaca, bench):
+            answers, verdicts = [], []
+            for k, q in enumerate(made.questions()):  # type: ignore[attr-defined]
+                texts = tuple(
+                    f"Answer {i} to {k}, turn {t}: {NASTY[(i + k + t) % len(NASTY)]}" for t, _ in enumerate(q.turns)
+                )
+                answers.append(Answer(question_id=q.id, turns=texts, finish_reasons=(), tokens=None))
+                for t, _ in enumerate(q.turns, start=1):
+                    won = (i + k) % 2 == 0
+                    value = (1.9 if won else 1.1) if made is alpaca else (8.0 if won else 3.0)
+                    lost = k == 4
+                    verdicts.append(
+                        Verdict(
+                            question_id=q.id,
+                            turn=None if made is alpaca else t,
+                            category=q.category,
+                            value=None if lost else value,
+                            invalid="the judge fell silent" if lost else None,
+                            prompt=" ".join(texts),
+                            reply=f"The judge says: {NASTY[k % len(NASTY)]}",
+                        )
+                    )
+            judged[made.name].append(Judged(name, answers, [], verdicts))
+            figures |= made.metrics(answers, [], verdicts)  # type: ignore[attr-defined]
+            outcomes[made.name] = {
+                v.question_id if v.turn is None else f"{v.question_id}/{v.turn}": v.value for v in verdicts
+            }
+            guards[made.name] = [flag.model_dump(mode="json") for flag in answer_flags(answers)]
+        provenance = {
+            "judge": {"name": "openai", "model": "j"},
+            "judge_calibration": "uncalibrated",
+            "benchmarks": {"alpaca_eval": {"limit": None}, "mt_bench": {"limit": None}},
+            "guards": guards,
+            "training": {"first_loss": 0.69, "last_loss": 0.5 - i / 10, "steps": 40},
+            "recipe": {"name": NASTY[0]},
+        }
+        entries.append(Entry(id=name, method="nca", metrics=figures, provenance=provenance, outcomes=outcomes))
+    write_board(folder, "nasty </title><script>window.hacked = 1</script>", entries)
+    files = alpaca.public_files("j", judged["alpaca_eval"])  # type: ignore[attr-defined]
+    write_public_data(folder, files | bench.public_files("j", judged["mt_bench"]))  # type: ignore[attr-defined]

@@ -1,0 +1,78 @@
+"""The page: what it holds, that texts stay texts, and that the same board gives the same bytes."""
+
+import base64
+import gzip
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.report.page import embedded, packed, page, write_page
+from tests.boards import four_rows
+from tests.report.boards import NASTY, board_with_answers
+
+
+@given(st.text())
+def test_any_text_survives_into_the_page_and_back(text: str) -> None:
+    shown = embedded({"text": text})
+    assert "</" not in shown
+    assert "<!--" not in shown
+    assert json.loads(shown) == {"text": text}
+    assert json.loads(gzip.decompress(base64.b64decode(packed([text])))) == [text]
+
+
+def test_nothing_that_a_model_wrote_is_markup(tmp_path: Path) -> None:
+    board_with_answers(tmp_path)
+    text = page(tmp_path)
+    outside = re.sub(r"<script>.*?</script>|<style>.*?</style>", "", text, flags=re.DOTALL)
+    for nasty in NASTY:
+        assert nasty not in outside
+    assert "Results" in outside
+    assert re.findall(r"<script(?! type=\"application/)", outside) == []
+
+
+def test_only_its_own_script_and_style_are_allowed(tmp_path: Path) -> None:
+    import hashlib
+
+    board_with_answers(tmp_path)
+    text = page(tmp_path)
+    policy = unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])  # type: ignore[index]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    for kind in ("script", "style"):
+        (own,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert not re.search(r'(src|href)="?(https?:)?//', text)
+    assert " style=" not in re.sub(r"base64,[^\"]*", "", text)
+
+
+def test_the_same_board_gives_the_same_bytes(tmp_path: Path) -> None:
+    board_with_answers(tmp_path)
+    first = write_page(tmp_path).read_bytes()
+    assert write_page(tmp_path / "board.json").read_bytes() == first
+
+
+def test_a_board_without_answers_has_its_page(tmp_path: Path) -> None:
+    from harness.leaderboard import write_board
+
+    write_board(tmp_path, "x", four_rows())
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "index.html").read_text()
+    assert "There are no answers beside this board" in text
+    assert "not calibrated against any official judge" in text
+    assert all(f'data-row="{row.id}"' in text for row in four_rows())
+
+
+def test_what_is_no_board_is_told(tmp_path: Path) -> None:
+    from harness.errors import DataError
+
+    with pytest.raises(DataError, match="does not exist"):
+        write_page(tmp_path / "none")
