@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,15 @@ def test_a_server_that_only_turns_away_is_given_up_after_the_patience(monkeypatc
     assert set(reply.faults) == {"HTTP 429"}
 
 
-def test_ctrl_c_ends_waits_at_once_and_keeps_what_is_under_way(tmp_path: Path) -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler: a process that a shell has put into the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_waits_at_once_and_keeps_what_is_under_way(tmp_path: Path, ctrl_c: None) -> None:
     def answer(body: Body) -> Any:
         if body["messages"][0]["content"] == "q0":
             return 429, {"error": {"message": "wait"}}, {"Retry-After": "60"}
