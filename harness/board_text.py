@@ -120,6 +120,8 @@ def _introduction(entries: Sequence[Entry]) -> str:
             " `base` is the policy before training; every other row is that policy after training with the loss "
             "that is named beside it."
         )
+    if public := [entry.id for entry in entries if entry.method == "public"]:
+        text += f" From the public leaderboard, as it stands there: {escape_markdown(', '.join(public))}."
     for tuned in (entry for entry in entries if entry.method == "sft"):
         text += f" `{escape_markdown(tuned.id)}` was fine-tuned on the best response of each training prompt."
         if started := [entry.id for entry in entries if entry.section("sft").get("row") == tuned.id]:

@@ -1,6 +1,6 @@
 """Board rows from a run's artifacts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.calibration import calibration_of
@@ -10,8 +10,11 @@ from harness.execute import Executed
 from harness.guards import Flag, answer_flags, family_flag, leak_flag
 from harness.judge_costs import lasting
 from harness.leaderboard import Entry
+from harness.length_control import OFFICIAL_GLM
 from harness.plan import Plan, Row
 from harness.protocols import Benchmark
+from harness.public_leaderboard import JUDGE
+from harness.public_rows import public_rows
 from harness.recipe import Evaluation, Recipe
 from harness.recipe_file import recipe_dict
 from harness.stages import Stage
@@ -25,7 +28,20 @@ RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812
 
 def make_entries(recipe: Recipe, plan: Plan, executed: Executed) -> list[Entry]:
     """One entry a row, the untrained base first, then the methods in the recipe's order."""
-    return [_entry(recipe, plan, row, executed) for row in plan.rows]
+    made = [_entry(recipe, plan, row, executed) for row in plan.rows]
+    for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
+        made += public_rows(getattr(benchmark, "public_rows", ()), _same_judge(made, identity(benchmark)["name"]))
+    return made
+
+
+def _same_judge(entries: Sequence[Entry], name: str) -> dict[str, Any] | None:
+    """What the public rows may stand in one table with: rows of the same judge on the same prompts and files."""
+    for entry in entries:
+        judge, benchmark = entry.section("judge"), entry.section("benchmarks").get(name, {})
+        official = benchmark.get("lc_glm") == OFFICIAL_GLM and "lc_unofficial" not in benchmark
+        if judge.get("recorded_by") == f"alpaca_eval: {JUDGE}" and official:
+            return {"judge": dict(judge), "benchmarks": dict(entry.section("benchmarks"))}
+    return None
 
 
 def recorded_by(plan: Plan, row: Row, executed: Executed) -> str:

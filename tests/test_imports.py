@@ -36,6 +36,7 @@ LEVELS = [
         "alpaca_data",
         "alpaca_figures",
         "alpaca_package",
+        "public_leaderboard",
         "mt_prompts",
         "mt_data",
         "mt_verdicts",
@@ -91,7 +92,7 @@ LEVELS = [
     {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate", "recorded"}
     | {"dataset", "dataset_card", "calibrating"},
     {"plan"},
-    {"execute", "entries", "public_data", "console"},
+    {"execute", "public_rows", "entries", "public_data", "console"},
     {"report", "board_merge", "gate", "gate_report", "baseline", "gates"},
     {"cli", "cli_boards", "cli_calibrate", "cli_data"},
 ]

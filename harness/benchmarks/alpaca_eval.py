@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from harness import alpaca_data, alpaca_files, datafiles
+from harness import alpaca_data, alpaca_files, datafiles, public_leaderboard
 from harness.alpaca_data import GAMED_FILE, GET_GAMED, OFFICIAL_SHA256, Item, from_hub
 from harness.alpaca_figures import averaged, win_rates
 from harness.annotator import Pair, annotate, load_annotator
@@ -37,7 +37,8 @@ class AlpacaEval(Component):
     averages. `samples`: replies a prompt, averaged, for judges that are sampled at a temperature. A pair that lacks
     one of its verdicts is not scored. `without_logprobs`: what becomes of a judge's reply without log-probabilities
     where the annotator reads them: `text` takes one of its tokens for certain, which `from_text` counts, and the rate
-    is then not weighted; `refuse` does not score it.
+    is then not weighted; `refuse` does not score it. `public_rows`: names of rows of the public leaderboard (it ships
+    in the package) to be shown on the board, marked as such.
 
     Figures: win rates in percent; `avg_length` in characters; `lc_win_rate` by the package's official GLM where
     prompts and reference are official, else by its `length_controlled_minimal` (see `harness.length_control`), its
@@ -56,6 +57,7 @@ class AlpacaEval(Component):
     orders: Literal["seeded", "both"] = "seeded"
     samples: int = Field(1, ge=1, le=16)
     without_logprobs: Literal["text", "refuse"] = "text"
+    public_rows: list[str] = Field(default_factory=list)
     _read: tuple[bytes, list[Item]] | None = PrivateAttr(None)
     """The prompts' file and what is in it, as last read."""
 
@@ -65,6 +67,13 @@ class AlpacaEval(Component):
             raise ValueError(
                 "df_gamed is for the official prompts against the reference in their file, by length_control: auto"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _public_rows_are_of_the_official_set(self) -> "AlpacaEval":
+        official = self.prompts == "official" and self.needs_row is None and self.reference != FIRST
+        if self.public_rows and not (official and self.limit is None):
+            raise ValueError("public_rows are about all official prompts against GPT-4 Turbo's outputs; remove them")
         return self
 
     @property
@@ -110,6 +119,7 @@ class AlpacaEval(Component):
 
     def check(self) -> None:
         load_annotator(self.annotator)
+        public_leaderboard.check(self.public_rows)
         folder = datafiles.local_folder(self.data_dir, "alpaca_eval")
         if self.prompts != "official" or folder is not None:
             self._items()
