@@ -168,7 +168,7 @@ class JudgeReply(Record):
     error: str | None = None
     transient: bool = False
     faults: tuple[str, ...] = ()
-    from_text: bool = False
+    from_text: bool = Field(False, exclude=True)
 
 
 class Verdict(Record):

@@ -22,7 +22,7 @@ def with_rewards(reward: Any, *others: Any) -> Recipe:
     data = recipe().data.model_copy(
         update={"reward": build("reward", reward), "other_rewards": [build("reward", other) for other in others]}
     )
-    return recipe().model_copy(update={"data": data})
+    return recipe().model_copy(update={"given_data": data})
 
 
 def test_rows_say_their_ranks_and_what_made_them(tmp_path: Path) -> None:
