@@ -46,7 +46,10 @@ def test_a_single_record_is_a_plain_line_and_older_journals_are_read(tmp_path: P
     replies = Journal(path, JudgeReply, column="reply")
     assert replies.rows()["a"] == JudgeReply(text="old")
     replies.append([("b", JudgeReply(text="new"))])
-    assert json.loads(path.read_text().splitlines()[1]) == {"key": "b", "reply": JudgeReply(text="new").model_dump()}
+    assert json.loads(path.read_text().splitlines()[1]) == {
+        "key": "b",
+        "reply": JudgeReply(text="new").model_dump(mode="json"),
+    }
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.floats(0, 1), st.integers(1, 3))
