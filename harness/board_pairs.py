@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.board_markup import escape_csv, escape_markdown, table
 from harness.board_rows import COLUMNS, Board, Entry, further_columns, number
-from harness.outcomes import comparisons
+from harness.outcomes import comparisons, elo
 from harness.paired import Comparison
 
 MATRIX = 8
@@ -28,6 +28,7 @@ class Compared:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.by_metric = comparisons(entries)
+        self.elo = elo(entries)
 
     def shown(self, metric: str) -> list[Comparison]:
         """All pairs of few rows; of many, each with the first row and with the best one."""
@@ -66,8 +67,16 @@ class Compared:
                 f"### {comparison_title(metric, self.entries)}",
                 self._table(metric),
                 _shown_by(self.by_metric[metric], metric),
+                *self._elo(metric),
             ]
         return parts
+
+    def _elo(self, metric: str) -> list[str]:
+        """Strengths from who did better on each prompt, best first."""
+        made = sorted(self.elo.get(metric, {}).items(), key=lambda row: -row[1].elo)
+        told = [f"{escape_markdown(i)} {s.elo:.0f} [{s.ci95[0]:.0f}, {s.ci95[1]:.0f}]" for i, s in made]
+        what = "Elo, from who did better on each prompt (Bradley-Terry; their mean is 1000): "
+        return [what + ", ".join(told) + "."] if told else []
 
     def _table(self, metric: str) -> str:
         made = self.by_metric[metric]

@@ -18,11 +18,14 @@ from harness.public_rows import public_rows
 from harness.recipe import Evaluation, Recipe
 from harness.recipe_file import recipe_dict
 from harness.stages import Stage
+from harness.store import Artifact
 from harness.systems import is_replay
 from harness.train import policy_identity
+from harness.training.steps import read_steps
 from harness.types import Answer, Metric
 
 RECORDED = "recorded verdicts, not judged again"
+CURVE = 100
 RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812): the paper's exact loss is not public"
 
 
@@ -103,6 +106,13 @@ def _reference_texts(benchmark: Benchmark, verdicts: Stage, executed: Executed) 
     return getattr(benchmark, "reference_texts", lambda rows: {})(given)
 
 
+def _curve(trained: Artifact) -> list[list[float]]:
+    """[step, loss] of about CURVE steps of a training, evenly spaced, the last one among them."""
+    steps = [[s["step"], s["loss"]] for s in read_steps(trained.folder / "steps.jsonl") if s.get("loss") is not None]
+    every = max(1, -(-len(steps) // CURVE))
+    return [[step, round(loss, 6)] for step, loss in (steps[::-1][::every])[::-1]]
+
+
 def _calibration(evaluation: Evaluation) -> str:
     """What ties the judge of AlpacaEval to the official one, in a line; of ratings there is no calibration."""
     for benchmark in evaluation.benchmarks:
@@ -162,7 +172,9 @@ def _provenance(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> dic
     if row.matched:
         found["match_to"] = row.matched.id
     if row.policy is not None:
-        found["training"] = {k: v for k, v in executed.artifacts[row.policy.key].report.items() if k != "seconds"}
+        trained = executed.artifacts[row.policy.key]
+        found["training"] = {k: v for k, v in trained.report.items() if k != "seconds"}
+        found["training"]["curve"] = _curve(trained)
     if row.start and row.sft:
         report = {k: v for k, v in executed.artifacts[row.sft.key].report.items() if k != "seconds"}
         found["sft"] = {"row": row.start.id, **report}

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, NamedTuple
 from harness.board_rows import Entry
 from harness.errors import DataError, nearest, quoted
 from harness.leaderboard import read_board
-from harness.noninferiority import NonInferiority, non_inferiority
-from harness.outcomes import METRICS, values
+from harness.noninferiority import NonInferiority, from_resamples, non_inferiority
+from harness.outcomes import LC, METRICS, values
 from harness.paired import prompt_of
 from harness.types import Record
 
@@ -62,13 +62,27 @@ def run_gate(row: Entry, baseline: Entry | None, check: Check) -> Result:
         return Result(WORSE, row.id, against, check, f"{check.metric} {told}, below the floor of {check.minimum:g}")
     if baseline is None:
         return Result(PASS, row.id, None, check, f"{check.metric} is {value:.2f}, the floor {check.minimum:g}")
+    if check.metric == LC:
+        found = _length_controlled(row, baseline, check)
+        return _result(row, baseline, check, found)
     mine, theirs = (values(entry, check.metric) for entry in (row, baseline))
     shared = sorted(mine)
     pairs = [(mine[key], theirs[key]) for key in shared]
     differences = [a - b for a, b in pairs if a is not None and b is not None]  # none is missing
     found = non_inferiority(differences, check.margin, check.alpha, [prompt_of(key) for key in shared])
+    return _result(row, baseline, check, found)
+
+
+def _result(row: Entry, baseline: Entry, check: Check, found: NonInferiority) -> Result:
     code: Code = PASS if found.outcome == "not worse" else WORSE if found.outcome == "worse" else INCONCLUSIVE
-    return Result(code, row.id, against, check, _told(check, found), found)
+    return Result(code, row.id, baseline.id, check, _told(check, found), found)
+
+
+def _length_controlled(row: Entry, baseline: Entry, check: Check) -> NonInferiority:
+    """By the figure in the same resamples of the same prompts, the regression fitted anew in each."""
+    figures = [entry.metrics[LC].value or 0.0 for entry in (row, baseline)]
+    apart = [a - b for a, b in zip(row.resamples[LC], baseline.resamples[LC], strict=True)]
+    return from_resamples(figures[0] - figures[1], apart, check.margin, check.alpha, len(row.outcomes["alpaca_eval"]))
 
 
 def _told(check: Check, found: NonInferiority) -> str:
@@ -100,7 +114,8 @@ def _incomparable(row: Entry, baseline: Entry | None, check: Check) -> str | Non
             return f"row '{entry.id}': {missing} of {total} verdicts of {group} are missing; run it again to have them"
     if baseline is None:
         return None if check.minimum is not None else "no baseline and no floor: nothing to compare with"
-    return _different(row, baseline, check.metric.split(".")[0])
+    why = _different(row, baseline, check.metric.split(".")[0])
+    return why or (_unresampled(row, baseline) if check.metric == LC else None)
 
 
 def _different(row: Entry, baseline: Entry, group: str) -> str | None:
@@ -117,7 +132,20 @@ def _different(row: Entry, baseline: Entry, group: str) -> str | None:
     if mine.keys() != theirs.keys():
         only = len(theirs.keys() - mine.keys()), len(mine.keys() - theirs.keys())
         return f"other prompts: {only[0]} of the baseline's are not there, and {only[1]} are new"
-    return None if len({prompt_of(key) for key in mine}) > 1 else "one prompt is too few for a test"
+    if len({prompt_of(key) for key in mine}) < 2:
+        return "one prompt is too few for a test"
+    return None
+
+
+def _unresampled(row: Entry, baseline: Entry) -> str | None:
+    """Why length-controlled rates can't be compared, where they can't."""
+    for entry in (row, baseline):
+        if entry.metrics[LC].value is None:
+            return f"row '{entry.id}': its length-controlled rate could not be computed"
+        if not entry.resamples.get(LC):
+            return f"row '{entry.id}' has no resamples of {LC}; run it again to have them"
+    same = len(row.resamples[LC]) == len(baseline.resamples[LC])
+    return None if same else "their length-controlled rates were resampled differently; run the older one again"
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def non_inferiority(
     """Of paired differences, new less old, one a prompt; with several a prompt `groups` names their prompts, which are
     then what varies. Bounds: mean and cluster-robust standard error with Student's t on (prompts - 1) degrees. Raises
     ValueError for fewer than two prompts."""
-    from scipy.stats import norm, t
+    from scipy.stats import t
 
     labels = list(range(len(differences))) if groups is None else list(groups)
     by_prompt: dict[Hashable, list[float]] = {}
@@ -42,8 +42,28 @@ def non_inferiority(
     stderr = math.sqrt(n / (n - 1) * math.fsum(r * r for r in residuals)) / len(differences)
     quantile = float(t.ppf(1 - alpha, n - 1))
     lower, upper = mean - quantile * stderr, mean + quantile * stderr
+    return _judged(mean, lower, upper, stderr, margin, alpha, n)
+
+
+def from_resamples(
+    difference: float, resamples: Sequence[float], margin: float, alpha: float, n: int
+) -> NonInferiority:
+    """Of figures that are no means: their difference, and that in bootstrap resamples of the n prompts, whose
+    percentiles are the bounds."""
+    import numpy as np
+
+    lower, upper = (float(x) for x in np.percentile(resamples, [100 * alpha, 100 * (1 - alpha)]))
+    stderr = float(np.std(resamples, ddof=1))
+    return _judged(difference, lower, upper, stderr, margin, alpha, n)
+
+
+def _judged(
+    difference: float, lower: float, upper: float, stderr: float, margin: float, alpha: float, n: int
+) -> NonInferiority:
+    from scipy.stats import norm
+
     outcome: Outcome = "not worse" if lower > -margin else "worse" if upper < -margin else "inconclusive"
     reach = float(norm.ppf(1 - alpha) + norm.ppf(0.8)) * stderr
-    distance = abs(mean + margin)
+    distance = abs(difference + margin)
     needed = math.ceil(n * (reach / distance) ** 2) if distance > 0 and reach > 0 else (2 if distance > 0 else None)
-    return NonInferiority(outcome, mean, lower, upper, n, reach, needed)
+    return NonInferiority(outcome, difference, lower, upper, n, reach, needed)

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import get_args
 
 from harness.board_rows import Entry, comparable
+from harness.elo import Strength, strengths
 from harness.paired import Comparison, compare, compare_resamples, holm
 from harness.recipe_metrics import GateMetric
 
 METRICS = get_args(GateMetric)
-"""Figures that are means over prompts."""
 LC = "alpaca_eval.lc_win_rate"
+"""The one of METRICS that is no mean over prompts."""
+MOST_ELO = 20
 COMPARED = ("alpaca_eval.win_rate", LC, "mt_bench.score", "mt_bench.win_rate", "heldout.pair_accuracy")
 """What a board compares rows by."""
 
@@ -17,7 +19,7 @@ COMPARED = ("alpaca_eval.win_rate", LC, "mt_bench.score", "mt_bench.win_rate", "
 def values(entry: Entry, metric: str) -> dict[str, float | None]:
     """The metric's values by prompt (`id/turn` for MT-bench), in its unit; None where not scored; empty where the row
     has none."""
-    if metric not in entry.metrics or metric not in METRICS:
+    if metric not in entry.metrics or metric not in METRICS or metric == LC:
         return {}
     group, name = metric.split(".")
     found = entry.outcomes.get(group, {})
@@ -48,6 +50,18 @@ def comparisons(entries: Sequence[Entry]) -> dict[str, list[Comparison]]:
             if made:
                 found.setdefault(metric, []).extend(made)
     return found
+
+
+def elo(entries: Sequence[Entry]) -> dict[str, dict[str, Strength]]:
+    """Bradley-Terry strengths of rows that stand in one table, by metric and row: by the win rate's verdicts and the
+    ratings of turns. Of more than MOST_ELO rows, and of two, none is made."""
+    found: dict[str, dict[str, Strength]] = {}
+    for rows in comparable(entries):
+        for metric in ("alpaca_eval.win_rate", "mt_bench.score", "mt_bench.win_rate"):
+            by_row = {entry.id: own for entry in rows if (own := values(entry, metric))}
+            if 2 < len(by_row) <= MOST_ELO:
+                found.setdefault(metric, {}).update(strengths(by_row))
+    return {metric: made for metric, made in found.items() if made}
 
 
 def _means(rows: Sequence[Entry], metric: str) -> list[Comparison]:

@@ -5,6 +5,7 @@ from typing import Literal
 GateMetric = Literal[
     "alpaca_eval.win_rate",
     "alpaca_eval.discrete_win_rate",
+    "alpaca_eval.lc_win_rate",
     "mt_bench.score",
     "mt_bench.win_rate",
     "mt_bench.turn_1",
@@ -12,4 +13,4 @@ GateMetric = Literal[
     "heldout.pair_accuracy",
     "heldout.margin",
 ]
-"""What gates compare: figures that are means over prompts."""
+"""What gates compare: figures that are means over prompts, and the length-controlled rate."""

@@ -22,6 +22,7 @@ from harness.gate_report import junit, markdown
 from harness.leaderboard import write_board
 from harness.noninferiority import non_inferiority
 from harness.stats import mean_metric
+from harness.types import Metric
 from tests.boards import BENCHMARKS, LOCAL, markdown_tables
 
 N = 400
@@ -165,6 +166,30 @@ def test_another_metric_has_its_own_unit_and_prompts() -> None:
     assert run_gate(new, old, Check(metric="mt_bench.sore")).reason.startswith(
         "unknown metric 'mt_bench.sore'; did you"
     )
+
+
+def test_length_controlled_rates_are_compared_by_their_resamples() -> None:
+    rng = np.random.default_rng(3)
+    common = rng.normal(0, 1.5, 1000)
+    lc = "alpaca_eval.lc_win_rate"
+
+    def with_lc(entry: Entry, value: float, noise: float = 0.3) -> Entry:
+        drawn = [float(x) for x in value + common + rng.normal(0, noise, 1000)]
+        metrics = {**entry.metrics, lc: Metric(value=value, n=N)}
+        return entry.model_copy(update={"metrics": metrics, "resamples": {lc: drawn}})
+
+    old = with_lc(OLD, 50.0)
+    check = Check(metric=lc, margin=1.0)
+    assert run_gate(with_lc(row("new", 0), 50.0), old, check).code == 0
+    assert run_gate(with_lc(row("new", 0), 47.0), old, check).code == 1
+    unsettled = run_gate(with_lc(row("new", 0), 49.0, noise=3.0), old, check)
+    assert unsettled.code == 3
+    apart = np.array(with_lc(OLD, 50.0).resamples[lc]) - np.array(old.resamples[lc])
+    assert unsettled.test is not None
+    assert unsettled.test.upper - unsettled.test.lower > np.ptp(np.percentile(apart, [5, 95]))
+    bare = with_lc(row("new", 0), 50.0).model_copy(update={"resamples": {}})
+    refused = run_gate(bare, old, check)
+    assert (refused.code, "has no resamples of alpaca_eval.lc_win_rate" in refused.reason) == (2, True)
 
 
 def test_a_floor_needs_no_baseline() -> None:

@@ -11,7 +11,7 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
-    {"types", "errors", "stats", "noninferiority", "paired", "paths", "provenance"},
+    {"types", "errors", "stats", "noninferiority", "paired", "elo", "paths", "provenance"},
     {
         "protocols",
         "group_scores",
