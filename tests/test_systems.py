@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import length_control
 from harness.benchmarks.alpaca_eval import AlpacaEval
 from harness.components import build
 from harness.entries import make_entries
@@ -74,7 +75,10 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 REPLAY = {"name": "replay"}
 
 
-def test_the_official_rows_come_out_of_a_recipe(shared_data: Path, tmp_path: Path) -> None:
+def test_the_official_rows_come_out_of_a_recipe(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(length_control, "RESAMPLES", 100)  # a thousand take five seconds
     data = shared_data / "alpaca_eval"
     expected_lc = {"gemma-2b-it": 5.718, "FuseChat-Gemma-2-9B-Instruct": 69.980}
     recipe = f"""\

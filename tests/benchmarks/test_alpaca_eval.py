@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness import length_control
 from harness.alpaca_package import package_folder
 from harness.benchmarks.alpaca_eval import AlpacaEval
 from harness.components import build
@@ -153,7 +154,10 @@ def official(shared_data: Path, **fields: Any) -> AlpacaEval:
 
 
 @pytest.mark.parametrize("model", WITH_THE_STAND_IN)
-def test_recorded_verdicts_give_the_published_row(model: str, shared_data: Path) -> None:
+def test_recorded_verdicts_give_the_published_row(
+    model: str, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(length_control, "RESAMPLES", 100)  # a thousand take five seconds
     made = official(shared_data, df_gamed=str(shared_data / "alpaca_eval" / "df_gamed_reconstructed.csv"))
     assert "not the official file" in made.identity()["lc_unofficial"]
     folder = shared_data / "alpaca_eval" / "recorded" / model
