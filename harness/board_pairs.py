@@ -124,35 +124,36 @@ def _signed(value: float, decimals: int) -> str:
 
 def _shown_by(made: Sequence[Comparison], metric: str) -> str:
     """How large a difference has to be to be seen, and what pairing has saved."""
-    decimals = comparison_decimals(metric)
-    least = sorted(c.detectable for c in made)
-    span = number(least[0], decimals)
-    if len(least) > 1 and span != number(least[-1], decimals):
-        span += f" to {number(least[-1], decimals)}"
     prompts = sorted({c.prompts for c in made})
     n = f"{prompts[0]:,}" if len(prompts) == 1 else f"{prompts[0]:,} to {prompts[-1]:,}"
-    saved = [c.stderr / c.unpaired_stderr for c in made if c.unpaired_stderr > 0]
-    text = (
-        f"On {n} prompts a true difference of {span} is seen in four cases of five (one comparison at the 5 % level)."
-    )
+    parts = [f"On {n} prompts{seen_difference(made, metric) or ' all pairs differ by a constant'}."]
+    saved = sorted(c.stderr / c.unpaired_stderr for c in made if c.unpaired_stderr > 0)
     if saved:
-        ratio = sorted(saved)[len(saved) // 2]
-        text += f" Standard errors of the differences are {ratio:.2f} times the unpaired ones (median)."
-    left = max(c.left_out for c in made)
-    return text + (f" Up to {left:,} prompts are not scored in both rows of a pair and are left out." if left else "")
+        ratio = saved[len(saved) // 2]
+        parts.append(f"Standard errors of the differences are {ratio:.2f} times the unpaired ones (median).")
+    if left := max(c.left_out for c in made):
+        parts.append(f"Up to {left:,} prompts are not scored in both rows of a pair and are left out.")
+    return " ".join(parts)
+
+
+def seen_difference(made: Sequence[Comparison], metric: str) -> str:
+    """` a true difference of 1.5 to 4.4 is seen in four cases of five`; empty where no pair's differences vary."""
+    decimals = comparison_decimals(metric)
+    # Rows that differ by a constant have no error, and say nothing of what could be seen.
+    least = sorted(c.detectable for c in made if c.stderr > 0)
+    if not least:
+        return ""
+    span = dict.fromkeys(number(x, decimals) for x in (least[0], least[-1]))
+    return f" a true difference of {' to '.join(span)} is seen in four cases of five (each test by itself)"
 
 
 def real_differences(board: Board) -> list[str]:
     """In a line a metric: how many pairs differ, of how many."""
-    lines = []
-    for metric, made in board.comparisons.items():
-        seen = number(max(c.detectable for c in made), comparison_decimals(metric))
-        lines.append(
-            f"{comparison_title(metric, board.entries)}: {sum(c.is_real for c in made)} of {len(made)} pairs of rows "
-            "differ "
-            f"(paired, 5 % level, Holm); a true difference of {seen} would be seen in four cases of five."
-        )
-    return lines
+    return [
+        f"{comparison_title(metric, board.entries)}: {sum(c.is_real for c in made)} of {len(made)} pairs of rows differ "
+        f"(paired, 5 % level, Holm);{seen_difference(made, metric) or ' by constants'}."
+        for metric, made in board.comparisons.items()
+    ]
 
 
 def _column(metric: str) -> Any:

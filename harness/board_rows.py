@@ -194,6 +194,15 @@ def doubts(entry: Row) -> list[str]:
     return found
 
 
+def whose_doubts(entries: Iterable[Row]) -> list[tuple[str, str]]:
+    """(rows, what makes their figures doubtful), what is said of several rows once."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        for doubt in doubts(entry):
+            found.setdefault(doubt, []).append(entry.id)
+    return [(", ".join(ids), doubt) for doubt, ids in found.items()]
+
+
 def is_calibrated(entry: Row) -> bool:
     """Whether the row's judge has a calibration on record; a row that was not judged has nothing to calibrate."""
     calibration = entry.provenance.get("judge_calibration")

@@ -13,7 +13,6 @@ from harness.board_rows import (
     budget_notes,
     common_counts,
     comparable,
-    doubts,
     judge_name,
     number,
     present,
@@ -21,6 +20,7 @@ from harness.board_rows import (
     troubles,
     uncalibrated_note,
     visible,
+    whose_doubts,
 )
 from harness.board_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure
 from harness.types import Metric
@@ -66,8 +66,10 @@ class _Terminal:
                 yield _seeds_table(groups_of_seeds, options.max_width)
         yield ""
         for entry in entries:
-            for sign in (*troubles(entry), *doubts(entry)):
+            for sign in troubles(entry):
                 yield Text(visible(f"{entry.id}: {sign}"), style="yellow")
+        for ids, doubt in whose_doubts(entries):
+            yield Text(visible(f"{ids}: {doubt}"), style="yellow")
         if note := uncalibrated_note(entries):
             yield Panel(Text(visible(note)), title="uncalibrated judge", title_align="left", border_style="yellow")
         intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"

@@ -22,7 +22,6 @@ from harness.board_rows import (
     common_counts,
     comparable,
     counts,
-    doubts,
     figure,
     further_columns,
     judge_name,
@@ -33,6 +32,7 @@ from harness.board_rows import (
     reconstruction_notes,
     troubles,
     uncalibrated_note,
+    whose_doubts,
 )
 from harness.board_seeds import OVER_SEEDS, seed_groups, spread_figure
 from harness.types import Metric
@@ -143,7 +143,7 @@ def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
         parts += ["### MT-bench by category", _figures(categories, rows, head=lambda column: column.title)]
     if further := present(further_columns(rows), rows):
         parts += ["### Further figures", _figures(further, rows)]
-    if said := [f"**{escape_markdown(r.id)}**: {escape_markdown(doubt)}" for r in rows for doubt in doubts(r)]:
+    if said := [f"**{escape_markdown(i)}**: {escape_markdown(doubt)}" for i, doubt in whose_doubts(rows)]:
         parts += ["### What makes figures doubtful", bullets(said)]
     return parts
 

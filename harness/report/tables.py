@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from harness.board_data import agreement_notes, data_stages, ranking_notes
-from harness.board_pairs import HOW, comparison_decimals, comparison_title
+from harness.board_pairs import HOW, comparison_decimals, comparison_title, seen_difference
 from harness.board_rows import (
     CATEGORIES,
     COLUMNS,
@@ -143,13 +143,12 @@ def compared(board: Board) -> str:
             f"<tr><th scope=row>{_text(a)}</th>{''.join(_pair(cells.get((a, b)), decimals, a == b) for b in ids)}</tr>"
             for a in ids
         )
-        least = max(c.detectable for c in made)
         title = comparison_title(metric, board.entries)
         parts.append(
             f'<h3>{_text(title)}</h3><div class=scroll tabindex=0 role=region aria-label="{_text(title)}">'
             f"<table class=matrix><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-            f"<p class=note>{sum(c.is_real for c in made)} of {len(made)} pairs differ; a true difference of "
-            f"{number(least, decimals)} would be seen in four cases of five.</p>"
+            f"<p class=note>{sum(c.is_real for c in made)} of {len(made)} pairs differ"
+            f"{_text(';' + said if (said := seen_difference(made, metric)) else '')}.</p>"
         )
     return "".join(parts)
 
