@@ -149,11 +149,12 @@ def seen_difference(made: Sequence[Comparison], metric: str) -> str:
 
 def real_differences(board: Board) -> list[str]:
     """In a line a metric: how many pairs differ, of how many."""
-    return [
-        f"{comparison_title(metric, board.entries)}: {sum(c.is_real for c in made)} of {len(made)} pairs of rows differ "
-        f"(paired, 5 % level, Holm);{seen_difference(made, metric) or ' by constants'}."
-        for metric, made in board.comparisons.items()
-    ]
+    lines = []
+    for metric, made in board.comparisons.items():
+        title, real = comparison_title(metric, board.entries), sum(c.is_real for c in made)
+        seen = seen_difference(made, metric) or " by constants"
+        lines.append(f"{title}: {real} of {len(made)} pairs of rows differ (paired, 5 % level, Holm);{seen}.")
+    return lines
 
 
 def _column(metric: str) -> Any:
