@@ -95,7 +95,8 @@ def _flags(
             found[name] = answer_flags(answers, _reference_texts(benchmark, row.verdicts[name], executed))
     whole = [leak_flag(provenance["leaks"], provenance["data"])]
     if "policy" in provenance:
-        whole.append(family_flag(provenance["judge"], provenance["policy"]))
+        judges = [identity(recipe.evaluation.judge_of(benchmark)) for benchmark in recipe.evaluation.benchmarks]
+        whole += {flag.text: flag for j in judges if (flag := family_flag(j, provenance["policy"]))}.values()
     found["row"] = [flag for flag in whole if flag is not None]
     return {name: [flag.model_dump(mode="json") for flag in flags] for name, flags in found.items() if flags}
 

@@ -9,7 +9,7 @@ from harness.components import identity
 from harness.errors import StoreError
 from harness.execute import Executed
 from harness.plan import Plan, Row
-from harness.protocols import Judged
+from harness.protocols import Benchmark, Judged
 from harness.recipe import Recipe
 from harness.systems import is_replay
 from harness.types import Answer, Verdict
@@ -26,7 +26,7 @@ def public_data(recipe: Recipe, plan: Plan, executed: Executed) -> dict[str, str
         for row in plan.rows:
             if name in row.verdicts:
                 judged = _judged(row, name, executed)
-                by_judge.setdefault(_judge(recipe, row, name, executed), []).append(judged)
+                by_judge.setdefault(_judge(recipe, benchmark, row, executed), []).append(judged)
         for judge, rows in by_judge.items():
             files |= benchmark.public_files(judge, rows)
     return files
@@ -43,12 +43,12 @@ def _judged(row: Row, name: str, executed: Executed) -> Judged:
     )
 
 
-def _judge(recipe: Recipe, row: Row, name: str, executed: Executed) -> str:
+def _judge(recipe: Recipe, benchmark: Benchmark, row: Row, executed: Executed) -> str:
     """The judge's name as the packages' files have it: who gave recorded verdicts, else the component and its model."""
     if is_replay(recipe):
-        return str(executed.artifacts[row.verdicts[name].key].report["recorded_by"])
+        return str(executed.artifacts[row.verdicts[identity(benchmark)["name"]].key].report["recorded_by"])
     assert recipe.evaluation
-    known = identity(recipe.evaluation.judge)
+    known = identity(recipe.evaluation.judge_of(benchmark))
     model = known.get("model", "")
     return str(model.get("model", known["name"]) if isinstance(model, Mapping) else model or known["name"])
 
