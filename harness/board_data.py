@@ -41,6 +41,21 @@ def _other(role: str) -> str:
     return f"Part {'.'.join(rest)} of {whole}" if rest else whole.capitalize()
 
 
+COSTS = ("answer tokens", "judge prompt tokens", "judge reply tokens", "judge, dollars")
+
+
+def costs(entry: Entry) -> list[float | None]:
+    """What a row's evaluation came to, in the order of COSTS: tokens of its answers, of the judge's prompts and of its
+    replies, dollars. None where it is not known, or there was none."""
+    answers = [report.get("tokens") for report in entry.section("answers").values() if isinstance(report, Mapping)]
+    judging = [report for report in entry.section("judging").values() if isinstance(report, Mapping)]
+    columns: list[list[Any]] = [
+        answers,
+        *([r.get(key) for r in judging] for key in ("prompt_tokens", "completion_tokens", "dollars")),
+    ]
+    return [sum(column) if column and None not in column else None for column in columns]
+
+
 def ranking_notes(report: Mapping[str, Any]) -> list[str]:
     """How scores go with length within prompts, and what the best and the spread of more responses are worth."""
     notes = []

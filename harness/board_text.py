@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.board_data import agreement_notes, data_stages, ranking_notes
+from harness.board_data import COSTS, agreement_notes, costs, data_stages, ranking_notes
 from harness.board_markup import bullets, escape_csv, escape_markdown, table
 from harness.board_pairs import Compared
 from harness.board_rows import (
@@ -237,6 +237,7 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
             if said:
                 facts.append(f"{label}{model}{_whose(ids, entries)}: {'; '.join(said)}")
     trained = [entry for entry in entries if entry.section("training")]
+    spent = [(entry, costs(entry)) for entry in entries]
     parts = [bullets(facts)] if facts else []
     if trained:
         amounts = {name: head for name, head in AMOUNTS.items() if any(name in e.section("training") for e in trained)}
@@ -244,7 +245,14 @@ def _data_and_training(entries: Sequence[Entry]) -> list[str]:
         parts.append(table(heads, [_training_cells(entry, amounts) for entry in trained], left=2))
         if signs := [f"**{escape_markdown(e.id)}**: {escape_markdown(sign)}" for e in trained for sign in troubles(e)]:
             parts.append("What went wrong in training:\n\n" + bullets(signs))
-    return ["## Data and training", *parts] if parts else []
+    if any(cost is not None for _, found in spent for cost in found):
+        lines = [[escape_markdown(entry.id), *(_cost(x) for x in found)] for entry, found in spent]
+        parts.append(table(["row", *COSTS], lines, left=1))
+    return ["## Data, training and cost", *parts] if parts else []
+
+
+def _cost(value: float | None) -> str:
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
 
 
 def _training_cells(entry: Entry, amounts: Iterable[str]) -> list[str]:

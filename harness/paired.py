@@ -62,7 +62,8 @@ def compare(rows: Mapping[str, Values], pairs: Sequence[tuple[str, str]] | None 
     wanted = pairs if pairs is not None else [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for first, second in wanted:
-        shared = tuple(k for k, v in rows[first].items() if v is not None and rows[second].get(k) is not None)
+        # In an order of their own: a board that was read again has its rows' values in another one.
+        shared = tuple(sorted(k for k, v in rows[first].items() if v is not None and rows[second].get(k) is not None))
         groups.setdefault(shared, []).append((first, second))
     found: dict[tuple[str, str], Comparison] = {}
     for shared, some in groups.items():

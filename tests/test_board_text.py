@@ -209,7 +209,7 @@ def test_data_and_training_are_shown_where_known(tmp_path: Path) -> None:
     training = markdown_tables(text)[-1]
     assert training[1:] == [["dpo", "sdpo", "7", "16", "48,213", "0.6931", "0.6100"]]
     write_board(tmp_path / "b", "quickstart", [entry("base", "base")])
-    assert "Data and training" not in (tmp_path / "b" / "board.md").read_text()
+    assert "Data, training and cost" not in (tmp_path / "b" / "board.md").read_text()
 
 
 def test_what_went_wrong_in_training_is_said(tmp_path: Path) -> None:
