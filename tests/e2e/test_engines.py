@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.test_run import RECIPE, Run
 
+pytestmark = pytest.mark.slow
+
 METHODS = """\
 methods:
   - {{id: trl-ipo, engine: trl, loss: {{name: ipo, beta: 0.1, pairs: adjacent}}}}
