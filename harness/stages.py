@@ -66,6 +66,9 @@ class Stage:
     estimate: Callable[[], Estimate] = field(default=Estimate, repr=False)
     judging: Callable[[Store], JudgeCost | None] | None = field(default=None, repr=False)
     """What its judge may cost, judged by what is in the store already; None for one that costs nothing."""
+    exclusive: frozenset[str] = frozenset()
+    """Names of what it adds to beside its artifact: a pool of samples, a judge's journal. Two stages that share one never
+    run at once, or both would ask for what one of them could have found."""
 
     @cached_property
     def key(self) -> str:
