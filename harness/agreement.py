@@ -9,7 +9,7 @@ from typing import Any
 from harness.admission import agreement
 from harness.components import identity
 from harness.protocols import RewardModel
-from harness.rank import grouped, make_scorer, parts_of, reward_stage
+from harness.rank import grouped, make_scorer, parts_of, reward_stage, score_journals
 from harness.recipe import Recipe
 from harness.scores import Scorer
 from harness.stages import Context, Stage
@@ -62,7 +62,10 @@ def _agreement_stage(
 
     needed = {name: stage for name, stage in data["reward"].inputs.items() if name != "seeds"}
     inputs = {"ranked": data["ranked"], "reward": data["reward"]} | needed | dict(compared)
-    return Stage("agreement", "agreement", 1, {}, inputs, body)
+    exclusive = score_journals(reward, data["reward"])
+    for i, other in enumerate(others):
+        exclusive |= score_journals(other, compared[f"other/{i}"])
+    return Stage("agreement", "agreement", 1, {}, inputs, body, exclusive=exclusive, serves=data["ranked"].serves)
 
 
 def _below(scorer: Scorer) -> Iterator[Scorer]:

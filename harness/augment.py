@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from harness.components import identity
+from harness.components import identity, question_identity
 from harness.errors import DataError
 from harness.leaks import LeakIndex
 from harness.pairs_file import split
@@ -14,12 +14,11 @@ from harness.pool import Pool
 from harness.prompt_filters import Dropped, Limits, PromptFilter, languages_of, user_text
 from harness.prompting import choose_shots
 from harness.recipe import PromptGeneration, Recipe
+from harness.responses import CHARACTERS_PER_TOKEN, generating, sample_pools
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_rows
 from harness.types import Completion, Messages, PreferencePair, Prompt, Record, Sampling
 
-CHARACTERS_PER_TOKEN = 4
-"""A rule of thumb for English, used only to choose which seed prompts are short enough to be shown."""
 ROUND = 1.25
 """A round of new prompts writes this many times those that are missing: some will be dropped."""
 
@@ -44,7 +43,7 @@ def leak_index(recipe: Recipe) -> LeakIndex:
 def _against(recipe: Recipe) -> dict[str, Any]:
     """What leaks are looked for in, as part of a key: whole sets, whatever part of them is asked."""
     benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
-    whole = [{k: v for k, v in b.question_identity().items() if k != "limit"} for b in benchmarks]
+    whole = [{k: v for k, v in question_identity(b).items() if k != "limit"} for b in benchmarks]
     # Without an evaluation there is nothing to be leaked, however it would be looked for.
     return {"against": whole, **recipe.data.decontaminate.model_dump(mode="json")} if whole else {"against": []}
 
@@ -119,18 +118,18 @@ def prompts_stage(recipe: Recipe, seeds: Stage, config: PromptGeneration) -> Sta
         allowed = languages_of(known) if config.languages is None else frozenset(config.languages)
         limits = Limits(config.min_words, config.max_words, config.max_similarity)
         kept = PromptFilter(known, limits, leak_index(recipe), allowed, config.template)
-        prompts, written = _write_prompts(ctx, config, seed, train, kept)
+        prompts, counts = _write_prompts(ctx, config, seed, train, kept)
         write_rows(ctx.folder / "dropped.jsonl", kept.dropped)
         if not prompts:
             raise DataError(
-                f"data.prompts: none of {written} written prompts was usable ({kept.counts}); "
+                f"data.prompts: none of {counts['written']} written prompts was usable ({kept.counts}); "
                 "try more max_new_tokens, a lower temperature or another generator"
             )
         write_rows(ctx.folder / "prompts.jsonl", prompts)
         return {
             "wanted": config.count,
             "kept": len(prompts),
-            "written": written,
+            **counts,
             "dropped": dict(sorted(kept.counts.items())),
             "leaks": _by_set(recipe, kept.leaks),
             "languages": sorted(allowed),
@@ -138,15 +137,29 @@ def prompts_stage(recipe: Recipe, seeds: Stage, config: PromptGeneration) -> Sta
 
     params = config.model_dump(mode="json", exclude={"generator"})
     params |= {"generator": identity(config.generator), "seed": seed, "leaks": _against(recipe)}
-    estimate = Estimate(generated_tokens=math.ceil(ROUND * config.count) * config.max_new_tokens)
-    return Stage("prompts", "prompts", 3, params, {"seeds": seeds}, body, lambda: estimate)
+
+    def estimate() -> Estimate:
+        return generating([config.generator], math.ceil(ROUND * config.count), config.max_new_tokens)
+
+    return Stage(
+        "prompts",
+        "prompts",
+        4,
+        params,
+        {"seeds": seeds},
+        body,
+        estimate,
+        exclusive=sample_pools(recipe, [config.generator], "prompts"),
+        serves=config.count,
+    )
 
 
 def _write_prompts(
     ctx: Context, config: PromptGeneration, seed: int, train: Sequence[PreferencePair], kept: PromptFilter
-) -> tuple[list[Prompt], int]:
-    """(prompts, how many were written), round by round until there are enough or the attempts are used up. What a round
-    writes follows from the seed and the rounds before, so that a run that was stopped finds it in the pool."""
+) -> tuple[list[Prompt], Counter[str]]:
+    """(prompts, how many were `written` and in how many `tokens`), round by round until there are enough or the
+    attempts are used up. What a round writes follows from the seed and the rounds before, so that a run that was
+    stopped finds it in the pool."""
     rng = random.Random(seed)
     sampling = Sampling(
         temperature=config.temperature,
@@ -155,7 +168,8 @@ def _write_prompts(
         stop=config.template.stop,
     )
     prompts: list[Prompt] = []
-    written = rounds = 0
+    counts: Counter[str] = Counter()
+    rounds = 0
     while len(prompts) < config.count and rounds < config.max_attempts:
         rounds += 1
         wanted = math.ceil(ROUND * (config.count - len(prompts)))
@@ -165,15 +179,16 @@ def _write_prompts(
         round_seed = derived_seed(seed, "round", str(rounds))
         pool = Pool(config.generator, ctx.store.pool, seed=round_seed, advance=ctx.progress.advance)
         asked = [config.template.render([user_text(p.messages) for p in s]) for s in shown]
-        written += wanted
-        accepted = [kept.accept(text, s) for text, s in zip(_sample(pool, asked, sampling), shown, strict=True)]
+        texts = _sample(pool, asked, sampling)
+        counts.update(written=wanted, tokens=sum(text.tokens for text in texts))
+        accepted = [kept.accept(text, s) for text, s in zip(texts, shown, strict=True)]
         prompts += [p for p in accepted if p is not None]
     if len(prompts) < config.count:
         told = "%d of %d wanted prompts after %d rounds; more max_attempts or fewer filters give more (%s)"
         ctx.log.warning(told, len(prompts), config.count, rounds, kept.counts)
     surplus = prompts[config.count :]
     kept.dropped += [Dropped(text=user_text(p.messages), reason="surplus") for p in surplus]
-    return prompts[: config.count], written
+    return prompts[: config.count], counts
 
 
 def _sample(pool: Pool, asked: Sequence[Messages | str], sampling: Sampling) -> list[Completion]:

@@ -4,19 +4,14 @@ import gc
 import os
 import signal
 import sys
-import time
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
 
-from harness import __version__, cli_boards, cli_calibrate, cli_data
+from harness import __version__, cli_boards, cli_calibrate, cli_data, cli_run
 from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    pass
 
 # Set before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -35,32 +30,11 @@ app = typer.Typer(
     "judge every checkpoint, and write the leaderboard: all from one recipe.",
 )
 
-RecipeArgument = Annotated[Path, typer.Argument(help="A recipe in YAML; see recipes/.", show_default=False)]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Edit the recipe first: --set seed=1 (repeatable)."),
-]
-StoreOption = Annotated[
-    Path | None,
-    typer.Option("--store", metavar="FOLDER", help="Where results are kept between runs; else the cache folder's."),
-]
-BoardsOption = Annotated[
-    Path, typer.Option("--leaderboards", metavar="FOLDER", help="Where boards are written, a folder each.")
-]
-
 
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"harness {__version__}")
         raise typer.Exit
-
-
-MaxCostOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-cost", metavar="DOLLARS", min=0, help="Stop before this run's judges have cost more; see prices.yaml."
-    ),
-]
 
 
 @app.callback()
@@ -72,123 +46,9 @@ def _root(
     pass
 
 
-@app.command()
-def run(
-    recipe: RecipeArgument,
-    edits: SetOption = None,
-    leaderboards: BoardsOption = Path("leaderboards"),
-    store_folder: StoreOption = None,
-    max_cost: MaxCostOption = None,
-) -> None:
-    """Run a recipe from seed to leaderboard. What is finished already is not run again."""
-    from rich.console import Console
-
-    from harness.console import RunView, log_to
-    from harness.paths import cache_root
-    from harness.recipe_file import load_recipe
-
-    started = time.monotonic()
-    checked = load_recipe(recipe, edits or ())
-    gc.enable()
-    from harness.entries import make_entries
-    from harness.execute import execute
-    from harness.judge_costs import start_spending, summary
-    from harness.leaderboard import write_board
-    from harness.plan import make_plan
-    from harness.public_data import public_data, write_public_data
-    from harness.report.page import write_page
-    from harness.store import Store
-
-    spending = start_spending(checked, max_cost)
-    console = Console(highlight=False)
-    folder = leaderboards / checked.name
-    log_to(folder / "run.log")
-    if checked.evaluation:
-        for benchmark in checked.evaluation.benchmarks:
-            benchmark.prepare()  # what is to be downloaded, before hours of training rather than after
-    plan = make_plan(checked)
-    store = Store(store_folder or cache_root() / "store")
-    with RunView(console) as view:
-        executed = execute(plan, store, view, spending)
-    if plan.rows:
-        write_board(folder, checked.name, make_entries(checked, plan, executed))
-        write_public_data(folder, public_data(checked, plan, executed))
-        write_page(folder)
-        cli_boards.print_board(folder, console)
-    found = len(plan.stages) - executed.ran
-    board = (
-        f"Board: {folder}/board.md, its page: {folder}/index.html"
-        if plan.rows
-        else "No methods and no evaluation: no board."
-    )
-    seconds = time.monotonic() - started
-    console.print(
-        f"{executed.ran} stages run, {found} found in the store, {seconds:.0f} s in all.", board, soft_wrap=True
-    )
-    verdicts = [executed.artifacts[stage.key].report for row in plan.rows for stage in row.verdicts.values()]
-    if judged := summary(verdicts, spending):
-        console.print(judged, soft_wrap=True)
-    if "dataset" in plan.data:
-        dataset = executed.artifacts[plan.data["dataset"].key].folder
-        console.print(f"Ranked dataset: {dataset}/ranked.jsonl, its card: {dataset}/README.md", soft_wrap=True)
-    for row in plan.rows:
-        if row.policy:
-            checkpoint = executed.artifacts[row.policy.key].folder / "checkpoint"
-            console.print(f"Checkpoint {row.id}: {checkpoint}", soft_wrap=True)
-    if checked.gates:
-        from harness.gates import run_gates
-
-        cli_boards.report_gates(run_gates(folder, checked.gates))
-
-
-@app.command()
-def validate(recipe: RecipeArgument, edits: SetOption = None) -> None:
-    """Check a recipe without running it: fields, components, files, models, keys."""
-    from harness.recipe_file import load_recipe
-
-    checked = load_recipe(recipe, edits or ())
-    counts = [f"{len(checked.methods)} methods"] if checked.given_policy else []
-    counts += [f"{len(checked.systems)} systems from files"] if checked.systems else []
-    print(f"{recipe}: fine ({', '.join(counts)})")
-
-
-@app.command()
-def plan(recipe: RecipeArgument, edits: SetOption = None, store_folder: StoreOption = None) -> None:
-    """Show the stages of a recipe: keys, what is in the store already, and what the rest may cost."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from harness.paths import cache_root
-    from harness.plan import make_plan
-    from harness.recipe_file import load_recipe
-    from harness.stages import Estimate
-    from harness.store import Store
-
-    checked = load_recipe(recipe, edits or ())
-    store = Store(store_folder or cache_root() / "store")
-    table = Table(box=None, header_style="bold")
-    table.add_column("stage", overflow="fold")
-    for title in ("key", "state", "tokens to\ngenerate", "tokens to\ntrain on", "judge\ncalls"):
-        table.add_column(title, no_wrap=True, justify="left" if title in ("key", "state") else "right")
-    total, judging = Estimate(), {}
-    for stage in make_plan(checked).stages:
-        there = store.find(stage.key) is not None
-        cost = Estimate() if there else stage.estimate()
-        total = Estimate(*(a + b for a, b in zip(total, cost, strict=True)))
-        figures = [f"{value:,}" if value else "" for value in cost]
-        table.add_row(stage.id, stage.key[:12], "in the store" if there else "to run", *figures)
-        if stage.judging and not there and (judged := stage.judging(store)):
-            judging[stage.id] = judged
-    table.add_section()
-    table.add_row("about, in all", "", "", *(f"{value:,}" for value in total), style="bold")
-    console = Console(highlight=False)
-    console.print(table)
-    if judging:
-        from harness.console import cost_table
-
-        console.print(cost_table(judging))
-
-
+app.command()(cli_run.run)
+app.command()(cli_run.validate)
+app.command()(cli_run.plan)
 app.command()(cli_data.leaks)
 app.command("export")(cli_data.export_)
 app.command("import")(cli_data.import_)

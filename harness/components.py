@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, Val
 from pydantic_core import PydanticCustomError
 
 from harness.errors import nearest, quoted
+from harness.memo import once
 from harness.protocols import Benchmark, Generator, Judge, RewardModel, Seed
 
 Kind = Literal["seed", "generator", "reward", "loss", "judge", "benchmark"]
@@ -53,7 +54,14 @@ class Component(BaseModel):
 
 def identity(component: object) -> dict[str, Any]:
     """A component's part of a stage key."""
-    return cast(Component, component).identity()
+    known = cast(Component, component)
+    # The object is kept beside what is known of it: another one may not get its number.
+    return once(("identity", id(known)), lambda: (known, known.identity()))[1]
+
+
+def question_identity(benchmark: Benchmark) -> dict[str, Any]:
+    """A benchmark's questions' part of a stage key."""
+    return once(("questions", id(benchmark)), lambda: (benchmark, benchmark.question_identity()))[1]
 
 
 def source_hash(component: object) -> str:
@@ -137,6 +145,16 @@ def build(kind: Kind, fields: Mapping[str, Any], context: Mapping[str, Any] | No
 def _parse(kind: Kind, value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, Component):
         return value
+    # The cells of a sweep have most components in common: one object then stands in all of them.
+    made: dict[str, Component] = (info.context or {}).get("made", {})
+    written = f"{kind} {value!r}"
+    if written in made:
+        return made[written]
+    made[written] = _made(kind, value, info)
+    return made[written]
+
+
+def _made(kind: Kind, value: Any, info: ValidationInfo) -> Component:
     if not isinstance(value, Mapping):
         message = f"expected {{name: ...}}, the name one of {', '.join(sorted(modules(kind)))}"
         raise PydanticCustomError("component_type", "{message}", {"message": message})

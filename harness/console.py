@@ -85,7 +85,8 @@ class RunView:
 
     def stage(self, stage: Stage, number: int, total: int) -> None:
         self._clear()
-        self.console.print(f"[bold]{number:>3}/{total}[/bold] {stage.id}", highlight=False)
+        # A stage of a sweep has its cell in brackets, which is no markup.
+        self.console.print(Text.assemble((f"{number:>3}/{total}", "bold"), f" {stage.id}"))
 
     def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None:
         self._clear()

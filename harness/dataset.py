@@ -13,10 +13,12 @@ from harness.perplexity import Likelihood, perplexity, text_likelihoods
 from harness.prompt_filters import user_text
 from harness.recipe import Recipe
 from harness.recipe_data import Report
-from harness.stages import Context, Stage, derived_seed
+from harness.responses import scored_tokens
+from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json
 from harness.train import policy_identity
 from harness.types import Messages, PreferencePair, RankedExample
+from harness.workload import work
 
 MAX_TOKENS = 512
 """Longer texts are cut for their perplexity."""
@@ -60,7 +62,12 @@ def report_stage(recipe: Recipe, data: Mapping[str, Stage], config: Report) -> S
         params["embeddings"] = models.identity(embedder)
     if config.perplexity:
         params["policy"] = policy_identity(recipe)
-    return Stage("report", "report", 1, params, {role: data[role] for role in ("seeds", "ranked")}, body)
+
+    def estimate() -> Estimate:
+        tokens = scored_tokens(recipe) if config.perplexity else 0
+        return Estimate(scored_tokens=tokens, work=work([recipe.policy.model], tokens))
+
+    return Stage("report", "report", 1, params, {role: data[role] for role in ("seeds", "ranked")}, body, estimate)
 
 
 def _responses(ranked: Sequence[RankedExample]) -> dict[str, list[tuple[Messages, str]]]:

@@ -17,8 +17,10 @@ from harness.public_leaderboard import JUDGE
 from harness.public_rows import public_rows
 from harness.recipe import Evaluation, Recipe
 from harness.recipe_file import recipe_dict
+from harness.recipe_sweep import Axis
 from harness.stages import Stage
 from harness.store import Artifact
+from harness.sweep import StudyPlan, StudyRow
 from harness.systems import is_replay
 from harness.train import policy_identity
 from harness.training.steps import read_steps
@@ -29,11 +31,15 @@ CURVE = 100
 RECONSTRUCTION = "mdpo_linear is a reconstruction of Multi-DPO (arXiv 2412.07812): the paper's exact loss is not public"
 
 
-def make_entries(recipe: Recipe, plan: Plan, executed: Executed) -> list[Entry]:
-    """One entry a row, the untrained base first, then the methods in the recipe's order."""
-    made = [_entry(recipe, plan, row, executed) for row in plan.rows]
-    for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
-        made += public_rows(getattr(benchmark, "public_rows", ()), _same_judge(made, identity(benchmark)["name"]))
+def make_entries(plan: StudyPlan, executed: Executed) -> list[Entry]:
+    """One entry a row, the untrained base first, then the methods in the recipe's order; of a sweep, cell by cell."""
+    made = [_entry(row, plan.study.axes, executed) for row in plan.rows]
+    wanted: dict[str, Any] = {}
+    for cell in plan.study.cells:
+        for benchmark in cell.recipe.evaluation.benchmarks if cell.recipe.evaluation else []:
+            wanted.setdefault(identity(benchmark)["name"], getattr(benchmark, "public_rows", ()))
+    for name, public in wanted.items():
+        made += public_rows(public, _same_judge(made, name))
     return made
 
 
@@ -59,7 +65,15 @@ def recorded_by(plan: Plan, row: Row, executed: Executed) -> str:
     return "; ".join(f"{name}: {judge}" for name, judge in sorted(known.items()))
 
 
-def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
+def _entry(made: StudyRow, axes: Sequence[Axis], executed: Executed) -> Entry:
+    recipe, plan, row = made.cell.recipe, made.plan, made.row
+    provenance = _provenance(recipe, plan, row, executed)
+    if axes:
+        provenance["sweep"] = {
+            "row": made.own_id,
+            "cells": [cell.settings for cell in made.cells],
+            "axes": [{"name": a.name, "fields": a.fields, "values": [label for label, _ in a.choices]} for a in axes],
+        }
     figures: dict[str, Metric] = {}
     details: dict[str, dict[str, float | None]] = {}
     drawn: dict[str, list[float]] = {}
@@ -76,7 +90,7 @@ def _entry(recipe: Recipe, plan: Plan, row: Row, executed: Executed) -> Entry:
         id=row.id,
         method=row.method,
         metrics=figures,
-        provenance=_provenance(recipe, plan, row, executed),
+        provenance=provenance,
         outcomes=details,
         resamples=drawn,
     )

@@ -5,17 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from harness import chat, models, stats
-from harness.components import identity
-from harness.judge_costs import journal_of, plan_judging
+from harness.components import identity, question_identity
+from harness.judge_costs import journal_name, journal_of, plan_judging
 from harness.judging import Asker, make_ask
+from harness.memo import once
 from harness.models import Dtype
 from harness.panels import judged, members_of
 from harness.protocols import Benchmark
 from harness.recipe import Evaluation, Policy, Recipe, Training
+from harness.responses import expected_seed_prompts, pair_tokens
 from harness.spending import JudgeCost, price_of, price_table
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import Artifact, Store, write_json, write_rows
-from harness.train import CHECKPOINT, policy_identity, scoring_bits, scoring_dtype, starting_policy
+from harness.train import CHECKPOINT, policy_identity, responses_a_prompt, scoring_bits, scoring_dtype, starting_policy
 from harness.types import (
     Answer,
     FinishReason,
@@ -26,8 +28,11 @@ from harness.types import (
     Sampling,
     Verdict,
 )
+from harness.workload import GENERATING, REPLY_SECONDS, loading, models_in, work
 
 BASE = "base"
+JUDGE_PROMPT = 400
+"""Tokens of a judge's prompt beside the answers in it, about."""
 
 
 def _load(start: Policy, checkpoint: Artifact | None, dtype: Dtype, bits: Literal[4, 8] | None) -> Any:
@@ -86,10 +91,17 @@ def heldout_stage(
         write_metrics(ctx, metrics)
         return {"pairs": len(margins)}
 
+    def estimate() -> Estimate:
+        if policy is None:
+            return Estimate()
+        heldout, n = expected_seed_prompts(recipe)[1], responses_a_prompt(recipe)
+        tokens, loaded = heldout * n * pair_tokens(recipe), [recipe.policy.model]
+        return Estimate(scored_tokens=tokens, work=work(loaded, tokens), waiting=loading(loaded))
+
     params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths}
     inputs = {"ranked": ranked, "reference": reference} | ({"policy": policy} if policy else {})
     inputs |= {"sft": sft} if sft else {}
-    return Stage(f"heldout/{row}", "heldout", 2, params, inputs, body)
+    return Stage(f"heldout/{row}", "heldout", 2, params, inputs, body, estimate)
 
 
 def _implicit_rewards(
@@ -180,18 +192,23 @@ def answers_stage(
 
     params = {
         "policy": policy_identity(recipe),
-        "questions": benchmark.question_identity(),
+        "questions": question_identity(benchmark),
         "sampling": config.model_dump(mode="json"),
         "seed": seed,
         **({"bits": bits} if bits else {}),
     }
 
     def estimate() -> Estimate:
-        turns = sum(len(q.turns) for q in benchmark.questions())
-        return Estimate(generated_tokens=turns * config.max_new_tokens)
+        tokens, loaded = _turns(benchmark) * config.max_new_tokens, [recipe.policy.model]
+        computed = work(loaded, tokens, GENERATING)
+        return Estimate(generated_tokens=tokens, work=computed, waiting=loading(loaded))
 
     inputs = ({"policy": policy} if policy else {}) | ({"sft": sft} if sft else {})
     return Stage(f"answers/{name}/{row}", "answers", 2, params, inputs, body, estimate)
+
+
+def _turns(benchmark: Benchmark) -> int:
+    return once(("turns", id(benchmark)), lambda: (benchmark, sum(len(q.turns) for q in benchmark.questions())))[1]
 
 
 def _sampling(evaluation: Evaluation, question: Question) -> Sampling:
@@ -246,13 +263,20 @@ def verdicts_stage(
     inputs = {"answers": answers} | ({"reference": reference} if reference else {})
 
     def estimate() -> Estimate:
-        turns = sum(len(q.turns) for q in benchmark.questions())
-        return Estimate(judge_calls=turns * len(members_of(judge)))
+        members = members_of(judge)
+        calls = _turns(benchmark) * len(members)
+        served = [member for member in members if hasattr(member, "base_url")]
+        waiting = calls / len(members) * len(served) * REPLY_SECONDS / recipe.runtime.judge_concurrency
+        loaded = [model for member in members for model in models_in(member)]
+        tokens = calls // len(members) * (JUDGE_PROMPT + 2 * evaluation.answers.max_new_tokens)
+        return Estimate(judge_calls=calls, work=work(loaded, tokens), waiting=waiting + loading(loaded))
 
     def judging(store: Store) -> JudgeCost | None:
         return plan_judging(evaluation, benchmark, store, answers, reference)
 
-    return Stage(f"verdicts/{name}/{row}", "verdicts", 4, params, inputs, body, estimate, judging)
+    journals = frozenset(f"{journal_name(member)}/{name}" for member in members_of(judge))
+    stage_id = f"verdicts/{name}/{row}"
+    return Stage(stage_id, "verdicts", 4, params, inputs, body, estimate, judging, exclusive=journals)
 
 
 def outcomes(artifact: Artifact, kind: str) -> dict[str, float | None]:

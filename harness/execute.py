@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 from filelock import Timeout
 
-from harness.plan import Plan
 from harness.provenance import made_by
 from harness.spending import Spending
 from harness.stages import Context, Progress, Stage
@@ -40,7 +39,16 @@ class Executed(NamedTuple):
     ran: int
 
 
-def execute(plan: Plan, store: Store, reporter: Reporter, spending: Spending | None = None) -> Executed:
+class HasStages(Protocol):
+    """A plan: of one recipe, or of a sweep."""
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All stages, in an order in which they can run."""
+        ...
+
+
+def execute(plan: HasStages, store: Store, reporter: Reporter, spending: Spending | None = None) -> Executed:
     """Run what is missing, in order. Raises what a stage raises; stages that finished before stay finished.
     `spending`: what the run's judges have cost, and may."""
     spending = spending or Spending()

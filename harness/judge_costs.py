@@ -23,9 +23,14 @@ REPLY_TOKENS = 200
 """A usual reply with an explanation: GPT-4's recorded MT-bench judgments have 182 and 207 in the mean."""
 
 
+def journal_name(judge: Any) -> str:
+    """The name of the journal of a judge's replies."""
+    return f"verdicts-{content_key(judge.identity())[:16]}"
+
+
 def journal_of(judge: Any, store: Store) -> Path:
     """The journal of a judge's replies."""
-    return store.journals / f"verdicts-{content_key(judge.identity())[:16]}.jsonl"
+    return store.journals / f"{journal_name(judge)}.jsonl"
 
 
 def plan_judging(
@@ -95,11 +100,12 @@ def judges_of(part: Any) -> Iterator[Any]:
             yield from judges_of(item)
 
 
-def start_spending(recipe: Recipe, limit: float | None) -> Spending:
+def start_spending(recipes: Sequence[Recipe], limit: float | None) -> Spending:
     """What a run's judges have cost: nothing yet. Raises CostError where the limit can't be kept because a judge's
     price isn't known, and DataError for a price table that can't be read: before anything runs."""
-    spending = Spending(limit, recipe.evaluation.prices if recipe.evaluation else None)
-    unknown = [judge for judge in judges_of(recipe) if price_of(judge, spending.table) is None]
+    tables = [recipe.evaluation.prices for recipe in recipes if recipe.evaluation and recipe.evaluation.prices]
+    spending = Spending(limit, tables[0] if tables else None)
+    unknown = [judge for judge in judges_of(recipes) if price_of(judge, spending.table) is None]
     if limit is not None and unknown:
         raise CostError(f"--max-cost {limit:g} can't be kept: {unpriced(unknown[0])}")
     return spending

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.errors import ModelError, nearest, quoted
+from harness.memo import once
 from harness.paths import cache_root
 
 if TYPE_CHECKING:
@@ -121,6 +122,10 @@ def _hub_config(model: str, revision: str | None) -> Path:
 def identity(model: str, revision: str | None = None) -> dict[str, Any]:
     """What a model is, whatever its path: part of stage keys and of a board row's provenance. A hub id is named with
     the commit that its revision stands for, as far as the hub's cache on this machine knows it."""
+    return once(("model", model, revision), lambda: _identity(model, revision))
+
+
+def _identity(model: str, revision: str | None) -> dict[str, Any]:
     if model in BUILTIN:
         return {"model": model, "sha256": BUILTIN[model].sha256}
     if Path(model).is_absolute():

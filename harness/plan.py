@@ -15,11 +15,12 @@ from harness.protocols import Benchmark
 from harness.rank import own_pairs_stage, ranked_stage, reward_stage
 from harness.recipe import Evaluation, Recipe, System, Training
 from harness.recorded import recorded_answers_stage, recorded_verdicts_stage
+from harness.reference import reference_stage
 from harness.responses import responses_stage
 from harness.stages import Stage
 from harness.systems import SYSTEM, is_replay
 from harness.systems import problems as system_problems
-from harness.train import reference_stage, scoring_bits, sft_stage
+from harness.train import scoring_bits, sft_stage
 from harness.train_methods import Sources, policy_stage
 
 SFT = "sft"
@@ -158,7 +159,7 @@ def _data(recipe: Recipe) -> dict[str, Stage]:
     ready = reward_stage(recipe, seeds, reward)
     data |= {name: stage for name, stage in ready.inputs.items() if name != "seeds"}  # what it is made from, first
     data["reward"] = ready
-    data["ranked"] = ranked_stage(reward, data["responses"], data["reward"])
+    data["ranked"] = ranked_stage(recipe, reward, data["responses"], data["reward"])
     return _described(recipe, data | comparison_stages(recipe, reward, data))
 
 

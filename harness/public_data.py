@@ -8,27 +8,29 @@ from pathlib import Path
 from harness.components import identity
 from harness.errors import StoreError
 from harness.execute import Executed
-from harness.plan import Plan, Row
+from harness.plan import Row
 from harness.protocols import Benchmark, Judged
 from harness.recipe import Recipe
+from harness.sweep import StudyPlan
 from harness.systems import is_replay
 from harness.types import Answer, Verdict
 
 FOLDER = "data"
 
 
-def public_data(recipe: Recipe, plan: Plan, executed: Executed) -> dict[str, str]:
+def public_data(plan: StudyPlan, executed: Executed) -> dict[str, str]:
     """Text by path in the board's folder, of all rows that were judged."""
-    files: dict[str, str] = {}
-    for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
-        name = identity(benchmark)["name"]
-        by_judge: dict[str, list[Judged]] = {}
-        for row in plan.rows:
+    by_judge: dict[tuple[str, str], tuple[Benchmark, list[Judged]]] = {}
+    for made in plan.rows:
+        recipe, row = made.cell.recipe, made.row
+        for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
+            name = identity(benchmark)["name"]
             if name in row.verdicts:
-                judged = _judged(row, name, executed)
-                by_judge.setdefault(_judge(recipe, benchmark, row, executed), []).append(judged)
-        for judge, rows in by_judge.items():
-            files |= benchmark.public_files(judge, rows)
+                judge = _judge(recipe, benchmark, row, executed)
+                by_judge.setdefault((name, judge), (benchmark, []))[1].append(_judged(row, name, executed))
+    files: dict[str, str] = {}
+    for (_, judge), (benchmark, rows) in by_judge.items():
+        files |= benchmark.public_files(judge, rows)
     return files
 
 

@@ -9,13 +9,16 @@ from typing import Any
 
 from harness.admission import agreement, batch_invariance, growth_with_n, pair_figures
 from harness.components import identity
+from harness.journal import content_key
+from harness.judge_costs import journal_name, judges_of
 from harness.protocols import RewardModel
 from harness.recipe import Recipe
-from harness.responses import given_responses
+from harness.responses import expected_seed_prompts, given_responses, pair_tokens, scored_tokens
 from harness.scores import Scorer
-from harness.stages import Context, Stage, derived_seed
+from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_json, write_rows
 from harness.types import PreferencePair, RankedExample, ResponseGroup
+from harness.workload import TRAINING, loading, models_in, work
 
 
 def reward_stage(recipe: Recipe, seeds: Stage, reward: RewardModel, role: str = "reward") -> Stage:
@@ -47,7 +50,27 @@ def reward_stage(recipe: Recipe, seeds: Stage, reward: RewardModel, role: str = 
     inputs = {"seeds": seeds} | {f"{role}/part/{i}": part for i, part in enumerate(parts)}
     for part in parts:
         inputs |= {name: stage for name, stage in part.inputs.items() if name != "seeds"}
-    return Stage(role, "reward", 4, params, inputs, body)
+
+    def estimate() -> Estimate:
+        train, heldout = expected_seed_prompts(recipe)
+        loaded = [] if parts else models_in(reward)
+        size = 2 * pair_tokens(recipe)
+        trained = round(train * size * getattr(reward, "epochs", 1)) if getattr(reward, "is_trained", False) else 0
+        computed = work(loaded, trained, TRAINING, 6) + work(loaded, heldout * size)
+        return Estimate(trained_tokens=trained, scored_tokens=heldout * size, work=computed, waiting=loading(loaded))
+
+    added = frozenset(name for part in parts for name in score_journals(reward, part))
+    return Stage(role, "reward", 4, params, inputs, body, estimate, exclusive=added | _judge_journals(reward))
+
+
+def score_journals(reward: RewardModel, ready: Stage) -> frozenset[str]:
+    """Names of the journals that scoring with a reward model adds to; `ready`: the stage that made it so."""
+    scored = [ready, *(stage for role, stage in ready.inputs.items() if role != "seeds")]
+    return frozenset(f"scores/{stage.key}" for stage in scored) | _judge_journals(reward)
+
+
+def _judge_journals(reward: RewardModel) -> frozenset[str]:
+    return frozenset(f"{journal_name(judge)}/reward" for judge in judges_of(reward))
 
 
 def parts_of(reward: object) -> Sequence[RewardModel]:
@@ -74,7 +97,7 @@ def make_scorer(
     )
 
 
-def ranked_stage(model: RewardModel, responses: Stage, reward: Stage) -> Stage:
+def ranked_stage(recipe: Recipe, model: RewardModel, responses: Stage, reward: Stage) -> Stage:
     """The ranked dataset: `ranked.jsonl` (to train on) and `heldout.jsonl`, one `RankedExample` a line. `reward` is the
     stage that made `model` ready."""
 
@@ -93,7 +116,14 @@ def ranked_stage(model: RewardModel, responses: Stage, reward: Stage) -> Stage:
 
     inputs = {"responses": responses, "reward": reward}
     inputs |= {name: stage for name, stage in reward.inputs.items() if name != "seeds"}
-    return Stage("ranked", "ranked", 4, {}, inputs, body)
+
+    def estimate() -> Estimate:
+        tokens, loaded = scored_tokens(recipe), models_in(model)
+        pool = content_key([reward.key, responses.estimate().pool])
+        return Estimate(scored_tokens=tokens, work=work(loaded, tokens), waiting=loading(loaded), pool=pool)
+
+    exclusive = score_journals(model, reward)
+    return Stage("ranked", "ranked", 4, {}, inputs, body, estimate, exclusive=exclusive, serves=responses.serves)
 
 
 def grouped(groups: Sequence[ResponseGroup], scores: Sequence[float | None]) -> list[list[float | None]]:

@@ -20,6 +20,7 @@ from harness.models import Dtype
 from harness.protocols import Benchmark, Judge, Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
 from harness.recipe_metrics import GateMetric
+from harness.recipe_sweep import Sweep
 from harness.recipe_training import Accelerate, Lora, Runtime, Section, Sft, Training
 from harness.spending import read_prices
 from harness.trl_loss import Engine, TrlLoss, parse_method_loss
@@ -51,16 +52,6 @@ def _safe_name(value: str) -> str:
 
 Name = Annotated[str, BeforeValidator(lambda v: _safe_name(v) if isinstance(v, str) else v)]
 """A name that becomes a folder or file name."""
-
-
-def _empty(value: Any) -> tuple[()]:
-    if value not in (None, [], {}, ()):
-        raise ValueError("not supported yet; remove it")
-    return ()
-
-
-NotYet = Annotated[tuple[()], BeforeValidator(_empty)]
-"""A part of the recipe's format that this version can't run: it may be there, but must be empty."""
 
 
 class Policy(Section):
@@ -203,7 +194,8 @@ class Recipe(Section):
     training: Training = Training()
     evaluation: Evaluation | None = None
     runtime: Runtime = Runtime()
-    sweep: NotYet = ()
+    sweep: Sweep | None = None
+    """Alternatives for fields: `recipe_file.load_cells` makes a recipe without a sweep of each combination."""
     gates: list[Gate] = Field(default_factory=list)
 
     @property

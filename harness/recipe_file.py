@@ -5,38 +5,109 @@ mean 'beta'? expected one of: beta, name`. Of several mistakes the first is told
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from harness import arms, models, systems
 from harness.components import Component
-from harness.errors import HarnessError, RecipeError
+from harness.errors import HarnessError, RecipeError, nearest, quoted
 from harness.pairs_file import split
 from harness.plain_yaml import FieldPath, is_secret, one_line, shown_path
 from harness.recipe import Recipe, Training
 from harness.recipe_problems import Problem, problems
+from harness.recipe_sweep import Axis, Sweep
 from harness.yaml_document import Document
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), *, check: bool = True) -> Recipe:
-    """The recipe in a YAML file, with `overrides` (`a.b=c`) applied. Relative paths are relative to its folder.
+class Cell(NamedTuple):
+    """One recipe of a sweep. `settings`: its values' names by axis; empty where the recipe has no sweep."""
 
-    `check` also looks at what the recipe names: files, models, keys. Raises RecipeError, always of one line.
+    id: str
+    settings: dict[str, str]
+    recipe: Recipe
+
+
+class Study(NamedTuple):
+    """What a recipe's file asks for: one recipe, or those of a sweep. `axes`: what is varied."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    cells: tuple[Cell, ...]
+
+    def cell(self, wanted: str) -> Cell:
+        """The cell of an id. Raises RecipeError."""
+        known = {cell.id: cell for cell in self.cells}
+        if wanted not in known:
+            what = f"no cell {quoted(wanted)}; {nearest(wanted, known)}" if self.axes else "the recipe has no sweep"
+            raise RecipeError(f"recipe {self.name}: {what}")
+        return known[wanted]
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, check: bool = True) -> Recipe:
+    """The recipe in a YAML file that has no sweep: see `load_study`. Raises RecipeError, always of one line."""
+    study = load_study(path, overrides, check=check)
+    if study.axes:
+        raise RecipeError(f"{path}: sweep: one recipe is needed here, and this makes {len(study.cells)}; remove it")
+    return study.cells[0].recipe
+
+
+def load_study(path: Path, overrides: Sequence[str] = (), *, check: bool = True) -> Study:
+    """The recipe in a YAML file, or those of its sweep, with `overrides` (`a.b=c`) applied first. Relative paths are
+    relative to its folder.
+
+    `check` also looks at what a recipe names: files, models, keys. Raises RecipeError, always of one line.
     """
     document = Document.read(path)
     for override in overrides:
         document.set(override)
-    data = document.expanded(os.environ)
+    context = {"base": path.absolute().parent, "made": {}}
+    sweep = _sweep(document)
+    if sweep is None:
+        recipe = _recipe(document.varied(()), context, check, set())
+        return Study(recipe.name, (), (Cell("", {}, recipe),))
+    axes = tuple(sweep.axes())
     try:
-        recipe = Recipe.model_validate(data, context={"base": path.absolute().parent})
+        combinations = sweep.combinations()
+    except ValueError as error:
+        raise first_of(document, [Problem(("sweep",), str(error))]) from None
+    checked: set[str] = set()
+    cells = []
+    for combination in combinations:
+        edits = [(field, value, ("sweep", *place)) for field, value, place in combination.edits]
+        try:
+            recipe = _recipe(document.varied(edits), context, check, checked)
+        except RecipeError as error:
+            raise RecipeError(f"{error} (in cell {combination.id})") from None
+        cells.append(Cell(combination.id, combination.settings, recipe))
+    names = {cell.recipe.name for cell in cells}
+    if len(names) > 1:
+        raise first_of(document, [Problem(("sweep",), "`name` is the board's, of all cells: it can't be varied")])
+    return Study(cells[0].recipe.name, axes, tuple(cells))
+
+
+def _sweep(document: Document) -> Sweep | None:
+    """The document's sweep; None where it has none, or an empty one."""
+    if not (given := document.data.get("sweep")):
+        return None
+    try:
+        return Sweep.model_validate(given)
+    except ValidationError as error:
+        found = problems(document, error.errors(include_url=False), Sweep, ("sweep",))
+        raise first_of(document, found) from None
+
+
+def _recipe(document: Document, context: dict[str, Any], check: bool, checked: set[str]) -> Recipe:
+    """The recipe of a document without a sweep. `checked`: what needs no second look, added to."""
+    try:
+        recipe = Recipe.model_validate(document.expanded(os.environ), context=context)
     except ValidationError as error:
         raise first_of(document, problems(document, error.errors(include_url=False), Recipe)) from None
     if wrong := _training_problems(document, recipe):
         raise first_of(document, wrong)
-    if check and (wrong := _check_problems(document, recipe)):
+    if check and (wrong := _check_problems(document, recipe, checked)):
         raise first_of(document, wrong)
     return recipe
 
@@ -100,25 +171,31 @@ def _judge_problems(recipe: Recipe) -> list[Problem]:
     return found
 
 
-def _check_problems(document: Document, recipe: Recipe) -> list[Problem]:
+def _check_problems(document: Document, recipe: Recipe, checked: set[str]) -> list[Problem]:
     """What the components and the policy's model say about the files, models and keys that they need."""
     found = []
-    try:
-        if recipe.given_policy:
-            models.check(recipe.policy.model, recipe.policy.revision)
-    except (HarnessError, OSError) as error:
-        found.append(Problem(("policy", "model"), _told(error)))
-    for path, component in components_in(recipe, ()):
+
+    def look(path: FieldPath, what: object, check: Callable[[], object]) -> None:
+        # The cells of a sweep have most of it in common.
+        if (seen := repr(what)) in checked:
+            return
         try:
-            component.check()
+            check()
         except (HarnessError, OSError) as error:
             found.append(Problem(_blamed(document, path, str(error)), _told(error)))
+        checked.add(seen)
+
+    if policy := recipe.given_policy:
+        look(("policy", "model"), policy, lambda: models.check(policy.model, policy.revision))
+    for path, component in components_in(recipe, ()):
+        look(path, component, component.check)
     data = recipe.given_data
     if not found and data and all(seed.quick for seed in data.seeds):
-        try:
+
+        def held_out() -> None:
             split([pair for seed in data.seeds for pair in seed.pairs()], data.holdout, recipe.seed)
-        except HarnessError as error:
-            found.append(Problem(("data", "holdout"), str(error)))
+
+        look(("data", "holdout"), (data.seeds, data.holdout, recipe.seed), held_out)
     return found
 
 

@@ -12,7 +12,8 @@ from harness.recipe import Recipe, ResponseGeneration
 from harness.recipe_data import Source
 from harness.stages import Context, Estimate, Stage, derived_seed
 from harness.store import write_rows
-from harness.types import PreferencePair, Prompt, Response, ResponseGroup, Sampling
+from harness.types import Completion, PreferencePair, Prompt, Response, ResponseGroup, Sampling
+from harness.workload import GENERATING, REPLY_SECONDS, loading, models_in, work
 
 
 def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config: ResponseGeneration) -> Stage:
@@ -23,6 +24,7 @@ def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config:
     def body(ctx: Context) -> dict[str, Any]:
         groups = given_responses(ctx, config.seed_prompts, config.seed_responses)
         sampled: dict[str, list[Response]] = {g.id: [] for g in groups}
+        tokens = 0
         for given in (0, 2):
             part = [g for g in groups if len(g.responses) == given]
             before: Counter[str] = Counter()  # a generator that is named twice goes on with its next samples
@@ -30,10 +32,11 @@ def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config:
                 name = content_key(identity(source.generator))
                 wanted = range(before[name], before[name] + source.n)
                 before[name] += source.n
-                for group, texts in zip(part, _sample(ctx, config, source, part, seed, wanted), strict=True):
-                    sampled[group.id] += texts
+                for group, done in zip(part, _sample(ctx, config, source, part, seed, wanted), strict=True):
+                    sampled[group.id] += [_response(c, source) for c in done]
+                    tokens += sum(c.tokens for c in done)
         full = [g.model_copy(update={"responses": (*g.responses, *sampled[g.id])}) for g in groups]
-        return _write_groups(ctx, full)
+        return _write_groups(ctx, full) | {"tokens": tokens}
 
     inputs = {"seeds": seeds} | ({"prompts": prompts} if prompts else {})
 
@@ -41,9 +44,45 @@ def responses_stage(recipe: Recipe, seeds: Stage, prompts: Stage | None, config:
         count = recipe.data.prompts.count if recipe.data.prompts else 0
         train, heldout = expected_seed_prompts(recipe)
         texts = count * config.n + train * (config.n - 2 * config.seed_responses) + heldout * (config.n - 2)
-        return Estimate(generated_tokens=texts * config.max_new_tokens)
+        return generating([s.generator for s in config.sources_of(config.n)], texts, config.max_new_tokens)._replace(
+            pool=content_key([pooled, {role: stage.key for role, stage in inputs.items()}])
+        )
 
-    return Stage("responses", "responses", 2, _params(config, seed), inputs, body, estimate)
+    # N=5 has the samples of N=4 among them.
+    pooled = {k: v for k, v in _params(config, seed).items() if k not in ("n", "sources")}
+    pooled["generators"] = [identity(source.generator) for source in config.sources_of(config.n)]
+    generators = [source.generator for source in config.sources_of(config.n)]
+    return Stage(
+        "responses",
+        "responses",
+        3,
+        _params(config, seed),
+        inputs,
+        body,
+        estimate,
+        exclusive=sample_pools(recipe, generators, "responses"),
+        serves=config.n,
+    )
+
+
+def generating(generators: Sequence[object], texts: int, longest: int) -> Estimate:
+    """What sampling so many texts costs, evenly from all generators."""
+    served = [generator for generator in generators if hasattr(generator, "base_url")]
+    waiting = sum(texts / len(generators) * REPLY_SECONDS / getattr(g, "concurrency", 8) for g in served)
+    in_process = models_in(list(generators))
+    tokens = texts * longest
+    computed = work(in_process, tokens / max(1, len(generators)), GENERATING)
+    return Estimate(generated_tokens=tokens, work=computed, waiting=waiting + loading(in_process))
+
+
+def sample_pools(recipe: Recipe, generators: Sequence[object], what: str) -> frozenset[str]:
+    """Names of the pools that a stage adds samples to: one a generator and seed set, whatever part of it is taken."""
+    sets = [{k: v for k, v in identity(s).items() if k not in ("limit", "weight")} for s in recipe.data.seeds]
+    return frozenset(
+        f"{what}/{content_key(identity(generator))[:16]}/{content_key(seeds)[:16]}"
+        for generator in generators
+        for seeds in sets
+    )
 
 
 def _params(config: ResponseGeneration, seed: int) -> dict[str, Any]:
@@ -60,14 +99,18 @@ def _sample(
     groups: Sequence[ResponseGroup],
     seed: int,
     wanted: range,
-) -> list[list[Response]]:
+) -> list[list[Completion]]:
     """The responses of one source to every group's prompt: which of its samples are `wanted`."""
     name = _generator_name(source.generator)
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
     ctx.progress.start(f"responses by {name}", len(groups) * source.n)
     pool = Pool(source.generator, ctx.store.pool, seed=seed, advance=ctx.progress.advance)
-    done = pool.sample([g.messages for g in groups], sampling, wanted)
-    return [[Response(text=c.text, source=name, finish_reason=c.finish_reason) for c in texts] for texts in done]
+    return pool.sample([g.messages for g in groups], sampling, wanted)
+
+
+def _response(completion: Completion, source: Source) -> Response:
+    name = _generator_name(source.generator)
+    return Response(text=completion.text, source=name, finish_reason=completion.finish_reason)
 
 
 def given_responses(ctx: Context, seed_prompts: bool | int, seed_responses: bool = True) -> list[ResponseGroup]:
@@ -142,3 +185,22 @@ def expected_seed_prompts(recipe: Recipe) -> tuple[int, int]:
     heldout = heldout_count(recipe.data.holdout, rows)
     train = min(recipe.data.train_limit or rows, rows - heldout)
     return seed_prompt_count(recipe.data.responses.seed_prompts if recipe.data.responses else True, train), heldout
+
+
+CHARACTERS_PER_TOKEN = 4
+"""A rule of thumb for English."""
+
+
+def pair_tokens(recipe: Recipe) -> int:
+    """About how many tokens a seed prompt has with one of its answers; reads the seed sets."""
+    pairs = [pair for seed in recipe.data.seeds for pair in seed.pairs()[:500]]
+    asked = sum(len(message.content) for pair in pairs for message in pair.messages)
+    answered = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    return round((asked + answered / 2) / (CHARACTERS_PER_TOKEN * max(1, len(pairs))))
+
+
+def scored_tokens(recipe: Recipe) -> int:
+    """About how many tokens all responses have that are ranked, each with its prompt."""
+    prompts = sum(expected_seed_prompts(recipe)) + (recipe.data.prompts.count if recipe.data.prompts else 0)
+    n = recipe.data.responses.n if recipe.data.responses else 2
+    return prompts * n * pair_tokens(recipe)

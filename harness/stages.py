@@ -41,11 +41,17 @@ class Context:
 
 
 class Estimate(NamedTuple):
-    """About what a stage will cost: tokens to generate, tokens to train on, calls of the judge."""
+    """About what a stage will cost: tokens to generate, tokens to train on, calls of the judge, tokens to score;
+    `work` in this process (see `harness.workload`), `waiting` in seconds for servers. `pool`: of stages with the same
+    one, the largest has the work of all: what it has made, the others find."""
 
     generated_tokens: int = 0
     trained_tokens: int = 0
     judge_calls: int = 0
+    scored_tokens: int = 0
+    work: float = 0.0
+    waiting: float = 0.0
+    pool: str = ""
 
 
 Body = Callable[[Context], dict[str, Any]]
@@ -67,8 +73,10 @@ class Stage:
     judging: Callable[[Store], JudgeCost | None] | None = field(default=None, repr=False)
     """What its judge may cost, judged by what is in the store already; None for one that costs nothing."""
     exclusive: frozenset[str] = frozenset()
-    """Names of what it adds to beside its artifact: a pool of samples, a judge's journal. Two stages that share one never
-    run at once, or both would ask for what one of them could have found."""
+    """Names of what it adds to beside its artifact: a pool of samples, a judge's journal. Two stages that share one
+    never run at once, or both would ask for what one of them could have found."""
+    serves: int = 0
+    """Of stages that share one, the larger is run first: five responses a prompt have the first two among them."""
 
     @cached_property
     def key(self) -> str:

@@ -1,17 +1,17 @@
-"""The training stages: reference log-probabilities once, then a trained policy a method, all on the same data."""
+"""The stage of supervised fine-tuning, and what the training stages have in common."""
 
 from importlib.metadata import version
 from typing import Any, Literal
 
 from harness import models
-from harness.augment import CHARACTERS_PER_TOKEN
 from harness.models import Dtype
 from harness.recipe import Policy, Recipe, Sft, Training
-from harness.responses import expected_seed_prompts
+from harness.responses import CHARACTERS_PER_TOKEN, expected_seed_prompts, pair_tokens
 from harness.stages import Context, Estimate, Stage, derived_seed
-from harness.store import Artifact, write_json
+from harness.store import Artifact
 from harness.trl_loss import Engine
 from harness.types import RankedExample
+from harness.workload import TRAINING, loading, work
 
 CHECKPOINT = "checkpoint"
 
@@ -83,47 +83,18 @@ def sft_stage(recipe: Recipe, row: str, training: Training, sft: Sft, ranked: St
 
     def estimate() -> Estimate:
         tokens = response_tokens(recipe, training) / responses_a_prompt(recipe)
-        return Estimate(trained_tokens=round(training.epochs * tokens))
+        return training_on(recipe, round(training.epochs * tokens))
 
     return Stage(f"train/{row}", "sft", 2, params, {"ranked": ranked}, body, estimate)
 
 
-def reference_stage(recipe: Recipe, ranked: Stage, training: Training, sft: Stage | None = None) -> Stage:
-    """Log-probabilities of all responses under the policy that training starts from: `reference.json`,
-    {example id: [one a response]}. Methods that cut at the same lengths and start from the same policy share it."""
-    lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
-    dtype, bits = scoring_dtype(recipe, training), scoring_bits(training)
-
-    def body(ctx: Context) -> dict[str, Any]:
-        from harness.training.logps import score_rows
-        from harness.training.policy import autocast_dtype
-
-        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
-        examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
-        rows = [(e.messages, r.text) for e in examples for r in e.responses]
-        policy = starting_policy(recipe, ctx.inputs.get("sft"))
-        tokenizer = models.load_tokenizer(policy.model, policy.revision)
-        model = models.load_causal_lm(policy.model, policy.revision, dtype, bits)
-        ctx.progress.start("reference log-probabilities", len(rows))
-        scored = score_rows(
-            model,
-            tokenizer,
-            rows,
-            **lengths,
-            batch_size=recipe.runtime.score_batch_size,
-            advance=ctx.progress.advance,
-            autocast=autocast_dtype(recipe.policy, training.lora),
-        )
-        found = iter(scored)
-        write_json(ctx.folder / "reference.json", {e.id: [next(found).logp for _ in e.responses] for e in examples})
-        return {
-            "responses": len(rows),
-            "tokens": sum(s.tokens for s in scored),
-            "truncated": sum(s.truncated for s in scored),
-        }
-
-    params = {"policy": policy_identity(recipe), "dtype": dtype, **lengths, **({"bits": bits} if bits else {})}
-    return Stage("reference", "reference", 2, params, {"ranked": ranked, **started_from(sft)}, body)
+def training_on(recipe: Recipe, tokens: int) -> Estimate:
+    """What training on so many response tokens costs; their prompts go through the policy once for all of them."""
+    n = responses_a_prompt(recipe)
+    longest = recipe.data.responses.max_new_tokens if recipe.data.responses else pair_tokens(recipe)
+    prompts = tokens / (n * max(1, longest)) * pair_tokens(recipe) / 2
+    policy = [recipe.policy.model]
+    return Estimate(trained_tokens=tokens, work=work(policy, tokens + prompts, TRAINING, 6), waiting=loading(policy))
 
 
 def responses_a_prompt(recipe: Recipe) -> int:

@@ -15,6 +15,7 @@ from harness.train import (
     started_from,
     starting_policy,
     training_identity,
+    training_on,
 )
 from harness.training.budget import Budget, used
 from harness.trl_loss import TrlLoss
@@ -75,7 +76,7 @@ def _own_stage(recipe: Recipe, arm: Arm, loss: Loss, sources: Sources) -> Stage:
     def estimate() -> Estimate:
         if sources.matched:
             return sources.matched.estimate()
-        return Estimate(trained_tokens=round(training.epochs * response_tokens(recipe, training)))
+        return training_on(recipe, round(training.epochs * response_tokens(recipe, training)))
 
     inputs = {"reference": sources.reference, **_inputs(sources)}
     return Stage(f"train/{arm.id}", "train", 2, params, inputs, body, estimate)
@@ -113,7 +114,7 @@ def _trl_stage(recipe: Recipe, arm: Arm, loss: TrlLoss, sources: Sources) -> Sta
             return sources.matched.estimate()
         n = responses_a_prompt(recipe)
         pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
-        return Estimate(trained_tokens=round(training.epochs * response_tokens(recipe, training) * 2 * pairs / n))
+        return training_on(recipe, round(training.epochs * response_tokens(recipe, training) * 2 * pairs / n))
 
     return Stage(f"train/{arm.id}", "train", 2, params, _inputs(sources), body, estimate)
 

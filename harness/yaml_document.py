@@ -1,7 +1,8 @@
 """A recipe's file: its data, the place of every field, edits (`--set a.b=c`), and variables (`${NAME}`)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,44 @@ class Document:
         """Apply `a.b=c`; the value is YAML. An item of a list is named by its place (`methods.0`, `methods[0]`) or by
         its id or name (`methods[dpo]`, `evaluation.benchmarks[mt_bench]`). Raises RecipeError."""
         field, equals, text = edit.partition("=")
-        steps = [a or b for a, b in _STEP.findall(f".{field.strip()}")]
-        if not equals or not steps or _STEP.sub("", f".{field.strip()}"):
+        steps = _steps(field)
+        if not equals or steps is None:
             raise RecipeError(f"--set {quoted(edit)[1:-1]}: expected FIELD=VALUE, like training.epochs=2")
         shown = "..." if is_secret(edit) else quoted(text, 40)[1:-1]
         here = Place(float("inf"), f"--set {quoted(field.strip())[1:-1]}={shown}")
+        places: dict[FieldPath, Place] = {}
+        self._assign(steps, lambda path: parse(text, lambda _: here, path, places), here, places)
+
+    def varied(self, edits: Sequence[tuple[str, Any, FieldPath]]) -> "Document":
+        """A copy without its sweep, and with edits from it: (field, value, where in the document the value stands).
+        Raises RecipeError for a field that can't be."""
+        made = copy(self)
+        made.data = deepcopy({k: v for k, v in self.data.items() if k != "sweep"})
+        made._places = dict(self._places)
+        for field, value, source in edits:
+            here = self.place(source)
+            steps = _steps(field)
+            if steps is None:
+                raise RecipeError(f"{here.text}: {quoted(field)} is no field; expected one like training.epochs")
+            depth = len(source)
+            moved = {p[depth:]: place for p, place in self._places.items() if p[:depth] == source}
+            places: dict[FieldPath, Place] = {}
+
+            def assigned(path: FieldPath, value: Any = value, moved: Any = moved, places: Any = places) -> Any:
+                places.update({(*path, *inner): place for inner, place in moved.items()})
+                return deepcopy(value)
+
+            made._assign(steps, assigned, here, places)
+        return made
+
+    def _assign(
+        self,
+        steps: Sequence[str],
+        value: Callable[[FieldPath], Any],
+        here: Place,
+        places: dict[FieldPath, Place],
+    ) -> None:
+        """Put a value, made for the path that the steps lead to, in its place; making it fills `places` in."""
         target: Any = self.data
         path: FieldPath = ()
         for step in steps[:-1]:
@@ -94,8 +128,7 @@ class Document:
                 self._places[path] = here
             target = target[key]
         path = (*path, _key(target, steps[-1], path, here))
-        places: dict[FieldPath, Place] = {}
-        target[path[-1]] = parse(text, lambda _: here, path, places)
+        target[path[-1]] = value(path)
         self._places = {p: place for p, place in self._places.items() if p[: len(path)] != path} | places | {path: here}
 
     def expanded(self, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -123,6 +156,12 @@ class Document:
             return variables[name]
 
         return _VARIABLE.sub(replace, value)
+
+
+def _steps(field: str) -> list[str] | None:
+    """The parts of a field's name: `a.b[c]`; None where it is no name."""
+    steps = [a or b for a, b in _STEP.findall(f".{field.strip()}")]
+    return steps if steps and not _STEP.sub("", f".{field.strip()}") else None
 
 
 def _key(target: Any, step: str, path: FieldPath, here: Place) -> str | int:

@@ -11,11 +11,12 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
-    {"types", "errors", "stats", "noninferiority", "paired", "elo", "paths", "provenance"},
+    {"types", "errors", "stats", "noninferiority", "paired", "elo", "paths", "provenance", "memo"},
     {
         "protocols",
         "group_scores",
         "models",
+        "workload",
         "chat",
         "plain_yaml",
         "yaml_document",
@@ -63,6 +64,7 @@ LEVELS = [
     {
         "recipe",
         "recipe_metrics",
+        "recipe_sweep",
         "recipe_data",
         "recipe_training",
         "recipe_problems",
@@ -89,12 +91,26 @@ LEVELS = [
         "board_terminal",
     },
     {"rewards"},  # a policy is one too: log-probabilities are training's; no file imports a component
-    {"augment", "responses", "rank", "agreement", "pool", "scores", "train", "train_methods", "evaluate", "recorded"}
+    {
+        "augment",
+        "responses",
+        "rank",
+        "agreement",
+        "pool",
+        "scores",
+        "train",
+        "reference",
+        "train_methods",
+        "evaluate",
+        "recorded",
+    }
     | {"dataset", "dataset_card", "calibrating"},
     {"plan"},
-    {"execute", "public_rows", "entries", "public_data", "console"},
+    {"sweep"},
+    {"estimates"},
+    {"execute", "public_rows", "entries", "public_data", "console", "plan_view"},
     {"report", "board_merge", "gate", "gate_report", "baseline", "gates"},
-    {"cli", "cli_boards", "cli_calibrate", "cli_data"},
+    {"cli", "cli_run", "cli_boards", "cli_calibrate", "cli_data"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

@@ -342,7 +342,7 @@ FIELDS = [
         "{max_length: 100}",
         "23: methods.1.training: max_length must be larger",
     ),
-    ("not supported yet", "seed: 0", "seed: 0\nsweep: [a]", "4: sweep: not supported yet; remove it"),
+    ("no sweep", "seed: 0", "seed: 0\nsweep: [a]", "4: sweep: expected a mapping of fields, got a list"),
     ("no such variable", "name: x\n", "name: ${NO_SUCH}\n", "2: name: environment variable 'NO_SUCH' is not set; "),
     (
         "an empty path",

@@ -16,8 +16,9 @@ from harness.errors import DataError, RecipeError
 from harness.execute import execute
 from harness.leaderboard import Entry
 from harness.plan import make_plan
-from harness.recipe_file import load_recipe
+from harness.recipe_file import load_recipe, load_study
 from harness.store import Store
+from harness.sweep import make_study_plan
 from tests.benchmarks.test_alpaca_eval import official_row
 from tests.fake_server import FakeServer, completion
 from tests.test_augment import Silent
@@ -26,9 +27,8 @@ SYSTEMS = {"a": "Say {i}: yes.", "b": "Say {i}: no, and why not."}
 
 
 def run(path: Path, store: Path) -> dict[str, Entry]:
-    recipe = load_recipe(path)
-    plan = make_plan(recipe)
-    return {entry.id: entry for entry in make_entries(recipe, plan, execute(plan, Store(store), Silent()))}
+    plan = make_study_plan(load_study(path))
+    return {entry.id: entry for entry in make_entries(plan, execute(plan, Store(store), Silent()))}
 
 
 def instructions() -> list[str]:

@@ -200,10 +200,10 @@ def test_what_a_panel_costs_is_what_its_members_cost(write: Callable[..., Path],
     assert both.dollars == pytest.approx(one.dollars + other.dollars)
     assert cost(cheap, served(model="unheard-of")).dollars is None
     recipe = load_recipe(write({"name": "panel", "judges": [cheap, LONGER]}))
-    start_spending(recipe, 1.0)
+    start_spending([recipe], 1.0)
     assert [judge.name for judge in judges_of(recipe)] == ["openai", "reward_model"]
     with pytest.raises(CostError, match="the price of unheard-of is not known"):
-        start_spending(load_recipe(write({"name": "panel", "judges": [cheap, served(model="unheard-of")]})), 1.0)
+        start_spending([load_recipe(write({"name": "panel", "judges": [cheap, served(model="unheard-of")]}))], 1.0)
 
 
 @pytest.mark.parametrize(
