@@ -115,11 +115,13 @@ def present(columns: Iterable[Column], entries: Sequence[Row]) -> list[Column]:
 
 def comparable(entries: Iterable[Entry]) -> list[list[Entry]]:
     """Rows by what they may be ranked against: one list for each judge, benchmarks and held-out pairs, in order of
-    first appearance. A row without held-out outcomes stands with the first that its judge and benchmarks fit."""
+    first appearance. A row without held-out outcomes, or of a sweep, stands with the first that its judge and
+    benchmarks fit."""
     groups: list[tuple[str, set[str], list[Entry]]] = []
     for entry in entries:
         asked = json.dumps([entry.provenance.get("judge"), entry.provenance.get("benchmarks")], sort_keys=True)
-        pairs = set(entry.outcomes.get("heldout", {}))
+        # A sweep over seed sets is one table: its held-out figures are of each row's own pairs, and its notes say so.
+        pairs = set() if entry.section("sweep") else set(entry.outcomes.get("heldout", {}))
         for key, seen, rows in groups:
             if key == asked and (not seen or not pairs or seen == pairs):
                 seen |= pairs
@@ -194,13 +196,17 @@ def doubts(entry: Row) -> list[str]:
     return found
 
 
+NAMED = 8
+"""Rows that are named one by one; of more it is said how many they are."""
+
+
 def whose_doubts(entries: Iterable[Row]) -> list[tuple[str, str]]:
     """(rows, what makes their figures doubtful), what is said of several rows once."""
     found: dict[str, list[str]] = {}
     for entry in entries:
         for doubt in doubts(entry):
             found.setdefault(doubt, []).append(entry.id)
-    return [(", ".join(ids), doubt) for doubt, ids in found.items()]
+    return [(", ".join(ids) if len(ids) <= NAMED else f"{len(ids)} rows", doubt) for doubt, ids in found.items()]
 
 
 def is_calibrated(entry: Row) -> bool:
@@ -225,6 +231,19 @@ def logits_notes(entries: Iterable[Row]) -> list[str]:
     return [
         "MT-bench ratings by a local judge are the expectation over its probabilities of the ten replies [[1]] to "
         "[[10]], given without an explanation before: FastChat's prompts, but not its rule of one parsed rating."
+    ]
+
+
+def heldout_notes(entries: Iterable[Row]) -> list[str]:
+    """That rows of a sweep have held-out pairs of their own, where they do."""
+    sizes = {
+        str(e.provenance.get("keys", {}).get("seeds")) for e in entries if e.section("sweep") and e.section("data")
+    }
+    if len(sizes) < 2:
+        return []
+    return [
+        "Rows were trained on several seed sets, each with held-out pairs of its own: held-out figures of rows with "
+        "other seeds are on other pairs."
     ]
 
 

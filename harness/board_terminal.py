@@ -23,6 +23,7 @@ from harness.board_rows import (
     whose_doubts,
 )
 from harness.board_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure
+from harness.board_sweep import sweep_sections
 from harness.types import Metric
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class _Terminal:
                 yield Text.assemble("\n", ("Over training seeds", "bold"))
                 yield Text(OVER_SEEDS, style="dim")
                 yield _seeds_table(groups_of_seeds, options.max_width)
+        for section in sweep_sections(entries):
+            yield Text.assemble("\n", (visible(section.title), "bold"))
+            for said in section.notes:
+                yield Text(visible(said), style="dim")
         yield ""
         for entry in entries:
             for sign in troubles(entry):

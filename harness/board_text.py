@@ -24,6 +24,7 @@ from harness.board_rows import (
     counts,
     figure,
     further_columns,
+    heldout_notes,
     judge_name,
     leak_notes,
     logits_notes,
@@ -35,6 +36,7 @@ from harness.board_rows import (
     whose_doubts,
 )
 from harness.board_seeds import OVER_SEEDS, seed_groups, spread_figure
+from harness.board_sweep import sweep_markdown
 from harness.types import Metric
 
 AMOUNTS = {
@@ -90,6 +92,7 @@ def markdown(board: Board, compared: Compared) -> str:
         )
     for place, rows in enumerate(groups, 1):
         parts += _group(rows, f"Table {place}: " if len(groups) > 1 else "")
+    parts += sweep_markdown(board.entries)
     parts += compared.sections()
     parts += _data_and_training(board.entries)
     notes = [
@@ -99,6 +102,7 @@ def markdown(board: Board, compared: Compared) -> str:
         + "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs that nothing was trained on; "
         "zero for `base` by definition, so that every pair is a tie and counts one half.",
         *logits_notes(board.entries),
+        *heldout_notes(board.entries),
         *(escape_markdown(note) for note in (*budget_notes(board.entries), *reconstruction_notes(board.entries))),
     ]
     parts += ["## Notes", bullets(notes)]

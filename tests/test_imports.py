@@ -88,6 +88,8 @@ LEVELS = [
         "board_data",
         "board_seeds",
         "board_text",
+        "board_sweep",
+        "effects",
         "board_terminal",
     },
     {"rewards"},  # a policy is one too: log-probabilities are training's; no file imports a component

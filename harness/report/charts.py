@@ -58,7 +58,7 @@ def _intervals(entries: Sequence[Entry], metric: str) -> Chart | None:
         axes.margins(y=0.08)
 
     words = "; ".join(f"{entry.id} {found.value:.3g}" for entry, found in reversed(rows))
-    return _drawn(title, words, draw, (6.4, 1.1 + 0.34 * len(rows)))
+    return drawn(title, words, draw, (6.4, 1.1 + 0.34 * len(rows)))
 
 
 def _radar(entries: Sequence[Entry]) -> Chart | None:
@@ -84,14 +84,14 @@ def _radar(entries: Sequence[Entry]) -> Chart | None:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     words = "; ".join(f"{e.id}: " + ", ".join(f"{c.title} {_value(e, c.metric):.2f}" for c in there) for e in rows)
-    return _drawn("MT-bench by category", words, draw, (5.6, 5.6 + 0.16 * len(rows)))
+    return drawn("MT-bench by category", words, draw, (5.6, 5.6 + 0.16 * len(rows)))
 
 
 def _turns(entries: Sequence[Entry]) -> Chart | None:
     first, second = "mt_bench.turn_1", "mt_bench.turn_2"
     points = [(e, _value(e, first), _value(e, second)) for e in entries]
     points = [(e, x, y) for e, x, y in points if x is not None and y is not None]
-    return _scatter(entries, points, "MT-bench: first and second turn", "first turn", "second turn", diagonal=True)
+    return scatter(entries, points, "MT-bench: first and second turn", "first turn", "second turn", diagonal=True)
 
 
 def _reward(entries: Sequence[Entry]) -> Chart | None:
@@ -104,10 +104,10 @@ def _reward(entries: Sequence[Entry]) -> Chart | None:
             points.append((entry, accuracy, won))
     if len({x for _, x, _ in points}) < 2:
         return None
-    return _scatter(entries, points, "Reward model and win rate", "accuracy on held-out pairs", "win rate, %")
+    return scatter(entries, points, "Reward model and win rate", "accuracy on held-out pairs", "win rate, %")
 
 
-def _scatter(
+def scatter(
     entries: Sequence[Entry],
     points: Sequence[tuple[Entry, Any, Any]],
     title: str,
@@ -122,6 +122,8 @@ def _scatter(
         axes = figure.add_subplot()
         for entry, across, up in points:
             axes.plot([across], [up], "o", color=COLOURS[list(entries).index(entry) % len(COLOURS)], ms=7)
+            if len(points) > MOST:
+                continue
             axes.annotate(_short(entry.id), (across, up), xytext=(6, 4), textcoords="offset points", fontsize=8)
         if diagonal:
             axes.axline((5, 5), slope=1, lw=1, ls=":", color="#888888")
@@ -131,7 +133,7 @@ def _scatter(
         axes.grid(alpha=0.25)
 
     words = "; ".join(f"{e.id}: {x} {a:.3g}, {y} {b:.3g}" for e, a, b in points)
-    return _drawn(title, words, draw, (5.6, 4.2))
+    return drawn(title, words, draw, (5.6, 4.2))
 
 
 def _losses(entries: Sequence[Entry]) -> Chart | None:
@@ -159,7 +161,7 @@ def _losses(entries: Sequence[Entry]) -> Chart | None:
         axes.legend(frameon=False)
 
     words = "; ".join(f"{e.id}: from {points[0][1]:.3g} to {points[-1][1]:.3g}" for e, points in curves)
-    return _drawn("Training loss", words, draw, (6.4, 3.6))
+    return drawn("Training loss", words, draw, (6.4, 3.6))
 
 
 def _value(entry: Entry, metric: str) -> float | None:
@@ -173,7 +175,7 @@ def _short(text: str) -> str:
     return plain if len(plain) <= 34 else plain[:33] + "…"
 
 
-def _drawn(title: str, words: str, draw: Callable[[Any], None], size: tuple[float, float]) -> Chart:
+def drawn(title: str, words: str, draw: Callable[[Any], None], size: tuple[float, float]) -> Chart:
     made = []
     for ink in ("#1b1e23", "#e8e6e1"):
         with _style(ink):

@@ -21,7 +21,8 @@ from harness.errors import StoreError
 from harness.leaderboard import read_board
 from harness.report.charts import charts
 from harness.report.examples import examples
-from harness.report.tables import compared, data_notes, provenance, tables
+from harness.report.sweep_charts import sweep_charts
+from harness.report.tables import compared, data_notes, provenance, tables, varied
 
 _SAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -53,6 +54,7 @@ def page(folder: Path) -> str:
     )
     sections = [
         ("rows", "Results", tables(board)),
+        ("varied", "What was varied", varied(board)),
         ("compared", "Which differences are real", compared(board)),
         ("charts", "Charts", _charts(board.entries)),
         ("examples", "Examples", _browser(found)),
@@ -129,7 +131,7 @@ def _evidence(entry: Entry) -> dict[str, list[str]]:
 
 
 def _charts(entries: Sequence[Entry]) -> str:
-    made = charts(entries)
+    made = [*sweep_charts(entries), *charts(entries)]
     figures = []
     for chart in made:
         images = "".join(

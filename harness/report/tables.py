@@ -30,6 +30,8 @@ from harness.board_rows import (
     uncalibrated_note,
     visible,
 )
+from harness.board_sweep import HOW as HOW_VARIED
+from harness.board_sweep import sweep_sections
 from harness.outcomes import COMPARED
 from harness.types import Metric
 
@@ -125,6 +127,25 @@ def _cell(metric: Metric | None, decimals: int) -> str:
         f'<td data-value="{metric.value!r}"><b>{number(metric.value, decimals)}</b>{interval}'
         f"<small class=n>n {metric.n:,}{lost}</small></td>"
     )
+
+
+def varied(board: Board) -> str:
+    """A sweep's sections: what each thing that was varied has changed."""
+    parts = []
+    for section in sweep_sections(board.entries):
+        notes = "".join(f"<li>{_text(note)}" for note in section.notes)
+        parts.append(f"<h3>{_text(section.title)}</h3><ul class=notes>{notes}</ul>")
+        for table in section.tables:
+            head = "".join(f"<th scope=col>{_text(title)}</th>" for title in table.heads)
+            body = "".join(
+                f"<tr><th scope=row>{_text(row[0])}</th>{''.join(f'<td>{_text(cell)}</td>' for cell in row[1:])}</tr>"
+                for row in table.rows
+            )
+            parts.append(
+                f'<div class=scroll tabindex=0 role=region aria-label="{_text(table.title)}"><table>'
+                f"<caption>{_text(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            )
+    return f"<p class=note>{_text(HOW_VARIED)}</p>{''.join(parts)}" if parts else ""
 
 
 def compared(board: Board) -> str:
