@@ -12,8 +12,8 @@ from harness.effects import METHOD, Edge, Effect, SweepAxis, axes_of, by_method,
 HOW = (
     "A difference is that of rows that differ in nothing else, prompt by prompt, pooled over all that was varied "
     "besides; its 95 % interval is a bootstrap over prompts, p a sign-flip permutation test, with Holm's correction "
-    "over the axis's values. Both are about these trained rows on other prompts: what another training would give is seen "
-    "only where seeds were varied. Costs are those of a row, in the mean, were it made alone."
+    "over the axis's values. Both are about these trained rows on other prompts: what another training would give is "
+    "seen only where seeds were varied. Costs are those of a row, in the mean, were it made alone."
 )
 HEADLINES = ("alpaca_eval.win_rate", "alpaca_eval.lc_win_rate", "mt_bench.score", "mt_bench.win_rate")
 _COSTS = {

@@ -41,6 +41,16 @@ MaxCostOption = Annotated[
 ]
 
 
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run the stages on a Ray cluster: HOST:PORT, auto, or local to start one on this machine.",
+    ),
+]
+
+
 def run(
     recipe: RecipeArgument,
     edits: SetOption = None,
@@ -48,6 +58,7 @@ def run(
     leaderboards: BoardsOption = Path("leaderboards"),
     store_folder: StoreOption = None,
     max_cost: MaxCostOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Run a recipe, or all cells of its sweep, from seed to leaderboard. What is finished already is not run again."""
     from rich.console import Console
@@ -73,7 +84,13 @@ def run(
     plan = make_study_plan(study)
     store = Store(store_folder or cache_root() / "store")
     with RunView(console) as view:
-        executed = execute(plan, store, view, spending)
+        wanted = study.cells[0].recipe.runtime.resources
+        if ray is None:
+            executed = execute(plan, store, view, spending, wanted)
+        else:
+            from harness.ray_execute import execute_on_ray
+
+            executed = execute_on_ray(plan, store, view, spending, ray, wanted)
     _write(folder, plan, executed, console)
     seconds = time.monotonic() - started
     _tell(folder, plan, executed, spending, seconds, console)

@@ -46,6 +46,24 @@ class _Notices(logging.Handler):
         self._console.print(Padding(Text(record.getMessage(), style="yellow"), (0, 0, 0, 8), expand=False))
 
 
+class _Part:
+    """The bar of one of several stages that run at once."""
+
+    def __init__(self, bars: Progress, name: str) -> None:
+        self._bars, self._name = bars, name
+        self._task: Any = None
+
+    def start(self, what: str, total: int | None) -> None:
+        """A new part of the stage; an empty `what` ends the last one."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(f"{self._name}: {what}", total=total) if what else None
+
+    def advance(self, items: int) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, items)
+
+
 class RunView:
     """Draws a run's progress; satisfies `harness.execute.Reporter`. In a file or pipe it prints one line a stage."""
 
@@ -62,6 +80,7 @@ class RunView:
             disable=not console.is_terminal,
         )
         self._task: Any = None
+        self._beside = False  # whether stages run at once: what has ended is then named
         self._notices = _Notices(console)
 
     def __enter__(self) -> "RunView":
@@ -83,6 +102,11 @@ class RunView:
         if self._task is not None:
             self._bars.advance(self._task, items)
 
+    def part(self, stage: Stage) -> "_Part":
+        """A bar of its own for a stage that runs beside others."""
+        self._beside = True
+        return _Part(self._bars, stage.id)
+
     def stage(self, stage: Stage, number: int, total: int) -> None:
         self._clear()
         # A stage of a sweep has its cell in brackets, which is no markup.
@@ -90,6 +114,8 @@ class RunView:
 
     def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None:
         self._clear()
+        if self._beside:
+            self.console.print(Text(f"        {stage.id} is done", style="dim"))
         told = [f"{k.replace('_', ' ')} {text}" for k, v in report.items() if k not in LOGGED and (text := _short(v))]
         line = Text(f"{seconds:.1f} s" + "".join(f", {item}" for item in told), style="dim")
         self.console.print(Padding(line, (0, 0, 0, 8), expand=False))

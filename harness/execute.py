@@ -1,14 +1,18 @@
-"""Runs a plan's stages in this process, one after the other. What the store has is not run again."""
+"""Runs a plan's stages in this process, one after the other. What the store has is not run again. `ray_execute` runs
+them on a cluster."""
 
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from filelock import Timeout
-
+from harness.lease import Lease
 from harness.provenance import made_by
+from harness.recipe_training import Resources, declared
 from harness.spending import Spending
 from harness.stages import Context, Progress, Stage
 from harness.store import Artifact, ArtifactRecord, Store
@@ -48,41 +52,87 @@ class HasStages(Protocol):
         ...
 
 
-def execute(plan: HasStages, store: Store, reporter: Reporter, spending: Spending | None = None) -> Executed:
+def execute(
+    plan: HasStages,
+    store: Store,
+    reporter: Reporter,
+    spending: Spending | None = None,
+    wanted: Mapping[str, Resources] | None = None,
+) -> Executed:
     """Run what is missing, in order. Raises what a stage raises; stages that finished before stay finished.
-    `spending`: what the run's judges have cost, and may."""
+    `spending`: what the run's judges have cost, and may. `wanted`: the recipe's `runtime.resources`."""
     spending = spending or Spending()
     artifacts: dict[str, Artifact] = {}
     ran = 0
     stages = plan.stages
-    prepare_libraries: Callable[[], None] | None = _quiet_libraries
     for number, stage in enumerate(stages, 1):
         artifact = store.find(stage.key)
         if artifact is None:
-            if prepare_libraries:
-                prepare_libraries()
-                prepare_libraries = None
-            lock = store.lock(stage.key)
-            try:
-                held = lock.acquire(timeout=0)
-            except Timeout:
-                reporter.waiting(stage)
-                held = lock.acquire()
-            with held:
-                artifact = store.find(stage.key)
-                if artifact is None:
-                    reporter.stage(stage, number, len(stages))
-                    artifact = _build(stage, artifacts, store, reporter, spending)
-                    ran += 1
+            inputs = {role: artifacts[needed.key] for role, needed in stage.inputs.items()}
+            place = Place(number, len(stages))
+            if wanted:
+                use_threads(threads(declared(wanted, stage.name)))
+            artifact, was_run = run_stage(stage, inputs, store, reporter, spending, place)
+            ran += was_run
         artifacts[stage.key] = artifact
     return Executed(artifacts, ran)
 
 
+def threads(needed: Resources | None) -> int | None:
+    """How many threads a stage computes with: its declared processors, as far as there are so many; None: torch's own
+    choice. The same in process and on a cluster, since sums over more parts round otherwise."""
+    return None if needed is None else max(1, min(int(needed.cpus), os.cpu_count() or 1))
+
+
+def use_threads(count: int | None) -> None:
+    """Have torch compute with so many threads."""
+    import torch
+
+    torch.set_num_threads(count or _own_threads())
+
+
+@cache
+def _own_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+class Place(NamedTuple):
+    """Which of how many stages one is."""
+
+    number: int
+    total: int
+
+
+def run_stage(
+    stage: Stage, inputs: Mapping[str, Artifact], store: Store, reporter: Reporter, spending: Spending, place: Place
+) -> tuple[Artifact, bool]:
+    """(the stage's artifact, whether it was run for it). Other runs that compute the same stage, or add to the same
+    journals, are waited for."""
+    quiet_libraries()
+    with ExitStack() as held:
+
+        def hold(name: str) -> Lease:
+            lease = store.lock(name)
+            lease.acquire(lambda: reporter.waiting(stage))
+            held.callback(lease.release)
+            return lease
+
+        lease = hold(stage.key)
+        if artifact := store.find(stage.key):
+            return artifact, False
+        # In one order for all, so that no two wait for each other.
+        for name in sorted(stage.exclusive):
+            hold(hashlib.sha256(name.encode()).hexdigest())
+        reporter.stage(stage, *place)
+        return _build(stage, inputs, store, reporter, spending, lease), True
+
+
 def _build(
-    stage: Stage, artifacts: dict[str, Artifact], store: Store, reporter: Reporter, spending: Spending
+    stage: Stage, inputs: Mapping[str, Artifact], store: Store, reporter: Reporter, spending: Spending, lease: Lease
 ) -> Artifact:
     started = time.monotonic()
-    inputs = {role: artifacts[needed.key] for role, needed in stage.inputs.items()}
     log.info("%s: running, key %s", stage.id, stage.key[:16])
     with store.building(stage.key) as scratch:
         partial = store.partial(stage.key)
@@ -99,13 +149,15 @@ def _build(
             made_by=made_by(),
             seconds=round(seconds, 3),
         )
+        lease.check()
         artifact = store.publish(scratch, record)
     log.info("%s: done in %.1f s: %s", stage.id, seconds, report)
     reporter.done(stage, report, seconds)
     return artifact
 
 
-def _quiet_libraries() -> None:
+@cache
+def quiet_libraries() -> None:
     """The libraries' own bars and notices go to the log, not between ours."""
     import datasets
     import transformers

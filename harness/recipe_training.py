@@ -1,13 +1,15 @@
 """The recipe's parts that say how a policy is trained: `training` and `runtime`."""
 
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from harness.components import RecipePath
+from harness.errors import nearest, quoted
 
 
 class Section(BaseModel):
@@ -128,6 +130,43 @@ class Launch(Section):
     accelerate: Accelerate
 
 
+_UNITS = {"": 1, "b": 1} | {
+    f"{prefix}{suffix}": (1024 if suffix == "ib" else 1000) ** power
+    for power, prefix in enumerate("kmgt", 1)
+    for suffix in ("b", "ib")
+}
+
+
+def _bytes(value: Any) -> Any:
+    """`24 GiB` or `500 MB` as bytes."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+    if not found or found[2].lower() not in _UNITS:
+        raise ValueError("expected an amount of memory like 24 GiB or 500 MB")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+class Resources(Section):
+    """What a stage needs of a node of a Ray cluster. `memory` in bytes, or with a unit."""
+
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+    memory: Annotated[int | None, BeforeValidator(_bytes), Field(ge=0)] = None
+
+
+KINDS = (
+    *("default", "seeds", "prompts", "responses", "reward", "ranked", "agreement", "report", "dataset", "reference"),
+    *("sft", "train", "heldout", "answers", "verdicts", "recorded_answers", "recorded_verdicts"),
+)
+"""Stages by name, and `default` for those that are not named."""
+
+
+def declared(wanted: Mapping[str, Resources], kind: str) -> Resources | None:
+    """What a kind of stage needs, as far as the recipe says it."""
+    return wanted.get(kind) or wanted.get("default")
+
+
 def _reporter(value: str) -> str:
     return str(_installed(value, value, f"pip install {value}"))
 
@@ -150,6 +189,20 @@ class Runtime(Section):
     """Draw the steps' metrics with these too; TensorBoard's files lie in the store, under logs/RECIPE/METHOD."""
     launch: Launch | None = None
     """Train in several processes."""
+    resources: dict[str, Resources] = Field(default_factory=dict)
+    """What each kind of stage needs of a node of a Ray cluster (`harness run --ray`); its processors are also the
+    threads that it computes with, in process too. For what neither it nor `default` is given for: one processor, a GPU
+    for stages that load a model where the cluster has any, and as many threads as torch likes."""
+
+    @field_validator("resources")
+    @classmethod
+    def _of_known_kinds(cls, value: dict[str, Resources]) -> dict[str, Resources]:
+        for kind in value:
+            if kind not in KINDS:
+                raise ValueError(
+                    f"no kind of stage is called {quoted(kind)}; {nearest(kind, KINDS, 'expected one of')}"
+                )
+        return value
 
     @field_validator("report_to", mode="before")
     @classmethod

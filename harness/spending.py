@@ -123,7 +123,7 @@ class Spending:
 
     def __init__(self, limit: float | None = None, prices: Path | None = None) -> None:
         self.limit = limit
-        self._prices = prices
+        self.prices = prices
         self.spent = 0.0
         self.unpriced = 0
         self.calls = 0
@@ -134,7 +134,7 @@ class Spending:
     @cached_property
     def table(self) -> dict[str, Price]:
         """All known prices by model. Raises DataError."""
-        return price_table(self._prices)
+        return price_table(self.prices)
 
     def hold(self, worst: float, stop: threading.Event) -> None:
         """Set `worst` dollars aside for a call, as soon as calls under way leave room for it. Raises CostError where
@@ -161,6 +161,13 @@ class Spending:
             self._held = self._held - worst if self._under_way else 0.0
             self.spent += spent
             self._changed.notify_all()
+
+    def add(self, spent: float, calls: int, unpriced: int) -> None:
+        """What another process has spent for this run."""
+        with self._changed:
+            self.spent += spent
+            self.calls += calls
+            self.unpriced += unpriced
 
     def note(self, prices: Sequence[float | None], *, spent: bool) -> None:
         """Replies were had at these prices, None where one isn't known; `spent`: they were on no tab."""

@@ -9,15 +9,16 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 from harness.errors import StoreError
+from harness.lease import Lease
 from harness.types import Record
 
 SCHEMA = 1
@@ -126,9 +127,9 @@ class Store:
         """Folder of the journals of samples."""
         return self.journals / "samples"
 
-    def lock(self, key: str) -> FileLock:
-        """One holder at a time, over processes; released by the system when its holder dies."""
-        return FileLock(self.root / "locks" / f"{key}.lock")
+    def lock(self, name: str) -> Lease:
+        """One holder at a time, over processes and machines; a dead one's lapses. See `harness.lease`."""
+        return Lease(self.root / "locks" / name)
 
     def find(self, key: str) -> Artifact | None:
         """The finished artifact of a key, or None. One with a missing or cut file counts as not there."""
@@ -154,9 +155,11 @@ class Store:
 
     @contextlib.contextmanager
     def building(self, key: str) -> Iterator[Path]:
-        """A fresh folder to build an artifact in; hold the key's lock. What a killed run left is removed."""
-        scratch = self._artifacts / f".building-{key}"
-        shutil.rmtree(scratch, ignore_errors=True)
+        """A fresh folder to build an artifact in; hold the key's lock. What a killed run left is removed. No two have
+        the same: a holder that comes back from the dead must not write into another's."""
+        for left in self._artifacts.glob(f".building-{key}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        scratch = self._artifacts / f".building-{key}-{secrets.token_hex(4)}"
         scratch.mkdir()
         try:
             yield scratch

@@ -11,7 +11,7 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
-    {"types", "errors", "stats", "noninferiority", "paired", "elo", "paths", "provenance", "memo"},
+    {"types", "errors", "stats", "noninferiority", "paired", "elo", "paths", "provenance", "memo", "lease"},
     {
         "protocols",
         "group_scores",
@@ -110,7 +110,7 @@ LEVELS = [
     {"plan"},
     {"sweep"},
     {"estimates"},
-    {"execute", "public_rows", "entries", "public_data", "console", "plan_view"},
+    {"execute", "ray_execute", "ray_work", "public_rows", "entries", "public_data", "console", "plan_view"},
     {"report", "board_merge", "gate", "gate_report", "baseline", "gates"},
     {"cli", "cli_run", "cli_boards", "cli_calibrate", "cli_data"},
 ]
