@@ -60,7 +60,8 @@ def sweep_markdown(entries: Sequence[Entry]) -> list[str]:
         parts.append(f"### {escape_markdown(section.title)}")
         parts += [bullets(escape_markdown(note) for note in section.notes)] if section.notes else []
         for made in section.tables:
-            rows = [[escape_markdown(cell) for cell in row] for row in made.rows]
+            # Words may be anybody's; figures are ours.
+            rows = [[escape_markdown(c) if i < made.left else c for i, c in enumerate(row)] for row in made.rows]
             heads = [escape_markdown(head) for head in made.heads]
             parts += [f"{escape_markdown(made.title)}:", table(heads, rows, left=made.left)]
     return parts
@@ -70,7 +71,7 @@ def verdict(effect: Effect, entries: Sequence[Entry]) -> str:
     """An effect in a line: `n 4 against 2: AlpacaEval win rate +3.1 [0.4, 5.8], p 0.02`."""
     return (
         f"{effect.value} against {effect.against}: {comparison_title(effect.metric, entries)} "
-        f"{_difference(effect)}, p {effect.comparison.adjusted_p:.2g}"
+        f"{_in_words(effect)}, p {effect.comparison.adjusted_p:.2g}"
     )
 
 
@@ -164,11 +165,11 @@ def _edge_section(entries: Sequence[Entry], made: Sequence[Edge]) -> Section:
             )
         real = [e for e in edge.effects if e.comparison.p < 0.05]
         basis = "at other steps and tokens" if edge.matched == "neither" else f"at matched {edge.matched}"
-        said = "; ".join(f"{comparison_title(e.metric, entries)} {_difference(e)}" for e in real)
+        said = "; ".join(f"{comparison_title(e.metric, entries)} {_in_words(e)}" for e in real)
         notes.append(f"{edge.method} less {edge.against}, {basis}: {said or 'no difference that is real'}.")
     for basis in ("steps", "tokens"):
         if not any(basis in edge.matched for edge in made):
-            notes.append(f"No method on pairs was given Multi-DPO's {basis}: `match: {basis}` in a method does that.")
+            notes.append(f"No method on pairs was given Multi-DPO's {basis}: a method's field match does that.")
     return Section("Multi-DPO against training on pairs", notes, [Table("Multi-DPO less each", heads, rows, 3)])
 
 
@@ -184,6 +185,12 @@ def _difference(effect: Effect) -> str:
     decimals = comparison_decimals(effect.metric)
     low, high = (number(x, decimals) for x in effect.comparison.ci95)
     return f"{_signed(effect.comparison.difference, decimals)} [{low}, {high}]"
+
+
+def _in_words(effect: Effect) -> str:
+    decimals = comparison_decimals(effect.metric)
+    low, high = (number(x, decimals) for x in effect.comparison.ci95)
+    return f"{_signed(effect.comparison.difference, decimals)} ({low} to {high})"
 
 
 def _signed(value: float, decimals: int) -> str:

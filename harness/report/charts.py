@@ -21,12 +21,14 @@ INTERVALS = (
 
 
 class Chart(NamedTuple):
-    """A chart: its title, what it shows in words (for those who don't see it), and the two SVG texts."""
+    """A chart: its title, what it shows in words (for those who don't see it), the two SVG texts, and whether it needs
+    the page's whole width."""
 
     title: str
     words: str
     light: str
     dark: str
+    wide: bool = False
 
 
 def charts(entries: Sequence[Entry]) -> list[Chart]:
@@ -172,7 +174,8 @@ def _value(entry: Entry, metric: str) -> float | None:
 def _short(text: str) -> str:
     """A row's name in a chart: of characters that fonts have, and not endless. `$` would begin a formula."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text).replace("$", r"\$")
-    return plain if len(plain) <= 34 else plain[:33] + "…"
+    # Rows of a sweep begin alike and end differently.
+    return plain if len(plain) <= 36 else f"{plain[:14]}…{plain[-21:]}"
 
 
 def drawn(title: str, words: str, draw: Callable[[Any], None], size: tuple[float, float]) -> Chart:
@@ -187,7 +190,7 @@ def drawn(title: str, words: str, draw: Callable[[Any], None], size: tuple[float
             # No date and fixed ids: the same board gives the same bytes.
             figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
             made.append(text.getvalue())
-    return Chart(title, words, *made)
+    return Chart(title, words, made[0], made[1])
 
 
 @contextmanager

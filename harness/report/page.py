@@ -139,7 +139,8 @@ def _charts(entries: Sequence[Entry]) -> str:
             f'src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">'
             for kind, svg in (("on-light", chart.light), ("on-dark", chart.dark))
         )
-        figures.append(f"<figure>{images}<figcaption>{escape(chart.title)}</figcaption></figure>")
+        wide = " class=wide" if chart.wide else ""
+        figures.append(f"<figure{wide}>{images}<figcaption>{escape(chart.title)}</figcaption></figure>")
     return f"<div class=charts>{''.join(figures)}</div>" if figures else ""
 
 

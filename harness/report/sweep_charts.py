@@ -57,7 +57,9 @@ def _effects(entries: Sequence[Entry], axis: SweepAxis, there: Sequence[Level]) 
         for m, made in by_metric.items()
         for e in made
     )
-    return drawn(f"{axis.name}: difference against {axis.values[0]}", words, draw, (PANEL * len(by_metric) + 0.6, 3.4))
+    return drawn(
+        f"{axis.name}: difference against {axis.values[0]}", words, draw, (PANEL * len(by_metric) + 0.6, 3.0)
+    )._replace(wide=len(by_metric) > 1)
 
 
 def _places(axis: SweepAxis) -> tuple[dict[str, float], list[str] | None]:

@@ -136,9 +136,14 @@ def varied(board: Board) -> str:
         notes = "".join(f"<li>{_text(note)}" for note in section.notes)
         parts.append(f"<h3>{_text(section.title)}</h3><ul class=notes>{notes}</ul>")
         for table in section.tables:
-            head = "".join(f"<th scope=col>{_text(title)}</th>" for title in table.heads)
+            head = "".join(
+                f"<th scope=col{' class=word' * (i < table.left)}>{_text(title)}</th>"
+                for i, title in enumerate(table.heads)
+            )
             body = "".join(
-                f"<tr><th scope=row>{_text(row[0])}</th>{''.join(f'<td>{_text(cell)}</td>' for cell in row[1:])}</tr>"
+                f"<tr><th scope=row>{_text(row[0])}</th>"
+                + "".join(f"<td{' class=word' * (i < table.left)}>{_text(c)}</td>" for i, c in enumerate(row[1:], 1))
+                + "</tr>"
                 for row in table.rows
             )
             parts.append(
