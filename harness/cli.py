@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import Abort, TyperException
 
-from harness import __version__, cli_boards, cli_calibrate, cli_data, cli_run
+from harness import __version__, cli_boards, cli_cache, cli_calibrate, cli_data, cli_run
 from harness.errors import HarnessError
 
 # Set before anything imports the libraries that read them.
@@ -58,6 +58,7 @@ app.command()(cli_boards.report)
 app.command()(cli_boards.gate)
 app.command()(cli_boards.merge)
 app.add_typer(cli_boards.baseline_app, name="baseline")
+app.add_typer(cli_cache.app, name="cache")
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

@@ -70,6 +70,7 @@ def run(
     study = _study(recipe, edits, cell)
     gc.enable()
     from harness.execute import execute
+    from harness.interrupts import gently, to_stderr
     from harness.judge_costs import start_spending
     from harness.store import Store
     from harness.sweep import make_study_plan
@@ -83,7 +84,7 @@ def run(
             benchmark.prepare()  # what is to be downloaded, before hours of training rather than after
     plan = make_study_plan(study)
     store = Store(store_folder or cache_root() / "store")
-    with RunView(console) as view:
+    with gently(to_stderr), RunView(console) as view:
         wanted = study.cells[0].recipe.runtime.resources
         if ray is None:
             executed = execute(plan, store, view, spending, wanted)

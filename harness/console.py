@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from harness import interrupts
 from harness.spending import JudgeCost, dollars, total
 from harness.stages import Stage
 
@@ -95,12 +96,14 @@ class RunView:
         logging.getLogger("harness").removeHandler(self._notices)
 
     def start(self, what: str, total: int | None) -> None:
+        interrupts.check()
         self._clear()
         self._task = self._bars.add_task(what, total=total)
 
     def advance(self, items: int) -> None:
         if self._task is not None:
             self._bars.advance(self._task, items)
+        interrupts.check()  # what the batch has made is kept by now
 
     def part(self, stage: Stage) -> "_Part":
         """A bar of its own for a stage that runs beside others."""
@@ -108,6 +111,7 @@ class RunView:
         return _Part(self._bars, stage.id)
 
     def stage(self, stage: Stage, number: int, total: int) -> None:
+        interrupts.check()
         self._clear()
         # A stage of a sweep has its cell in brackets, which is no markup.
         self.console.print(Text.assemble((f"{number:>3}/{total}", "bold"), f" {stage.id}"))

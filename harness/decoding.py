@@ -150,7 +150,7 @@ class _Decoder:
             try:
                 return self._written(rows)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             self._no_room(rows, tokens)
         half = len(rows) // 2
@@ -265,7 +265,7 @@ def _groups(rows: Sequence[_Row]) -> list[list[_Row]]:
     return [[row for each in islice(prompts, size) for row in each] for size in sizes]
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """torch has a class for it on accelerators; on a processor it is a RuntimeError."""
     import torch
 

@@ -5,11 +5,12 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
+from harness.errors import ModelError
 from harness.lease import Lease
 from harness.provenance import made_by
 from harness.recipe_training import Resources, declared
@@ -18,6 +19,8 @@ from harness.stages import Context, Progress, Stage
 from harness.store import Artifact, ArtifactRecord, Store
 
 log = logging.getLogger("harness")
+LIGHT = 16_000_000
+"""Bytes of a file up to which it is read again whenever its artifact is used: figures and answers, and no weights."""
 
 
 class Reporter(Progress, Protocol):
@@ -62,11 +65,11 @@ def execute(
     """Run what is missing, in order. Raises what a stage raises; stages that finished before stay finished.
     `spending`: what the run's judges have cost, and may. `wanted`: the recipe's `runtime.resources`."""
     spending = spending or Spending()
-    artifacts: dict[str, Artifact] = {}
-    ran = 0
     stages = plan.stages
+    artifacts = sound_artifacts(stages, store)
+    ran = 0
     for number, stage in enumerate(stages, 1):
-        artifact = store.find(stage.key)
+        artifact = artifacts.get(stage.key)
         if artifact is None:
             inputs = {role: artifacts[needed.key] for role, needed in stage.inputs.items()}
             place = Place(number, len(stages))
@@ -76,6 +79,19 @@ def execute(
             ran += was_run
         artifacts[stage.key] = artifact
     return Executed(artifacts, ran)
+
+
+def sound_artifacts(stages: Sequence[Stage], store: Store) -> dict[str, Artifact]:
+    """What the store has of a plan and can be used: small files have the content that was recorded, and of what goes
+    into a stage that is still to be run all files have. What is broken counts as not there."""
+    found = {s.key: a for s in stages if (a := store.sound(s.key, LIGHT)) is not None}
+    waiting = [stage for stage in stages if stage.key not in found]
+    while waiting:
+        used = {needed.key: needed for stage in waiting for needed in stage.inputs.values() if needed.key in found}
+        waiting = [needed for key, needed in used.items() if store.sound(key) is None]
+        for needed in waiting:
+            del found[needed.key]
+    return found
 
 
 def threads(needed: Resources | None) -> int | None:
@@ -136,7 +152,8 @@ def _build(
     log.info("%s: running, key %s", stage.id, stage.key[:16])
     with store.building(stage.key) as scratch:
         partial = store.partial(stage.key)
-        report = stage.body(Context(scratch, inputs, reporter, log, store, partial, stage.key, spending))
+        with _enough_memory(stage):
+            report = stage.body(Context(scratch, inputs, reporter, log, store, partial, stage.key, spending))
         seconds = time.monotonic() - started
         record = ArtifactRecord(
             key=stage.key,
@@ -154,6 +171,22 @@ def _build(
     log.info("%s: done in %.1f s: %s", stage.id, seconds, report)
     reporter.done(stage, report, seconds)
     return artifact
+
+
+@contextmanager
+def _enough_memory(stage: Stage) -> Iterator[None]:
+    """Raises ModelError where the stage ran out of memory, in whatever way libraries say so."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        from harness.decoding import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{stage.id}: out of memory; what was finished is kept. Lower runtime.micro_batch_size or "
+            "runtime.score_batch_size, set runtime.bounded_memory, or cut at a smaller max_length"
+        ) from None
 
 
 @cache

@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import Field
 
+from harness import interrupts
 from harness.errors import CostError
 from harness.journal import Journal, content_key
-from harness.pace import Stopped
+from harness.pace import POLL, Stopped
 from harness.spending import FREE, Price, Spending, Tab, at_most
 from harness.types import Advance, JudgeReply, JudgeRequest, Record, Unread
 
@@ -271,7 +272,9 @@ def in_threads(work: Callable[[Sequence[str]], None], keys: Sequence[str], threa
         for thread in started:
             thread.start()
         for thread in started:
-            thread.join()
+            while thread.is_alive():
+                thread.join(POLL)
+                interrupts.check()
     except BaseException:
         stop.set()
         for thread in started:

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from harness import interrupts
 from harness.errors import HarnessError
-from harness.execute import Executed, HasStages, Place, threads
+from harness.execute import Executed, HasStages, Place, sound_artifacts, threads
 from harness.ray_work import Inbox, Order, Outcome, work
 from harness.recipe_training import Resources, declared
 from harness.spending import Spending
@@ -116,7 +117,7 @@ class _Executor:
         self.spending, self.wanted = spending, wanted
         self.place = {stage.key: Place(i, len(stages)) for i, stage in enumerate(stages, 1)}
         self.by_key = {stage.key: stage for stage in stages}
-        self.artifacts = {s.key: a for s in stages if (a := store.find(s.key)) is not None}
+        self.artifacts = sound_artifacts(stages, store)
         self.waiting_for = _waiting(stages, self.artifacts.keys(), spending.limit is not None)
         self.running: dict[Any, str] = {}
         self.lost: dict[str, int] = {}
@@ -137,6 +138,7 @@ class _Executor:
             while len(self.artifacts) < len(self.stages):
                 self._submit()
                 done, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL)
+                interrupts.check()
                 self._listen()
                 for ref in done:
                     self._finish(ref)

@@ -8,6 +8,7 @@ the second waits for what the first is computing and then uses it.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -15,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from harness.errors import StoreError
 from harness.lease import Lease
 from harness.types import Record
+
+_log = logging.getLogger("harness")
 
 SCHEMA = 1
 RECORD = "artifact.json"
@@ -101,20 +102,34 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+_seen: dict[tuple[str, int, int], str] = {}
+
+
+def _is(path: Path, digest: str) -> bool:
+    """Whether a file has this SHA-256; remembered by its size and time."""
+    stat = path.stat()
+    known = (str(path), stat.st_mtime_ns, stat.st_size)
+    if known not in _seen:
+        with path.open("rb") as file:
+            _seen[known] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _seen[known] == digest
+
+
 class Store:
     """Artifacts under `root`, and the journals that grow beside them. Raises StoreError when it can't be written."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
-            for folder in (self._artifacts, self.journals, root / "locks"):
+            for folder in (self.artifacts, self.journals, root / "locks"):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = f"store {root} can't be written ({error.strerror})"
             raise StoreError(f"{reason}; set HARNESS_HOME to a folder that can") from error
 
     @property
-    def _artifacts(self) -> Path:
+    def artifacts(self) -> Path:
+        """Folder of the artifacts: a folder each, named by its key; what is being made has a dot before it."""
         return self.root / "artifacts"
 
     @property
@@ -133,16 +148,32 @@ class Store:
 
     def find(self, key: str) -> Artifact | None:
         """The finished artifact of a key, or None. One with a missing or cut file counts as not there."""
-        folder = self._artifacts / key
+        folder = self.artifacts / key
         try:
             record = ArtifactRecord.model_validate_json((folder / RECORD).read_text())
-        except (FileNotFoundError, ValidationError):
+        except (OSError, ValueError):  # not there, or what a fault of the disk has made of it
             return None
         for name, file in record.files.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != file.bytes:
                 return None
         return Artifact(folder, record)
+
+    def sound(self, key: str, largest: int | None = None) -> Artifact | None:
+        """`find`, and the files' content is what was recorded: of those up to `largest` bytes, None: of all. Each file
+        is read once a process. An artifact that is broken is put aside, to be made again, and a warning says so."""
+        artifact = self.find(key)
+        if artifact is None:
+            return None
+        for name, file in artifact.record.files.items():
+            path = artifact.folder / name
+            if (largest is None or file.bytes <= largest) and not _is(path, file.sha256):
+                aside = self.artifacts / f".corrupt-{key}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(artifact.folder, aside)
+                _log.warning("%s: its content has changed since it was made; it is made again", path)
+                return None
+        return artifact
 
     def partial(self, key: str) -> Path:
         """Where an unfinished stage keeps what it goes on from, should it be stopped; gone once it is published."""
@@ -157,9 +188,9 @@ class Store:
     def building(self, key: str) -> Iterator[Path]:
         """A fresh folder to build an artifact in; hold the key's lock. What a killed run left is removed. No two have
         the same: a holder that comes back from the dead must not write into another's."""
-        for left in self._artifacts.glob(f".building-{key}-*"):
+        for left in self.artifacts.glob(f".building-{key}-*"):
             shutil.rmtree(left, ignore_errors=True)
-        scratch = self._artifacts / f".building-{key}-{secrets.token_hex(4)}"
+        scratch = self.artifacts / f".building-{key}-{secrets.token_hex(4)}"
         scratch.mkdir()
         try:
             yield scratch
@@ -175,7 +206,7 @@ class Store:
             files[path.relative_to(scratch).as_posix()] = FileRecord(sha256=digest, bytes=path.stat().st_size)
         record = record.model_copy(update={"files": files})
         write_json(scratch / RECORD, record.model_dump(mode="json"))
-        folder = self._artifacts / record.key
+        folder = self.artifacts / record.key
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
         shutil.rmtree(self.partial(record.key), ignore_errors=True)

@@ -11,7 +11,19 @@ COMPONENTS = frozenset({"seeds", "generators", "rewards", "losses", "judges", "b
 
 # A module may import from its own level and from lower ones; a new module gets its line here.
 LEVELS = [
-    {"types", "errors", "stats", "noninferiority", "paired", "elo", "paths", "provenance", "memo", "lease"},
+    {
+        "types",
+        "errors",
+        "stats",
+        "noninferiority",
+        "paired",
+        "elo",
+        "paths",
+        "provenance",
+        "memo",
+        "lease",
+        "interrupts",
+    },
     {
         "protocols",
         "group_scores",
@@ -111,8 +123,8 @@ LEVELS = [
     {"sweep"},
     {"estimates"},
     {"execute", "ray_execute", "ray_work", "public_rows", "entries", "public_data", "console", "plan_view"},
-    {"report", "board_merge", "gate", "gate_report", "baseline", "gates"},
-    {"cli", "cli_run", "cli_boards", "cli_calibrate", "cli_data"},
+    {"report", "cache", "board_merge", "gate", "gate_report", "baseline", "gates"},
+    {"cli", "cli_run", "cli_boards", "cli_cache", "cli_calibrate", "cli_data"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
