@@ -139,7 +139,9 @@ def prompts_stage(recipe: Recipe, seeds: Stage, config: PromptGeneration) -> Sta
     params |= {"generator": identity(config.generator), "seed": seed, "leaks": _against(recipe)}
 
     def estimate() -> Estimate:
-        return generating([config.generator], math.ceil(ROUND * config.count), config.max_new_tokens)
+        # How many rounds a generator needs nobody knows before: the geometric mean of one and as many as it may have.
+        texts = math.ceil(ROUND * config.count * math.sqrt(config.max_attempts))
+        return generating([config.generator], texts, config.max_new_tokens)
 
     return Stage(
         "prompts",

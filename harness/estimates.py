@@ -53,13 +53,22 @@ class Estimates:
         self._stages = {stage.key: stage for stage in plan.stages}
         self._judging: dict[object, JudgeCost | None] = {}
         self.store = store
-        self.there = {key for key in self._stages if store.find(key) is not None}
+        self._made = {key: artifact for key in self._stages if (artifact := store.find(key)) is not None}
+        self.there = frozenset(self._made)
 
     @cached_property
     def of(self) -> dict[str, Estimate]:
-        """By stage key."""
+        """By stage key. Of what has been generated already it is known how long it is."""
         with remembering():
-            return {key: stage.estimate() for key, stage in self._stages.items()}
+            return {key: self._known(key, stage.estimate()) for key, stage in self._stages.items()}
+
+    def _known(self, key: str, estimate: Estimate) -> Estimate:
+        made = self._made.get(key)
+        tokens = made.report.get("tokens") if made else None
+        if not estimate.generated_tokens or not isinstance(tokens, int):
+            return estimate
+        share = tokens / estimate.generated_tokens
+        return estimate._replace(generated_tokens=tokens, work=share * estimate.work)
 
     @cached_property
     def judging(self) -> dict[str, JudgeCost]:

@@ -62,6 +62,11 @@ def execute_on_ray(
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
+    if address != LOCAL:
+        _answers(address)
+        if _only_here(address):
+            # Ray reads this when it is imported; otherwise it looks for the cluster at this machine's outward address.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
     except ImportError:
@@ -70,7 +75,6 @@ def _connected(address: str) -> Iterator[Any]:
     if address == LOCAL:
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", num_cpus=os.cpu_count(), **quiet)
     else:
-        _answers(address)
         environment = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}} if os.environ.get("PYTHONPATH") else None
         try:
             ray.init(address=address, runtime_env=environment, **quiet)
@@ -95,6 +99,21 @@ def _answers(address: str) -> None:
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise _no_cluster(address, why) from None
+
+
+def _only_here(address: str) -> bool:
+    """Whether a cluster listens on this machine's loopback address and nowhere else."""
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        return False
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+            outward.connect(("192.0.2.1", 9))  # sends nothing: asks which address would be used (RFC 5737)
+            own = outward.getsockname()[0]
+        socket.create_connection((own, int(port)), timeout=1).close()
+    except OSError:
+        return True
+    return False
 
 
 def _no_cluster(address: str, why: object) -> HarnessError:

@@ -1,0 +1,126 @@
+"""One plan of all cells: what is shared stands in it once, in an order that serves, with rows named by what differs."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.estimates import Estimates, in_all
+from harness.recipe_file import load_study
+from harness.stages import Stage
+from harness.store import Store
+from harness.sweep import StudyPlan, make_study_plan
+
+RECIPE = """\
+name: s
+seed: 1
+policy: {{model: {model}, dtype: float32}}
+data:
+  seeds: [{{name: builtin}}]
+  holdout: 0.2
+  prompts: {{generator: {{name: hf, model: {model}}}, count: 4}}
+  responses: {{generator: {{name: hf, model: {model}}}, n: 3, max_new_tokens: 12}}
+  reward: {{name: length}}
+methods:
+  - {{id: pairs, loss: {{name: dpo_adjacent, beta: 0.1}}}}
+  - {{id: multi, loss: {{name: mdpo_linear, beta: 0.1}}}}
+evaluation:
+  judge: {{name: local, model: {model}}}
+  benchmarks: [{{name: alpaca_eval, prompts: builtin, reference: base, limit: 4}}]
+sweep:
+  grid:
+    data.responses.n: [2, 5, 3]
+    data.reward: {{trained: {{name: trained, base: {model}}}, length: {{name: length}}}}
+"""
+
+
+def plan(tmp_path: Path, model: Path, *edits: str) -> StudyPlan:
+    (tmp_path / "s.yaml").write_text(RECIPE.format(model=model))
+    return make_study_plan(load_study(tmp_path / "s.yaml", edits))
+
+
+def of(made: StudyPlan, name: str) -> list[Stage]:
+    return [stage for stage in made.stages if stage.name == name]
+
+
+def test_what_cells_share_is_planned_once(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model)
+    counts = {name: len(of(made, name)) for name in ("seeds", "prompts", "responses", "reward", "ranked", "train")}
+    assert counts == {"seeds": 1, "prompts": 1, "responses": 3, "reward": 2, "ranked": 6, "train": 12}
+    assert len({stage.key for stage in made.stages}) == len(made.stages)
+
+
+def test_inputs_come_first_and_the_largest_n_before_the_others(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model)
+    done: set[str] = set()
+    for stage in made.stages:
+        assert {needed.key for needed in stage.inputs.values()} <= done
+        done.add(stage.key)
+    for name in ("responses", "ranked", "reference"):
+        assert [stage.serves for stage in of(made, name)] == sorted((s.serves for s in of(made, name)), reverse=True)
+
+
+def test_stages_that_add_to_one_journal_say_so(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model)
+    for name in ("responses", "reference", "verdicts"):
+        first, *others = of(made, name)
+        assert first.exclusive
+        assert all(stage.exclusive == first.exclusive for stage in others)
+    by_reward = {stage.inputs["reward"].key: stage.exclusive for stage in of(made, "ranked")}
+    assert len(set(by_reward.values())) == 2
+
+
+def test_rows_are_named_by_what_makes_them_differ(tmp_path: Path, tiny_model: Path) -> None:
+    rows = [made.row.id for made in plan(tmp_path, tiny_model).rows]
+    assert rows[0] == "base"
+    assert rows[1:3] == ["pairs.n-2.reward-trained", "multi.n-2.reward-trained"]
+    assert len(rows) == len(set(rows)) == 13
+
+
+def test_a_method_that_nothing_touches_has_one_row(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model, "sweep={grid: {'methods[multi].loss.beta': [0.1, 0.5]}}")
+    assert [row.row.id for row in made.rows] == ["base", "pairs", "multi.beta-0.1", "multi.beta-0.5"]
+    assert len(made.rows[1].cells) == 2
+
+
+def test_gates_hold_in_every_cell(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model, "gates=[{row: multi, baseline_row: pairs}]")
+    assert [(gate.row, gate.baseline_row) for gate in made.gates][:2] == [
+        ("multi.n-2.reward-trained", "pairs.n-2.reward-trained"),
+        ("multi.n-2.reward-length", "pairs.n-2.reward-length"),
+    ]
+    assert len(made.gates) == 6
+
+
+def test_a_cell_alone_has_the_keys_that_it_has_in_the_sweep(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model)
+    alone = plan(tmp_path, tiny_model, "sweep={}", "data.responses.n=5", "data.reward={name: length}")
+    assert {stage.key for stage in alone.stages} <= {stage.key for stage in made.stages}
+
+
+def test_what_sharing_saves(tmp_path: Path, tiny_model: Path) -> None:
+    """Generated tokens: prompts once, responses of the largest N once, each row's answers; alone all of it per cell."""
+    made = plan(tmp_path, tiny_model)
+    estimates = Estimates(made, Store(tmp_path / "store"))
+    largest = max(estimates.of[stage.key].generated_tokens for stage in of(made, "responses"))
+    answers = sum(estimates.of[stage.key].generated_tokens for stage in of(made, "answers"))
+    prompts = estimates.of[of(made, "prompts")[0].key].generated_tokens
+    assert estimates.together.generated == largest + answers + prompts
+    each = {stage.key: estimates.of[stage.key].generated_tokens for stage in made.stages}
+    alone = sum(each[stage.key] for p in made.plans for stage in {s.key: s for s in p.stages}.values())
+    assert in_all(estimates.alone).generated == alone > 1.5 * estimates.together.generated
+
+
+def test_five_hundred_cells(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model, "sweep.grid[training.epochs]=[1, 2, 3, 4, 5]", "sweep.seeds=[1, 2, 3, 4]")
+    assert len(made.plans) == 120
+    assert len({stage.id for stage in of(made, "seeds")}) == len(of(made, "seeds")) == 4
+
+
+@pytest.mark.parametrize("wanted", ["n-5.reward-length", "n-4.reward-length"])
+def test_one_cell_is_chosen_by_its_id(wanted: str, tmp_path: Path, tiny_model: Path) -> None:
+    study = plan(tmp_path, tiny_model).study
+    if wanted.startswith("n-5"):
+        assert study.cell(wanted).settings == {"n": "5", "reward": "length"}
+    else:
+        with pytest.raises(Exception, match=r"no cell 'n-4.reward-length'; did you mean"):
+            study.cell(wanted)
