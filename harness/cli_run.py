@@ -101,10 +101,10 @@ def run(
         cli_boards.report_gates(run_gates(folder, gates))
 
 
-def _study(recipe: Path, edits: list[str] | None, cell: str | None) -> "Study":
+def _study(recipe: Path, edits: list[str] | None, cell: str | None, check: bool = True) -> "Study":
     from harness.recipe_file import Study, load_study
 
-    study = load_study(recipe, edits or ())
+    study = load_study(recipe, edits or (), check=check)
     if cell is None:
         return study
     chosen = study.cell(cell)
@@ -153,9 +153,18 @@ def _tell(
             console.print(f"Checkpoint {made.row.id}: {checkpoint}", soft_wrap=True)
 
 
-def validate(recipe: RecipeArgument, edits: SetOption = None) -> None:
+def validate(
+    recipe: RecipeArgument,
+    edits: SetOption = None,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Only the recipe itself: not the files, models, packages and keys that it names."
+        ),
+    ] = False,
+) -> None:
     """Check a recipe without running it: fields, components, files, models, keys; of a sweep every cell."""
-    study = _study(recipe, edits, None)
+    study = _study(recipe, edits, None, check=not offline)
     checked = study.cells[0].recipe
     counts = [f"{len(checked.methods)} methods"] if checked.given_policy else []
     counts += [f"{len(checked.systems)} systems from files"] if checked.systems else []

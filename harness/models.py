@@ -109,7 +109,9 @@ def check_classifier(model: str, revision: str | None = None) -> None:
 
 def _hub_config(model: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging as hub_logging
 
+    hub_logging.set_verbosity_error()  # its retries would stand around our one line
     try:
         return Path(hf_hub_download(model, "config.json", revision=revision))
     except Exception as error:  # network, access and not-found errors come in many classes

@@ -3,12 +3,14 @@
 pytest -n 0 -m soak tests/e2e/test_kills.py
 """
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,10 @@ def journal_keys(home: Path) -> dict[str, list[str]]:
     return found
 
 
+def finished(home: Path) -> int:
+    return len(list((home / "store" / "artifacts").glob("*/artifact.json")))
+
+
 @pytest.mark.soak
 def test_thirty_kills(tmp_path: Path) -> None:
     models = Path(os.environ.get("SOAK_MODELS", tmp_path / "straight" / "home" / "models"))
@@ -48,13 +54,11 @@ def test_thirty_kills(tmp_path: Path) -> None:
         if models.is_dir():
             (home / "models").symlink_to(models)
     subprocess.run(command(), cwd=tmp_path / "straight", env=environment(homes["straight"]), check=True)
-    seconds = sum(
-        json.loads(path.read_text())["seconds"]
-        for path in (homes["straight"] / "store" / "artifacts").glob("*/artifact.json")
-    )
+    stages = finished(homes["straight"])
     rng = random.Random(0)
     killed = 0
-    while killed < KILLS:
+    # Spread over the run: each kill waits for so many finished stages, and a few seconds more.
+    for wanted in sorted(rng.randrange(stages) for _ in range(KILLS)):
         process = subprocess.Popen(
             command(),
             cwd=tmp_path / "killed",
@@ -62,15 +66,15 @@ def test_thirty_kills(tmp_path: Path) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        try:
-            # So that the kills are spread over about the length of the run, after what starting takes.
-            process.wait(timeout=8 + rng.uniform(0, 2.5 * seconds / KILLS))
-            break
-        except subprocess.TimeoutExpired:
+        while process.poll() is None and finished(homes["killed"]) < wanted:
+            time.sleep(0.2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=rng.uniform(8, 20))
+        if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
-            process.wait()
             killed += 1
-    assert killed >= KILLS // 2, "the run was over before it could be killed often"
+        process.wait()
+    assert killed >= KILLS * 2 // 3, "the run was over before it could be killed often"
     subprocess.run(command(), cwd=tmp_path / "killed", env=environment(homes["killed"]), check=True)
     assert figures(tmp_path / "killed") == figures(tmp_path / "straight")
     ours, theirs = journal_keys(homes["killed"]), journal_keys(homes["straight"])
