@@ -21,6 +21,8 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # one view of a run's progress: ours
 # Threads that spin while they wait lose most of their time wherever another process wants the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -71,7 +73,10 @@ def main() -> None:
     gc.disable()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns the exception into its exit code
+            raise KeyboardInterrupt
+        sys.exit(code)
     except HarnessError as error:
         print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -85,7 +90,7 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, Abort):
         print("harness: stopped; the same command goes on from the last finished stage", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def gently(tell: Callable[[str], None]) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # A run that ends as it was asked to is not to be disturbed in that.
+            signal.signal(number, signal.SIG_IGN if _asked.is_set() else handler)
         _asked.clear()
 
 

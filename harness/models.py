@@ -3,6 +3,7 @@
 A model in a recipe is a built-in name (`BUILTIN`), a local folder, or a hub id. Only functions here load weights.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -111,7 +112,7 @@ def _hub_config(model: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging as hub_logging
 
-    hub_logging.set_verbosity_error()  # its retries would stand around our one line
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its retries would stand around our one line
     try:
         return Path(hf_hub_download(model, "config.json", revision=revision))
     except Exception as error:  # network, access and not-found errors come in many classes
@@ -154,10 +155,11 @@ def _folder_hash(folder: Path) -> str:
     for path in files:
         with path.open("rb") as file:
             total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    scratch = remembered.with_suffix(f".{os.getpid()}")
-    scratch.write_text(total.hexdigest())
-    os.replace(scratch, remembered)
+    with contextlib.suppress(OSError):  # on a full or read-only disk it is computed again
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        scratch = remembered.with_suffix(f".{os.getpid()}")
+        scratch.write_text(total.hexdigest())
+        os.replace(scratch, remembered)
     return total.hexdigest()
 
 

@@ -91,6 +91,8 @@ def draw(weights_RV: "Tensor", times_RK: "Tensor") -> "Tensor":
     """
     import torch
 
+    # In float32 a time of 0 is drawn now and then, and 0 / 0 would be taken for the largest of all.
+    times_RK = times_RK.clamp(min=torch.finfo(times_RK.dtype).tiny)
     weights = torch.nn.functional.pad(weights_RV, (0, -weights_RV.shape[-1] % BLOCK))
     blocks = weights.view(len(weights), -1, BLOCK)
     count = blocks.shape[1]

@@ -1,12 +1,16 @@
 """A recipe's sweep: which cells it makes, what they are called, and what is said of wrong ones."""
 
+import copy
+import random
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.errors import RecipeError
 from harness.recipe_file import Study, load_recipe, load_study
 from tests.a_recipe import RECIPE, recipe_folder
+from tests.test_recipe_fuzz import ODD, places
 
 
 @pytest.fixture
@@ -132,3 +136,32 @@ def test_a_sweep_of_a_billion_cells_is_refused_at_once(folder: Path) -> None:
     many = ", ".join(str(i) for i in range(1000))
     grid = f"  grid: {{seed: [{many}], training.epochs: [{many}], training.batch_size: [{many}]}}\n"
     assert "1,000,000,000 cells" in refused(folder, grid)
+
+
+def test_whatever_is_done_to_a_sweep_it_is_refused_in_a_line(folder: Path) -> None:
+    """Values that belong somewhere else, in every place of a sweep."""
+    base = yaml.safe_load(f"sweep:\n{GRID}  seeds: [1, 2]\n  exclude: [{{n: 2, reward: long}}]\n")["sweep"]
+    told = []
+    for seed in range(200):
+        draw = random.Random(seed)
+        sweep = copy.deepcopy(base)
+        where = draw.choice(places(sweep))
+        parent = sweep
+        for key in where[:-1]:
+            parent = parent[key]
+        if draw.random() < 0.3 and isinstance(parent, dict):
+            parent[draw.choice(["n\nm", "\x1b", "ß" * 90, "a[", "..", "data..n", "methods[no].x"])] = parent.pop(
+                where[-1]
+            )
+        else:
+            parent[where[-1]] = copy.deepcopy(draw.choice(ODD))
+        text = yaml.safe_dump({**yaml.safe_load(RECIPE), "sweep": sweep}, sort_keys=False)
+        (folder / "x.yaml").write_text(text, encoding="utf-8")
+        try:
+            load_study(Path("recipes/x.yaml"), check=False)
+        except RecipeError as error:
+            told.append(str(error))
+    assert len(told) > 100
+    for message in told:
+        assert message.startswith("recipes/x.yaml:")
+        assert message.isprintable()  # so it is one line

@@ -92,3 +92,14 @@ def test_a_stream_is_of_its_seed_prompt_and_sample() -> None:
     assert all(
         s.random(9).tolist() != first for s in (stream(2, [1, 2], 0), stream(1, [1, 3], 0), stream(1, [1, 2], 1))
     )
+
+
+def test_a_time_of_zero_draws_nothing_that_has_no_weight() -> None:
+    """Neither of the ids that were left out, nor of those that pad the last block."""
+    weights = torch.zeros(2, 70)
+    weights[0, 3] = 1.0
+    weights[1, 69] = 1.0
+    for place in range(1 + BLOCK):
+        times = torch.ones(2, 1 + BLOCK)
+        times[:, place] = 0.0
+        assert draw(weights, times).tolist() == [3, 69]
