@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,30 @@ def test_every_shipped_recipe_is_valid_or_names_the_data_it_misses() -> None:
     for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
         done = harness("validate", str(recipe))
         assert done.returncode == 0 or "shared/data" in done.stderr, done.stderr
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: x\npadding: '" + "x" * 10_000_000 + "'\n",
+        BOMB,
+        "name: !!python/object/apply:os.system ['touch hacked']\n",
+        "name: ../../escaped\n",
+        "sweep: {cells: [{id: ../../escaped, seed: 1}]}\n",
+    ],
+    ids=["ten megabytes", "bomb", "code", "a name that climbs", "a cell that climbs"],
+)
+def test_a_hostile_recipe_is_refused_in_a_line_at_once(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    started = time.monotonic()
+    done = harness("validate", str(tmp_path / "x.yaml"))
+    assert time.monotonic() - started < 10
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"harness: {tmp_path / 'x.yaml'}")
+    assert [p.name for p in tmp_path.iterdir() if "harness" not in p.name] == ["x.yaml"]
