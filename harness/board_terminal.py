@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from harness.board_notes import budget_notes, reconstruction_notes, uncalibrated_note
 from harness.board_pairs import real_differences
 from harness.board_rows import (
     COLUMNS,
@@ -10,15 +11,12 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
-    budget_notes,
     common_counts,
     comparable,
     judge_name,
     number,
     present,
-    reconstruction_notes,
     troubles,
-    uncalibrated_note,
     visible,
     whose_doubts,
 )

@@ -9,6 +9,15 @@ from typing import Any
 
 from harness.board_data import COSTS, agreement_notes, costs, data_stages, ranking_notes
 from harness.board_markup import bullets, escape_csv, escape_markdown, table
+from harness.board_notes import (
+    admission_notes,
+    budget_notes,
+    heldout_notes,
+    leak_notes,
+    logits_notes,
+    reconstruction_notes,
+    uncalibrated_note,
+)
 from harness.board_pairs import Compared
 from harness.board_rows import (
     CATEGORIES,
@@ -17,22 +26,15 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
-    admission_notes,
-    budget_notes,
     common_counts,
     comparable,
     counts,
     figure,
     further_columns,
-    heldout_notes,
     judge_name,
-    leak_notes,
-    logits_notes,
     number,
     present,
-    reconstruction_notes,
     troubles,
-    uncalibrated_note,
     whose_doubts,
 )
 from harness.board_seeds import OVER_SEEDS, seed_groups, spread_figure

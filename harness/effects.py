@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from harness.board_data import costs
-from harness.board_rows import Entry
+from harness.board_rows import Entry, measured_by
 from harness.outcomes import COMPARED, LC, values
 from harness.paired import Comparison, compare, compare_resamples, holm
 
@@ -215,6 +215,9 @@ def _pooled(
     metric: str, pairs: Sequence[tuple[Entry, Entry]], value: str, against: str
 ) -> tuple[Comparison, int] | None:
     """(the comparison, of how many pairs); None where no pair has shared outcomes."""
+    if not metric.startswith("heldout."):
+        # A sweep over policies or judges: figures against other answers, or by others, don't differ by an effect.
+        pairs = [(one, other) for one, other in pairs if measured_by(one) == measured_by(other)]
     if metric == LC:
         return _pooled_resamples(pairs, value, against)
     sums: dict[str, list[tuple[float, float]]] = {}

@@ -7,14 +7,14 @@ lost node was running is run again elsewhere.
 
 import logging
 import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from harness import interrupts
 from harness.errors import HarnessError
 from harness.execute import Executed, HasStages, Place, sound_artifacts, threads
+from harness.ray_cluster import connected
 from harness.ray_work import Inbox, Order, Outcome, work
 from harness.recipe_training import Resources, declared
 from harness.spending import Spending
@@ -23,12 +23,9 @@ from harness.store import Store
 
 log = logging.getLogger("harness")
 
-LOCAL = "local"
 RETRIES = 3
 """How often a stage is run again that its node took along when it was lost."""
 POLL = 0.2
-CONNECT = 10.0
-"""Seconds in which a cluster must answer."""
 IN_PROCESS = frozenset({"prompts", "responses", "reward", "ranked", "agreement", "reference", "sft", "train"}) | {
     *("heldout", "answers", "verdicts", "report"),
 }
@@ -56,68 +53,8 @@ def execute_on_ray(
     """Run what is missing on the cluster at `address`, or (`local`) on one that is started on this machine for as long
     as it takes. `wanted`: by kind of stage, `default` for the others. Raises what a stage raises, and HarnessError
     where there is no cluster or none of its nodes has what a stage needs."""
-    with _connected(address) as ray:
+    with connected(address) as ray:
         return _Executor(ray, plan.stages, store, view, spending, wanted).run()
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    if address != LOCAL:
-        _answers(address)
-        if _only_here(address):
-            # Ray reads this when it is imported; otherwise it looks for the cluster at this machine's outward address.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    try:
-        import ray
-    except ImportError:
-        raise HarnessError("--ray needs the package ray: pip install 'preference-harness[ray]'") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address == LOCAL:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", num_cpus=os.cpu_count(), **quiet)
-    else:
-        environment = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}} if os.environ.get("PYTHONPATH") else None
-        try:
-            ray.init(address=address, runtime_env=environment, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise _no_cluster(address, why) from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _answers(address: str) -> None:
-    """Raises HarnessError where nothing listens: Ray itself would try for a minute."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto":
-        return
-    try:
-        if not colon or not port.isdecimal():
-            raise OSError("expected HOST:PORT, auto or local")
-        socket.create_connection((host, int(port)), timeout=CONNECT).close()
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise _no_cluster(address, why) from None
-
-
-def _only_here(address: str) -> bool:
-    """Whether a cluster listens on this machine's loopback address and nowhere else."""
-    host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        return False
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
-            outward.connect(("192.0.2.1", 9))  # sends nothing: asks which address would be used (RFC 5737)
-            own = outward.getsockname()[0]
-        socket.create_connection((own, int(port)), timeout=1).close()
-    except OSError:
-        return True
-    return False
-
-
-def _no_cluster(address: str, why: object) -> HarnessError:
-    return HarnessError(f"--ray {address}: no Ray cluster to connect to ({why}); start one, or say local")
 
 
 class _Executor:
@@ -163,7 +100,7 @@ class _Executor:
                     self._finish(ref)
         finally:
             for ref in self.running:
-                with suppress(Exception):  # the cluster may be gone; what ends the run is the first error
+                with suppress(ray.exceptions.RayError, RuntimeError, ValueError):  # the cluster may be gone by now
                     ray.cancel(ref, force=True)
         return Executed(self.artifacts, self.ran)
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.recipe_file import load_study
+from harness.sweep import make_study_plan
+
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "recipes" / "quickstart.yaml")
 
@@ -60,6 +63,19 @@ def test_every_shipped_recipe_is_valid_or_names_the_data_it_misses() -> None:
     for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
         done = harness("validate", str(recipe))
         assert done.returncode == 0 or "shared/data" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes" / "paper").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_paper_s_recipes_are_valid_and_can_be_planned(recipe: Path) -> None:
+    """That of the paper's own size names models of a hub, vLLM and a key: without those only as a recipe."""
+    large = recipe.stem == "paper-scale"
+    done = harness("validate", str(recipe), *(["--offline"] if large else []))
+    assert done.returncode == 0, done.stderr
+    assert recipe.read_text().startswith(f"# harness run recipes/paper/{recipe.name}")
+    if not large:
+        study = load_study(recipe)
+        assert study.name == recipe.stem
+        assert make_study_plan(study).rows
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -95,6 +95,15 @@ def test_a_row_in_several_cells_is_compared_with_none_of_itself(board: list[Entr
     assert effects([shared, *[e for e in board if e.id.startswith("multi")]], axes_of(board)[0])[0].pairs == 2
 
 
+def test_rows_of_other_judges_or_references_are_not_compared(board: list[Entry]) -> None:
+    other = [e.model_copy(deep=True) for e in board]
+    for entry in other:
+        if "n-4" in entry.id:
+            entry.provenance["references"] = {"alpaca_eval": "another base's answers"}
+    assert effects(other, axes_of(other)[0]) == []
+    assert len(effects(other, axes_of(other)[1])) == 1
+
+
 def test_what_is_not_scored_is_left_out(board: list[Entry]) -> None:
     worse = [e.model_copy(deep=True) for e in board]
     worse[0].outcomes["alpaca_eval"]["q0"] = None

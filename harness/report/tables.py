@@ -6,6 +6,14 @@ from html import escape
 from typing import Any
 
 from harness.board_data import agreement_notes, data_stages, ranking_notes
+from harness.board_notes import (
+    admission_notes,
+    budget_notes,
+    leak_notes,
+    logits_notes,
+    reconstruction_notes,
+    uncalibrated_note,
+)
 from harness.board_pairs import HOW, comparison_decimals, comparison_title, seen_difference
 from harness.board_rows import (
     CATEGORIES,
@@ -14,20 +22,14 @@ from harness.board_rows import (
     Board,
     Column,
     Entry,
-    admission_notes,
-    budget_notes,
     comparable,
     doubts,
     further_columns,
     judge_name,
-    leak_notes,
-    logits_notes,
     missing,
     number,
     present,
-    reconstruction_notes,
     troubles,
-    uncalibrated_note,
     visible,
 )
 from harness.board_sweep import HOW as HOW_VARIED
