@@ -105,10 +105,10 @@ class RunView:
             self._bars.advance(self._task, items)
         interrupts.check()  # what the batch has made is kept by now
 
-    def part(self, stage: Stage) -> "_Part":
-        """A bar of its own for a stage that runs beside others."""
+    def part(self, stage: Stage, node: str) -> "_Part":
+        """A bar of its own for a stage that runs beside others, with the machine that it runs on."""
         self._beside = True
-        return _Part(self._bars, stage.id)
+        return _Part(self._bars, f"{node} {stage.id}")
 
     def stage(self, stage: Stage, number: int, total: int) -> None:
         interrupts.check()

@@ -9,7 +9,7 @@ from harness.spending import JudgeCost
 from harness.stages import Estimate, Stage
 from harness.store import Store
 from harness.sweep import StudyPlan
-from harness.workload import peak
+from harness.workload import device
 
 START = 11.0
 """Seconds of a run beside its stages: libraries are imported, a board is drawn. As measured on two cores."""
@@ -107,7 +107,7 @@ class Estimates:
                 dollars += judged.dollars or 0.0
                 at_most += judged.at_most or 0.0
         made = largest.values()
-        seconds += sum(e.work for e in made) / peak() + sum(e.waiting for e in made)
+        seconds += sum(e.work for e in made) / device().peak + sum(e.waiting for e in made)
         return Cost(
             seconds,
             sum(e.generated_tokens for e in made),

@@ -149,7 +149,8 @@ def pairs_text(verdicts: Sequence[Verdict], model: str, baseline: str, judge: st
     One that was not had is an `error`."""
     rows = []
     for v in verdicts:
-        games = v.detail.get("games", [0.5, 0.5])
+        # Equal answers are a tie without a game; what has neither games nor a value was not judged.
+        games = v.detail.get("games", [v.value, v.value])
         rows.append(
             {
                 "question_id": _plain_id(v.question_id),

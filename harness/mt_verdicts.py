@@ -1,6 +1,7 @@
 """MT-bench's verdicts: ratings of turns, or choices between two answers to them, and the figures made of them."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from harness.mt_prompts import (
@@ -137,18 +138,14 @@ def _chosen(reply: JudgeReply) -> tuple[float | None, str | None]:
 
 
 def figures(verdicts: Sequence[Verdict], *, pairwise: bool) -> dict[str, Metric]:
-    """Means over all turns, by turn and by category; samples of a question are averaged within its prompt."""
+    """Means over all turns, by turn and by category. Samples of a question are averaged first: a question weighs the
+    same however often it was sampled."""
     parts: dict[str, list[Verdict]] = {"win_rate" if pairwise else "score": list(verdicts)}
     for turn in sorted({v.turn for v in verdicts if v.turn is not None}):
         parts[f"turn_{turn}"] = [v for v in verdicts if v.turn == turn]
     for category in dict.fromkeys(v.category for v in verdicts if v.category is not None):
         parts[category] = [v for v in verdicts if v.category == category]
-    found = {
-        name: mean_metric(
-            [v.value for v in part], groups=[v.question_id.split("#")[0] for v in part], scale=100 if pairwise else 1
-        )
-        for name, part in parts.items()
-    }
+    found = {name: _mean(part, 100 if pairwise else 1) for name, part in parts.items()}
     if pairwise:
         scored = [v.value for v in verdicts if v.value is not None]
         counts = {
@@ -162,3 +159,13 @@ def figures(verdicts: Sequence[Verdict], *, pairwise: bool) -> dict[str, Metric]
             for name, count in counts.items()
         }
     return found
+
+
+def _mean(verdicts: Sequence[Verdict], scale: float) -> Metric:
+    turns: dict[tuple[str, int | None], list[float | None]] = {}
+    for v in verdicts:
+        turns.setdefault((v.question_id.split("#")[0], v.turn), []).append(v.value)
+    known = [[x for x in values if x is not None] for values in turns.values()]
+    means = [fmean(values) if values else None for values in known]
+    found = mean_metric(means, groups=[question for question, _ in turns], scale=scale)
+    return found.model_copy(update={"n_invalid": sum(v.value is None for v in verdicts)})

@@ -1,6 +1,7 @@
 """A row's outcomes prompt by prompt, in the units of a metric: what paired tests and gates compare."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import get_args
 
 from harness.board_rows import Entry, comparable
@@ -27,7 +28,7 @@ def values(entry: Entry, metric: str) -> dict[str, float | None]:
         turn = name.removeprefix("turn_") if name.startswith("turn_") else None
         scale = 100 if entry.section("benchmarks").get(group, {}).get("mode") == "pairwise" else 1
         kept = {k: v for k, v in found.items() if turn is None or k.split("/")[1:2] == [turn]}
-        return {k: None if v is None else scale * v for k, v in kept.items()}
+        return {k: None if v is None else scale * v for k, v in _sampled_once(kept).items()}
     if metric == "heldout.pair_accuracy":
         return {k: None if v is None else 100 * _share(v, 0) for k, v in found.items()}
     if group == "heldout":
@@ -35,6 +36,16 @@ def values(entry: Entry, metric: str) -> dict[str, float | None]:
     if name == "discrete_win_rate":
         return {k: None if v is None else 100 * _share(v, 1.5) for k, v in found.items()}
     return {k: None if v is None else 100 * (v - 1) for k, v in found.items()}
+
+
+def _sampled_once(found: Mapping[str, float | None]) -> dict[str, float | None]:
+    """By question and turn: the mean over the question's samples (`81#2/1`), as the figure has it."""
+    samples: dict[str, list[float | None]] = {}
+    for key, value in found.items():
+        question, slash, turn = key.partition("/")
+        samples.setdefault(f"{question.split('#')[0]}{slash}{turn}", []).append(value)
+    known = {key: [x for x in values if x is not None] for key, values in samples.items()}
+    return {key: fmean(values) if values else None for key, values in known.items()}
 
 
 def _share(value: float, even: float) -> float:

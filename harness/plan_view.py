@@ -12,7 +12,7 @@ from harness.estimates import Cost, Estimates, in_all
 from harness.spending import dollars
 from harness.store import Store
 from harness.sweep import PHASES, StudyPlan
-from harness.workload import models_in, peak, unknown
+from harness.workload import device, models_in, unknown
 
 SHOWN = 60
 """Cells that are listed."""
@@ -26,9 +26,9 @@ def show_plan(plan: StudyPlan, store: Store) -> Iterator[RenderableType]:
     if sizeless:
         yield Text(f"Models of unknown size, not in the times: {', '.join(sizeless)}.", style="yellow")
     sweep = "own: stages that no other cell needs; alone: those of cells run one by one; " if plan.study.axes else ""
-    rate = f"{peak() / 1e9:,.0f} GFLOP/s, measured now"
+    rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
     yield Text(
-        f"{sweep}generate, train on, score: tokens; judge: calls. Times are for this machine's processors ({rate}), "
+        f"{sweep}generate, train on, score: tokens; judge: calls. Times are for {device().name} ({rate}), "
         "one stage after the other, with texts as long as they may be: a guide to what dominates, not a promise.",
         style="dim",
     )

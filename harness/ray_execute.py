@@ -208,7 +208,7 @@ class _Executor:
             stage = self.by_key[key]
             if what == "stage":
                 self.view.stage(stage, *self.place[key])
-                self.bars[key] = self.view.part(stage)
+                self.bars[key] = self.view.part(stage, more)
             elif what == "waiting":
                 self.view.waiting(stage)
             elif what == "start" and key in self.bars:

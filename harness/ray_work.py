@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,7 +98,7 @@ class _Messages:
         self._inbox.put.remote([(what, self._key, more)])
 
     def stage(self, stage: Stage, number: int, total: int) -> None:
-        self.send("stage", None)
+        self.send("stage", platform.node())
 
     def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None:
         self.flush()

@@ -7,11 +7,13 @@ a 135M model on two cores.
 
 import json
 import re
+import shutil
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -77,21 +79,57 @@ def loading(found: Sequence[str]) -> float:
     return sum(2 * (parameters(model) or 0) / LOADED for model in found)
 
 
-@cache
-def peak() -> float:
-    """Operations a second that this machine's processors reach in a product of matrices: measured, in 50 ms."""
-    import time
+class Device(NamedTuple):
+    """What computes: its name, and the operations a second that it reaches in a product of matrices."""
 
+    name: str
+    peak: float
+
+
+@cache
+def device() -> Device:
+    """This machine's GPU, where there is one, else its processors: measured, in a moment."""
+    return _gpu() or Device("this machine's processors", _fastest(_on_processors()))
+
+
+def _fastest(product: Callable[[], int]) -> float:
+    """Operations a second in the best of six tries; `product` returns how many it has done."""
+    return max(_rate(product) for _ in range(6))
+
+
+def _rate(product: Callable[[], int]) -> float:
+    started = time.perf_counter()
+    operations = product()
+    return operations / (time.perf_counter() - started)
+
+
+def _on_processors(size: int = 768) -> Callable[[], int]:
     import numpy as np
 
-    size = 768
     matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
-    best = 0.0
-    for _ in range(6):
-        started = time.perf_counter()
+
+    def product() -> int:
         matrix @ matrix
-        best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    return best
+        return 2 * size**3
+
+    return product
+
+
+def _gpu(size: int = 4096) -> Device | None:
+    if shutil.which("nvidia-smi") is None:  # torch is imported only where there is something to be found
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    matrix = torch.rand(size, size, device="cuda", dtype=torch.bfloat16)
+
+    def product() -> int:
+        matrix @ matrix
+        torch.cuda.synchronize()
+        return 2 * size**3
+
+    return Device(f"one {torch.cuda.get_device_name()}", _fastest(product))
 
 
 def unknown(found: Sequence[str]) -> list[str]:

@@ -210,3 +210,13 @@ def test_judgments_that_can_not_be_used_are_named(two: MtBench, tmp_path: Path) 
     path = written(tmp_path / "j.jsonl", [row | {"user_prompt": "x"} for row in rows])
     with pytest.raises(DataError, match="no judgment on any of these answers"):
         two.recorded_verdicts(path, answers)
+
+
+def test_a_pair_that_was_not_judged_is_an_error_and_not_a_tie() -> None:
+    """FastChat's show_result leaves errors out; equal answers, which nobody is asked about, are a tie."""
+    from harness.mt_files import pairs_text
+
+    unscored = Verdict(question_id="1", turn=1, category=None, value=None, invalid="no answer", prompt="", reply="")
+    equal = Verdict(question_id="2", turn=1, category=None, value=0.5, invalid=None, prompt="", reply="")
+    rows = [json.loads(line) for line in pairs_text([unscored, equal], "row", "base", "j").splitlines()]
+    assert [(row["g1_winner"], row["g2_winner"]) for row in rows] == [("error", "error"), ("tie", "tie")]

@@ -75,7 +75,7 @@ class MtBench(Component):
             "judge_prompts_sha256": self._hash(PROMPTS),
             "limit": self.limit,
             "fschat": version("fschat"),
-            **({"samples": self.samples} if self.samples > 1 else {}),
+            **({"samples": self.samples, "samples_weigh": "a question"} if self.samples > 1 else {}),
             **({"mode": self.mode, "reference": self.reference} if self.reference else {}),
             **({"references": f"{self.references.name}, not FastChat's"} if self.references else {}),
         }

@@ -17,7 +17,7 @@ from harness.errors import DataError
 from harness.mt_data import templates
 from harness.mt_prompts import PAIR, Item, pair_request, parse_winner, rating_request, template_name
 from harness.protocols import Judged
-from harness.types import Answer, JudgeReply, JudgeRequest
+from harness.types import Answer, JudgeReply, JudgeRequest, Verdict
 
 
 def benchmark(**fields: Any) -> MtBench:
@@ -119,6 +119,11 @@ def test_a_question_id_that_would_be_taken_for_another_is_refused(tmp_path: Path
 # Several samples.
 
 
+def questions_of(verdicts: Sequence[Verdict], one: Verdict) -> int:
+    """How often a verdict's question was sampled."""
+    return len({v.question_id for v in verdicts if v.question_id.split("#")[0] == one.question_id.split("#")[0]})
+
+
 def test_samples_are_questions_of_their_own_averaged_by_question() -> None:
     made = benchmark(questions="builtin", samples=3)
     questions = made.questions()
@@ -140,6 +145,10 @@ def test_samples_are_questions_of_their_own_averaged_by_question() -> None:
     groups = {q.id.split("#")[0] for q in questions if q.category == "writing"}
     if len(groups) > 1:
         assert writing.stderr == pytest.approx(0)  # every question's mean is the same
+    # A question that is asked once weighs as much as one that is sampled: 3 for those, (3 + 9 + 3) / 3 for the others.
+    by_question = {v.question_id.split("#")[0]: 5.0 if questions_of(verdicts, v) > 1 else 3.0 for v in verdicts}
+    score = made.metrics(given, [], verdicts)["mt_bench.score"]
+    assert score.value == pytest.approx(sum(by_question.values()) / len(by_question))
     assert made.identity() != benchmark(questions="builtin").identity()
     assert benchmark(questions="builtin", samples=1).identity() == benchmark(questions="builtin").identity()
 
