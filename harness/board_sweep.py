@@ -44,10 +44,12 @@ class Section(NamedTuple):
 
 
 def sweep_sections(entries: Sequence[Entry]) -> list[Section]:
-    """One section an axis, then Multi-DPO against pairs; none for a board without a sweep."""
+    """One section an axis, then Multi-DPO against pairs; a board without a sweep has the last alone, where methods were
+    matched."""
     axes = axes_of(entries)
     found = [_axis_section(entries, axis, several=METHOD in [a.name for a in axes]) for axis in axes]
-    if axes and (made := edges(entries)):
+    matched = any("match_to" in entry.provenance for entry in entries)
+    if (axes or matched) and (made := edges(entries)):
         found.append(_edge_section(entries, made))
     return [section for section in found if section is not None]
 
@@ -154,7 +156,7 @@ def _category_table(entries: Sequence[Entry], axis: SweepAxis) -> Table | None:
 
 
 def _edge_section(entries: Sequence[Entry], made: Sequence[Edge]) -> Section:
-    heads = ["method", "against", "matched", "steps", "tokens", "metric", "difference", "p"]
+    heads = ["method", "against", "matched", "steps", "tokens", "metric", "difference", "p", "after Holm"]
     rows, notes = [], []
     for edge in made:
         ratios = [f"{r:.2f} ×" if r is not None else "–" for r in (edge.steps, edge.tokens)]
@@ -163,7 +165,7 @@ def _edge_section(entries: Sequence[Entry], made: Sequence[Edge]) -> Section:
             rows.append(
                 [edge.method, edge.against, edge.matched, *ratios, title, _difference(e), f"{e.comparison.p:.2g}"]
             )
-        real = [e for e in edge.effects if e.comparison.p < 0.05]
+        real = [e for e in edge.effects if e.comparison.is_real]
         basis = "at other steps and tokens" if edge.matched == "neither" else f"at matched {edge.matched}"
         said = "; ".join(f"{comparison_title(e.metric, entries)} {_in_words(e)}" for e in real)
         notes.append(f"{edge.method} less {edge.against}, {basis}: {said or 'no difference that is real'}.")

@@ -95,15 +95,15 @@ def axes_of(entries: Iterable[Entry]) -> list[SweepAxis]:
 
 
 def _placed(entries: Iterable[Entry]) -> list[_Placed]:
-    """Every trained row in each of its cells."""
+    """Every trained row in each of its cells; in a single one where there is no sweep."""
     found = []
     for entry in entries:
         sweep = entry.section("sweep")
-        if not sweep or not entry.section("training"):
+        if not entry.section("training"):
             continue
-        method = str(entry.provenance.get("method_id") or sweep["row"])
+        method = str(entry.provenance.get("method_id") or sweep.get("row") or entry.id)
         own = [("training seed", str(entry.provenance["training_seed"]))] if "training_seed" in entry.provenance else []
-        for cell in sweep["cells"]:
+        for cell in sweep.get("cells") or [{}]:
             found.append(_Placed(method, frozenset([*cell.items(), *own]), entry))
     return found
 
@@ -150,7 +150,7 @@ def effects(entries: Sequence[Entry], axis: SweepAxis) -> list[Effect]:
 
 
 def edges(entries: Sequence[Entry]) -> list[Edge]:
-    """Multi-DPO against each method on pairs."""
+    """Multi-DPO against each method on pairs; Holm's correction over all of them, for each metric."""
     placed = _placed(entries)
     losses = {p.method: p.entry.method for p in placed}
     multi = [m for m, loss in losses.items() if loss == "mdpo_linear"]
@@ -163,7 +163,13 @@ def edges(entries: Sequence[Entry]) -> list[Edge]:
             if made:
                 steps, tokens = (_ratio(pairs, name) for name in ("steps", "forward_tokens"))
                 found.append(Edge(method, against, tuple(made), steps, tokens))
-    return found
+    adjusted: dict[tuple[str, str, str], Effect] = {}
+    for metric in COMPARED:
+        same = _adjusted([e for edge in found for e in edge.effects if e.metric == metric])
+        adjusted |= {(e.value, e.against, metric): e for e in same}
+    return [
+        edge._replace(effects=tuple(adjusted[e.value, e.against, e.metric] for e in edge.effects)) for edge in found
+    ]
 
 
 def _adjusted(made: Sequence[Effect]) -> list[Effect]:

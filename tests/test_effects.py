@@ -138,6 +138,25 @@ def test_what_multi_dpo_and_pairs_had_in_common(training: dict[str, int], matche
     assert edge.effects[0].pairs == 4
 
 
+def test_without_a_sweep_matched_methods_are_compared_over_training_seeds(board: list[Entry]) -> None:
+    rows = []
+    for seed, shift in enumerate((0.0, 0.1, 0.2)):
+        for method in LOSSES:
+            verdicts: dict[str, float | None] = dict.fromkeys(PROMPTS, 1.4 + shift * (method == "multi"))
+            made = row(method, {}, verdicts, method_id=method, training_seed=seed, match_to="multi")
+            made.provenance.pop("sweep")
+            rows.append(made.model_copy(update={"id": f"{method}.seed-{seed}"}))
+    (section,) = sweep_sections(rows)
+    assert section.title == "Multi-DPO against training on pairs"
+    (edge,) = edges(rows)
+    assert edge.effects[0].pairs == 3
+    assert edge.effects[0].comparison.difference == pytest.approx(10)
+    assert edge.effects[0].by_seed == pytest.approx((0, 10, 20))
+    for made in rows:
+        del made.provenance["match_to"]
+    assert sweep_sections(rows) == []
+
+
 def test_seeds_show_what_another_training_gives() -> None:
     axes = [AXES[0], {"name": "seed", "fields": ["seed"], "values": ["0", "1", "2"]}]
     rng = random.Random(1)
