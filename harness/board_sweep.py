@@ -162,9 +162,8 @@ def _edge_section(entries: Sequence[Entry], made: Sequence[Edge]) -> Section:
         ratios = [f"{r:.2f} ×" if r is not None else "–" for r in (edge.steps, edge.tokens)]
         for e in edge.effects:
             title = comparison_title(e.metric, entries)
-            rows.append(
-                [edge.method, edge.against, edge.matched, *ratios, title, _difference(e), f"{e.comparison.p:.2g}"]
-            )
+            line = [edge.method, edge.against, edge.matched, *ratios, title, _difference(e)]
+            rows.append([*line, f"{e.comparison.p:.2g}", f"{e.comparison.adjusted_p:.2g}"])
         real = [e for e in edge.effects if e.comparison.is_real]
         basis = "at other steps and tokens" if edge.matched == "neither" else f"at matched {edge.matched}"
         said = "; ".join(f"{comparison_title(e.metric, entries)} {_in_words(e)}" for e in real)
