@@ -128,6 +128,8 @@ def artifact_faults(folder: Path) -> Iterator[tuple[str, str]]:
         return
     if record.key != folder.name:
         yield RECORD, f"is that of artifact {record.key[:12]}"
+    if not record.is_whole:
+        yield RECORD, "has other content than when it was made"
     try:
         if stage_key(record.stage, record.version, record.params, record.inputs) != record.key:
             yield RECORD, "does not fit its key: its stage, version, params or inputs were changed"

@@ -112,6 +112,7 @@ def verify(
 @app.command()
 def gc(
     keep: Annotated[list[Path], typer.Option("--keep", metavar="BOARD", help="A board whose rows stay reproducible.")],
+    boards: Annotated[list[Path] | None, typer.Argument(metavar="[BOARD]...", help="More boards to keep.")] = None,
     store_folder: StoreOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
@@ -121,7 +122,7 @@ def gc(
     from harness.cache import remove, size, unneeded
 
     store = _open(store_folder)
-    found = unneeded(store, keep)
+    found = unneeded(store, [*keep, *(boards or ())])
     sizes = {folder: size(folder) for folder in found.folders}
     gone = found.folders if dry_run else remove(store, found.folders)
     for folder in gone:

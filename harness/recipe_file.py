@@ -76,7 +76,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, check: bool = True)
     checked: set[str] = set()
     cells = []
     for combination in combinations:
-        edits = [(field, value, ("sweep", *place)) for field, value, place in combination.edits]
+        edits = [(field, value, _source(document, place)) for field, value, place in combination.edits]
         try:
             recipe = _recipe(document.varied(edits), context, check, checked)
         except RecipeError as error:
@@ -86,6 +86,13 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, check: bool = True)
     if len(names) > 1:
         raise first_of(document, [Problem(("sweep",), "`name` is the board's, of all cells: it can't be varied")])
     return Study(cells[0].recipe.name, axes, tuple(cells))
+
+
+def _source(document: Document, place: FieldPath) -> FieldPath:
+    """Where a value of a sweep stands: in its grid, or in the sweep itself."""
+    inner: FieldPath = ("sweep", *place)
+    outer: FieldPath = ("sweep", *place[1:])
+    return outer if document.existing(outer) == outer and document.existing(inner) != inner else inner
 
 
 def _sweep(document: Document) -> Sweep | None:

@@ -115,7 +115,8 @@ def cell_id(settings: Mapping[str, str]) -> str:
 
 class Sweep(Section):
     """Alternatives for fields of the recipe (named as for `--set`), each a list of values or a mapping of names to
-    values. A cell is the recipe with one value for each: every combination of `grid`, `zip`, `cells` and `seeds`."""
+    values. A cell is the recipe with one value for each: every combination of `grid`, `zip`, `cells` and `seeds`.
+    Fields may also stand in `sweep` itself, without `grid`."""
 
     grid: dict[str, Alternatives] = Field(default_factory=dict)
     """Every combination of these."""
@@ -129,6 +130,18 @@ class Sweep(Section):
     """Combinations to leave out: those that have all of an item's values (or their names)."""
     max_cells: int = Field(1000, ge=1)
     """More cells than this are refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fields_are_a_grid(cls, given: Any) -> Any:
+        """Fields that stand in `sweep` itself are varied as those in `grid` are."""
+        if not isinstance(given, dict):
+            return given
+        grid = given.get("grid") or {}
+        inner = {k: v for k, v in given.items() if isinstance(k, str) and re.search(r"[.\[]", k)}
+        if not inner or not isinstance(grid, dict) or inner.keys() & grid.keys():
+            return given
+        return {**{k: v for k, v in given.items() if k not in inner}, "grid": {**grid, **inner}}
 
     @field_validator("zip")
     @classmethod

@@ -56,6 +56,22 @@ class ArtifactRecord(Record):
     report: dict[str, Any]
     made_by: dict[str, Any]
     seconds: float
+    sha256: str = ""
+    """Of the record itself, without this field; empty in records of before it was there."""
+
+    def digest(self) -> str:
+        """What `sha256` must be."""
+        # As it will be read back: keys are texts then, and tuples lists.
+        plain = json.loads(json.dumps(self.model_dump(mode="json", exclude={"sha256"})))
+        return hashlib.sha256(canonical_json(plain).encode()).hexdigest()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing in it has changed since it was written."""
+        try:
+            return not self.sha256 or self.sha256 == self.digest()
+        except (ValueError, RecursionError):  # what was never written: NaN, or nested without end
+            return False
 
 
 class Artifact:
@@ -151,7 +167,9 @@ class Store:
         folder = self.artifacts / key
         try:
             record = ArtifactRecord.model_validate_json((folder / RECORD).read_text())
-        except (OSError, ValueError):  # not there, or what a fault of the disk has made of it
+            if not record.is_whole:
+                return None
+        except (OSError, ValueError, RecursionError):  # not there, or what a fault of the disk has made of it
             return None
         for name, file in record.files.items():
             path = folder / name
@@ -205,6 +223,7 @@ class Store:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             files[path.relative_to(scratch).as_posix()] = FileRecord(sha256=digest, bytes=path.stat().st_size)
         record = record.model_copy(update={"files": files})
+        record = record.model_copy(update={"sha256": record.digest()})
         write_json(scratch / RECORD, record.model_dump(mode="json"))
         folder = self.artifacts / record.key
         shutil.rmtree(folder, ignore_errors=True)

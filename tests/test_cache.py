@@ -194,8 +194,10 @@ def linked(draw: random.Random, root: Path) -> None:
 def edited(draw: random.Random, root: Path) -> None:
     path = draw.choice([p for p in files(root) if p.name == "artifact.json"])
     record = json.loads(path.read_text())
-    field = draw.choice(["key", "stage", "version", "params", "inputs", "files"])
-    record[field] = draw.choice([None, [], {"a": 1}, "x", -1, 1e300, {"rows.jsonl": {"sha256": "0", "bytes": 1}}])
+    field = draw.choice(["key", "stage", "version", "params", "inputs", "files", "report", "seconds"])
+    record[field] = draw.choice(
+        [None, [], {"a": 1}, "x", -1, 1e300, float("nan"), {"rows.jsonl": {"sha256": "0", "bytes": 1}}]
+    )
     path.write_text(json.dumps(record))
 
 
@@ -255,6 +257,6 @@ def test_two_hundred_damages(sample: Sample, tmp_path: Path) -> None:
             assert "Traceback" not in done.stderr
             assert len(done.stderr.splitlines()) == len(found)
         shutil.rmtree(root)
-    # A bit flipped in a journal's text, or in what a record says of its making, is a row like another.
-    assert {name for _, name in missed} <= {"flipped", "edited"}, missed
-    assert len(missed) < 20, missed
+    # A bit flipped in a journal's text gives a row like another.
+    assert {name for _, name in missed} <= {"flipped"}, missed
+    assert len(missed) < 10, missed

@@ -57,6 +57,12 @@ def test_a_grid_has_every_combination(folder: Path) -> None:
         assert cell.recipe.sweep is None
 
 
+def test_fields_may_stand_in_the_sweep_itself(folder: Path) -> None:
+    made = study(folder, "  data.responses.n: [2, 4]\n  seeds: [1, 2]\n")
+    assert [cell.id for cell in made.cells] == ["n-2.seed-1", "n-2.seed-2", "n-4.seed-1", "n-4.seed-2"]
+    assert "32: data.responses.n: expected at most 64" in refused(folder, "  seeds: [1]\n  data.responses.n: [2, 99]\n")
+
+
 def test_zip_varies_together_and_seeds_repeat_the_whole(folder: Path) -> None:
     made = study(folder, "  zip: {training.epochs: [1, 3], training.learning_rate: [1e-4, 5e-5]}\n  seeds: [7, 8]\n")
     found = [(c.recipe.training.epochs, c.recipe.training.learning_rate, c.recipe.seed) for c in made.cells]
