@@ -80,7 +80,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, wordy_tiny_model: Path) -> Ru
     return Runs(tmp_path_factory.mktemp("reliability"), wordy_tiny_model)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_asked_once_it_ends_after_the_batch_and_goes_on_later(number: signal.Signals, runs: Runs) -> None:
     name = f"once-{number.name}"
     process = runs.start(name)
@@ -192,6 +192,7 @@ def test_a_broken_artifact_is_made_again(stage: str, file: str, runs: Runs) -> N
     assert (runs.folder / "straight" / "leaderboards" / "tiny" / "board.md").read_bytes() == before
 
 
+@pytest.mark.soak
 def test_clocks_may_jump(runs: Runs, tmp_path: Path) -> None:
     """The time of day goes back and forth by days; the board is the same."""
     (tmp_path / "sitecustomize.py").write_text(

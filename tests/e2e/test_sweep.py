@@ -116,6 +116,7 @@ def test_as_many_tokens_as_the_largest_n_alone(study: Study) -> None:
     assert study.sampled("straight") == alone
 
 
+@pytest.mark.soak
 def test_what_plan_says_is_saved_is_saved(study: Study) -> None:
     planned = harness("plan", str(study.recipe), home=study.folder / "none", cwd=study.folder).stdout
     text = " ".join(planned.split())
@@ -208,6 +209,7 @@ def test_what_a_cluster_can_t_do_is_said_in_a_line(more: tuple[str, ...], told: 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.soak
 def test_an_error_on_the_cluster_is_that_of_a_run_in_process(study: Study) -> None:
     broken = ("--set", "data.prompts.min_words=399", "--set", "data.prompts.max_attempts=1")
     here, there = study.run("wrong-here", *broken), study.run("wrong-there", *broken, "--ray", "local")

@@ -18,7 +18,7 @@ MODEL = "smollm2-135m-instruct"
 PROMPTS = [(Message(role="user", content=text),) for text in ("Name three rivers.", "Say hi.", "What is two plus two?")]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_pool_is_the_same_length_and_shape_as_in_process(tmp_path: Path) -> None:
     folder = models.local_path(MODEL)
     with socket.socket() as free:
