@@ -168,6 +168,7 @@ def test_a_cluster_gives_the_same_board_also_when_one_of_its_two_nodes_is_killed
     assert " 0 found in the store" in out
 
 
+@pytest.mark.soak
 def test_two_drivers_compute_no_stage_twice(study: Study) -> None:
     name = "both"
     (study.folder / name).mkdir()
