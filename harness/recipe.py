@@ -20,7 +20,6 @@ from harness.models import Dtype
 from harness.protocols import Benchmark, Judge, Loss
 from harness.recipe_data import Data, PromptGeneration, ResponseGeneration
 from harness.recipe_metrics import GateMetric
-from harness.recipe_sweep import Sweep
 from harness.recipe_training import Accelerate, Lora, Runtime, Section, Sft, Training
 from harness.spending import read_prices
 from harness.trl_loss import Engine, TrlLoss, parse_method_loss
@@ -194,8 +193,8 @@ class Recipe(Section):
     training: Training = Training()
     evaluation: Evaluation | None = None
     runtime: Runtime = Runtime()
-    sweep: Sweep | None = None
-    """Alternatives for fields: `recipe_file.load_cells` makes a recipe without a sweep of each combination."""
+    sweep: None = None
+    """Alternatives for fields (`harness.recipe_sweep`): `recipe_file.load_study` makes a recipe without it of each."""
     gates: list[Gate] = Field(default_factory=list)
 
     @property

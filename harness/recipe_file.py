@@ -7,7 +7,7 @@ mean 'beta'? expected one of: beta, name`. Of several mistakes the first is told
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,8 +18,10 @@ from harness.pairs_file import split
 from harness.plain_yaml import FieldPath, is_secret, one_line, shown_path
 from harness.recipe import Recipe, Training
 from harness.recipe_problems import Problem, problems
-from harness.recipe_sweep import Axis, Sweep
 from harness.yaml_document import Document
+
+if TYPE_CHECKING:
+    from harness.recipe_sweep import Axis, Sweep
 
 
 class Cell(NamedTuple):
@@ -34,7 +36,7 @@ class Study(NamedTuple):
     """What a recipe's file asks for: one recipe, or those of a sweep. `axes`: what is varied."""
 
     name: str
-    axes: tuple[Axis, ...]
+    axes: "tuple[Axis, ...]"
     cells: tuple[Cell, ...]
 
     def cell(self, wanted: str) -> Cell:
@@ -95,10 +97,12 @@ def _source(document: Document, place: FieldPath) -> FieldPath:
     return outer if document.existing(outer) == outer and document.existing(inner) != inner else inner
 
 
-def _sweep(document: Document) -> Sweep | None:
+def _sweep(document: Document) -> "Sweep | None":
     """The document's sweep; None where it has none, or an empty one."""
     if not (given := document.data.get("sweep")):
         return None
+    from harness.recipe_sweep import Sweep  # here: most recipes have none, and are to be checked in a moment
+
     try:
         return Sweep.model_validate(given)
     except ValidationError as error:
