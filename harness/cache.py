@@ -196,16 +196,17 @@ class Collected(NamedTuple):
     kept: int
 
 
-def unneeded(store: Store, keep: Sequence[Path]) -> Collected:
+def unneeded(store: Store, keep: Sequence[Path], partial: bool = False) -> Collected:
     """What no board in `keep` needs: artifacts that none of its rows rests on, however far back, and what dead runs
-    left. Raises DataError for a board that can't be read, and for one of which the store has nothing."""
+    left; with `partial` also what stopped trainings would go on from. Raises DataError for a board that can't be read,
+    for one of which the store has nothing, and while a run uses the store."""
     named = board_keys(keep)
     records = _records(store)
-    for name, keys in named.items():
-        if keys and not keys & records.keys():
-            raise DataError(
-                f"board {name}: this store has none of its artifacts; expected the store that it was made with"
-            )
+    for board in keep:  # one by one: folders may have one name, and a board without keys must not mean "keep nothing"
+        if not board_keys([board])[board.name] & records.keys():
+            raise DataError(f"board {board}: this store has none of its artifacts; expected the store that made it")
+    if busy := _in_use(store):
+        raise DataError(f"{store.root}: a run is using it ({busy}); collect when it has ended")
     wanted = {key for keys in named.values() for key in keys}
     waiting = list(wanted)
     while waiting:
@@ -216,8 +217,19 @@ def unneeded(store: Store, keep: Sequence[Path]) -> Collected:
                 waiting.append(needed)
     for leaf in LEAVES:
         wanted |= {k for k, r in records.items() if r.stage == leaf and wanted.issuperset(r.inputs.values())}
-    folders = [folder for folder in artifacts(store) if folder.name not in wanted] + leftovers(store)
+    left = [path for path in leftovers(store) if partial or path.parent == store.artifacts]
+    folders = [folder for folder in artifacts(store) if folder.name not in wanted] + left
     return Collected(folders, sum(map(size, folders)), len(wanted & records.keys()))
+
+
+def _in_use(store: Store) -> str | None:
+    """The name of a lock that somebody holds; None where nobody does."""
+    for path in sorted((store.root / "locks").glob("*.lease")):
+        lease = store.lock(path.stem)
+        if not lease.try_acquire():
+            return path.stem[:12]
+        lease.release()
+    return None
 
 
 def size(path: Path) -> int:

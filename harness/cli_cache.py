@@ -27,10 +27,14 @@ def _cache() -> None:
 
 
 def _open(folder: Path | None) -> "Store":
+    from harness.errors import StoreError
     from harness.paths import cache_root
     from harness.store import Store
 
-    return Store(folder or cache_root() / "store")
+    root = folder or cache_root() / "store"
+    if not root.is_dir():
+        raise StoreError(f"{root}: there is no store; give its folder with --store, or set HARNESS_HOME")
+    return Store(root)
 
 
 @app.command("ls")
@@ -114,6 +118,9 @@ def gc(
     keep: Annotated[list[Path], typer.Option("--keep", metavar="BOARD", help="A board whose rows stay reproducible.")],
     boards: Annotated[list[Path] | None, typer.Argument(metavar="[BOARD]...", help="More boards to keep.")] = None,
     store_folder: StoreOption = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Also remove what stopped trainings would go on from.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove artifacts that no kept board needs, and what dead runs left. Journals, with what was paid for, stay."""
@@ -122,7 +129,7 @@ def gc(
     from harness.cache import remove, size, unneeded
 
     store = _open(store_folder)
-    found = unneeded(store, [*keep, *(boards or ())])
+    found = unneeded(store, [*keep, *(boards or ())], partial)
     sizes = {folder: size(folder) for folder in found.folders}
     gone = found.folders if dry_run else remove(store, found.folders)
     for folder in gone:

@@ -167,13 +167,15 @@ class Store:
         folder = self.artifacts / key
         try:
             record = ArtifactRecord.model_validate_json((folder / RECORD).read_text())
-            if not record.is_whole:
+            if record.key != key or not record.is_whole:
                 return None
         except (OSError, ValueError, RecursionError):  # not there, or what a fault of the disk has made of it
             return None
         for name, file in record.files.items():
             path = folder / name
-            if not path.is_file() or path.stat().st_size != file.bytes:
+            # Nothing that a record or a link leads to outside of the artifact is the artifact's.
+            inside = path.resolve() == folder.resolve() / name
+            if not inside or not path.is_file() or path.stat().st_size != file.bytes:
                 return None
         return Artifact(folder, record)
 

@@ -112,17 +112,50 @@ def test_gc_keeps_what_a_board_rests_on_however_far_back(sample: Sample, tmp_pat
     assert {p.name for p in sample.store.artifacts.iterdir()} == {
         *(sample.seeds, sample.ranked, sample.train, sample.verdicts, sample.dataset)
     }
+    assert (sample.store.root / "partial" / sample.other).exists()
+    again = ("gc", "--partial", "--keep", str(board), "--store", str(sample.store.root))
+    assert command(*again, cwd=tmp_path).returncode == 0
     assert not list((sample.store.root / "partial").iterdir())
     assert (sample.store.pool / "samples-1.jsonl").exists()
     assert list(faults(sample.store)) == []
 
 
-def test_gc_leaves_what_a_run_is_making(sample: Sample, tmp_path: Path) -> None:
+def test_gc_does_nothing_while_a_run_uses_the_store(sample: Sample, tmp_path: Path) -> None:
     board = sample.board(tmp_path / "b", train=sample.train)
-    with sample.store.lock(sample.other):
+    with sample.store.lock(sample.verdicts):
         done = command("gc", "--keep", str(board), "--store", str(sample.store.root), cwd=tmp_path)
-    assert "1 are being made by a run and stay" in done.stdout
+    assert done.returncode == 2
+    assert "a run is using it" in done.stderr
     assert sample.store.find(sample.other) is not None
+
+
+def test_gc_removes_nothing_for_a_board_without_keys(sample: Sample, tmp_path: Path) -> None:
+    """Also beside one that has them, and of the same name."""
+    bare = sample.board(tmp_path / "one" / "b")
+    good = sample.board(tmp_path / "two" / "b", train=sample.train)
+    for keep in ([bare], [good, bare]):
+        with pytest.raises(DataError, match="this store has none of its artifacts"):
+            unneeded(sample.store, keep)
+
+
+def test_swapped_and_linked_artifacts_are_not_there(sample: Sample, tmp_path: Path) -> None:
+    store = sample.store
+    one, other, aside = store.artifacts / sample.train, store.artifacts / sample.other, tmp_path / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    assert store.find(sample.train) is store.find(sample.other) is None
+    outside = tmp_path / "outside"
+    (store.artifacts / sample.ranked / "checkpoint").rename(outside)
+    (store.artifacts / sample.ranked / "checkpoint").symlink_to(outside)
+    assert store.find(sample.ranked) is None
+
+
+def test_a_store_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    done = command("verify", "--store", str(tmp_path / "none"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no store" in done.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_gc_removes_nothing_for_a_board_that_it_can_t_place(sample: Sample, tmp_path: Path) -> None:
