@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.protocols import RankedLogps
@@ -113,6 +113,8 @@ def test_the_scale_of_scores_does_not_matter_where_it_is_said_so(
 def test_an_offset_of_the_scores_never_matters(batch: RankedLogps, shift: float) -> None:
     """A reward model's scores mean something in differences only."""
     moved = batch._replace(scores=batch.scores + shift)
+    # SWEPO parts responses at their mean score: a sum that is rounded may put one that lies on it on another side.
+    assume(torch.equal(moved.scores > moved.scores.mean(), batch.scores > batch.scores.mean()))
     for name in ("infonca", "nca", "swepo", "rpo_bwd", "rpo_sq"):
         loss = a_loss(name, beta=BETA)
         torch.testing.assert_close(loss(moved)[0], loss(batch)[0], rtol=1e-6, atol=1e-6)
