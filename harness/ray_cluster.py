@@ -15,6 +15,8 @@ CONNECT = 10.0
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
+    """The module ray, connected to the cluster at `address` while open; for `local` one is started and ended. Raises
+    HarnessError where ray is not installed or nothing answers."""
     if address != LOCAL:
         _answers(address)
         if _only_here(address):

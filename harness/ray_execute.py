@@ -165,6 +165,7 @@ class _Executor:
     def _again(self, stage: Stage, error: Exception) -> None:
         """Run a stage once more that was lost with its node or worker."""
         self._bar_ends(stage.key)
+        self.known_spending.pop(stage.key, None)  # it counts from nothing again; what it had spent stays counted
         self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
         kind = "ran out of memory" if isinstance(error, self.ray.exceptions.OutOfMemoryError) else "was lost"
         if self.lost[stage.key] > RETRIES:
@@ -206,7 +207,11 @@ class _Executor:
             return  # progress is not worth a run
         for what, key, more in events:
             stage = self.by_key[key]
-            if what == "stage":
+            if what == "log":
+                log.log(*more)
+            elif key in self.artifacts:
+                continue  # said before the stage was done, and heard after
+            elif what == "stage":
                 self.view.stage(stage, *self.place[key])
                 self.bars[key] = self.view.part(stage, more)
             elif what == "waiting":
@@ -217,18 +222,14 @@ class _Executor:
                 self.bars[key].advance(more)
             elif what == "spent":
                 self._note_spending(key, more)
-            elif what == "log":
-                log.log(*more)
 
     def _bar_ends(self, key: str) -> None:
         if bar := self.bars.pop(key, None):
             bar.start("", None)
 
     def _note_spending(self, key: str, now: tuple[float, int, int]) -> None:
-        """Add what a stage has spent since it was last heard of; a stage that is run again begins at nothing."""
+        """Add what a stage has spent since it was last heard of."""
         before = self.known_spending.get(key, (0.0, 0, 0))
-        if now[1] < before[1]:
-            before = (0.0, 0, 0)
         self.known_spending[key] = now
         self.spending.add(now[0] - before[0], now[1] - before[1], now[2] - before[2])
 

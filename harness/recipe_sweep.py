@@ -1,11 +1,11 @@
 """The recipe's `sweep`: alternatives for any of its fields, which make many recipes of one."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness.errors import nearest, quoted
 from harness.plain_yaml import FieldPath
@@ -25,8 +25,8 @@ class Alternative(NamedTuple):
     place: FieldPath
 
 
-def _alternatives(value: Any) -> Any:
-    """A list of values, or a mapping of names to values, as alternatives."""
+def _alternatives(value: Any, labels: Callable[[Sequence[Any]], list[str]] | None = None) -> Any:
+    """A list of values, or a mapping of names to values, as alternatives. `labels` names those of a list."""
     if isinstance(value, Mapping):
         for name in value:
             if not _SAFE.fullmatch(str(name)):
@@ -35,7 +35,7 @@ def _alternatives(value: Any) -> Any:
                 )
         found = tuple(Alternative(str(name), v, (str(name),)) for name, v in value.items())
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        found = tuple(Alternative(label, value[i], (i,)) for i, label in enumerate(_labels(value)))
+        found = tuple(Alternative(label, value[i], (i,)) for i, label in enumerate((labels or _labels)(value)))
     else:
         raise ValueError("expected a list of values, or a mapping of names to values")
     if not found:
@@ -43,7 +43,13 @@ def _alternatives(value: Any) -> Any:
     return found
 
 
-Alternatives = Annotated[tuple[Any, ...], BeforeValidator(_alternatives)]
+def _together(value: Any) -> Any:
+    """Alternatives that are told apart by what they are varied together with: one may stand there several times."""
+    return _alternatives(value, lambda values: [_label(v) for v in values])
+
+
+Alternatives = Annotated[tuple[Any, ...], BeforeValidator(lambda value: _alternatives(value))]
+Together = Annotated[tuple[Any, ...], BeforeValidator(_together)]
 
 
 def _labels(values: Sequence[Any]) -> list[str]:
@@ -68,13 +74,13 @@ def _label(value: Any) -> str:
     if isinstance(value, Mapping):
         return _clean(str(value.get("id") or value.get("name") or "value"))
     if isinstance(value, list | tuple):
-        return _clean("-".join(_label(item) for item in value)) or "none"
+        return _clean("-".join(_label(item) for item in value)) if value else "none"
     return _clean(_WORDS.get(value, "") if value is None or isinstance(value, bool) else str(value))
 
 
 def _clean(text: str) -> str:
-    """Letters, digits and `._-` only: a row's name becomes a file's."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text.rsplit("/", 1)[-1] if "/" in text else text).strip("-.")[:LONGEST]
+    """Letters, digits and `._-` only: a row's name becomes a file's. Of a path the last part."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text.rsplit("/", 1)[-1]).strip("-.")[:LONGEST] or "value"
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -120,7 +126,7 @@ class Sweep(Section):
 
     grid: dict[str, Alternatives] = Field(default_factory=dict)
     """Every combination of these."""
-    zip: dict[str, Alternatives] = Field(default_factory=dict)
+    zip: dict[str, Together] = Field(default_factory=dict)
     """Varied together: all first values, all second values, and so on."""
     cells: list[dict[str, Any]] = Field(default_factory=list)
     """Named combinations: `id`, and the fields that it sets."""
@@ -150,6 +156,9 @@ class Sweep(Section):
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{field} has {count}" for field, count in counts.items())
             raise ValueError(f"varied together, and not equally many: {told}")
+        rows = ["-".join(a.label for a in row) for row in zip(*value.values(), strict=True)]
+        if repeated := sorted({row for row in rows if rows.count(row) > 1}):
+            raise ValueError(f"several rows would be named {quoted(repeated[0])}; change or name one of their values")
         return value
 
     @field_validator("cells")
@@ -183,7 +192,7 @@ class Sweep(Section):
 
     @field_validator("exclude")
     @classmethod
-    def _of_fields(cls, value: list[dict[str, Any]], info: ValidationInfo) -> list[dict[str, Any]]:
+    def _of_fields(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if any(not item for item in value):
             raise ValueError("an empty item would leave out everything")
         return value
@@ -207,7 +216,7 @@ class Sweep(Section):
             rows = list(zip(*self.zip.values(), strict=True))
             choices = tuple(
                 (
-                    "-".join(dict.fromkeys(a.label for a in row)),
+                    "-".join(a.label for a in row),
                     tuple((f, a.value, ("zip", f, *a.place)) for f, a in zip(self.zip, row, strict=True)),
                 )
                 for row in rows

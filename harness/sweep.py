@@ -148,6 +148,8 @@ def _study_rows(name: str, groups: Sequence[Sequence[tuple[Cell, Plan, Row]]]) -
     telling = [
         axis for axis in axes if any({c.settings[axis] for c, _, _ in group} != labels[axis] for group in groups)
     ]
+    if len({tuple(group[0][0].settings[axis] for axis in telling) for group in groups}) < len(groups):
+        telling = axes
     found = []
     for group in groups:
         cell, plan, row = group[0]

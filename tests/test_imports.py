@@ -28,6 +28,7 @@ LEVELS = [
         "protocols",
         "group_scores",
         "models",
+        "builtin_models",
         "workload",
         "chat",
         "plain_yaml",

@@ -70,6 +70,18 @@ def test_zip_varies_together_and_seeds_repeat_the_whole(folder: Path) -> None:
     assert made.cells[0].id == "epochs-1-0.0001.seed-7"
 
 
+def test_what_is_varied_together_may_be_there_several_times(folder: Path) -> None:
+    made = study(folder, "  zip: {training.epochs: [1, 1, 2], training.learning_rate: [1e-4, 5e-5, 1e-4]}\n")
+    assert [cell.id for cell in made.cells] == ["epochs-1-0.0001", "epochs-1-5e-05", "epochs-2-0.0001"]
+    told = refused(folder, "  zip: {training.epochs: [1, 1], training.batch_size: [4, 4]}\n")
+    assert "several rows would be named '1-4'" in told
+
+
+def test_every_value_has_a_name(folder: Path) -> None:
+    made = study(folder, "  grid: {policy.revision: [null, 'é', 'feature/éx', v2]}\n")
+    assert [cell.settings["revision"] for cell in made.cells] == ["none", "value", "x", "v2"]
+
+
 def test_named_cells_and_exclusions(folder: Path) -> None:
     cells = (
         "  cells:\n    - {id: small, data.responses.n: 2}\n    - {id: large, data.responses.n: 8, training.epochs: 3}\n"

@@ -7,7 +7,7 @@ import pytest
 from harness.estimates import Estimates, in_all
 from harness.recipe_file import load_study
 from harness.stages import Stage
-from harness.store import Store
+from harness.store import ArtifactRecord, Store
 from harness.sweep import StudyPlan, make_study_plan
 
 RECIPE = """\
@@ -110,10 +110,26 @@ def test_what_sharing_saves(tmp_path: Path, tiny_model: Path) -> None:
     assert in_all(estimates.alone).generated == alone > 1.5 * estimates.together.generated
 
 
-def test_five_hundred_cells(tmp_path: Path, tiny_model: Path) -> None:
-    made = plan(tmp_path, tiny_model, "sweep.grid[training.epochs]=[1, 2, 3, 4, 5]", "sweep.seeds=[1, 2, 3, 4]")
-    assert len(made.plans) == 120
-    assert len({stage.id for stage in of(made, "seeds")}) == len(of(made, "seeds")) == 4
+def test_what_was_judged_already_costs_what_it_cost(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model)
+    store = Store(tmp_path / "store")
+    verdicts = of(made, "verdicts")[-1]
+    inputs = {role: stage.key for role, stage in verdicts.inputs.items()}
+    record = ArtifactRecord(
+        key=verdicts.key, stage="verdicts", version=verdicts.version, params=dict(verdicts.params), inputs=inputs,
+        files={}, report={"dollars": 1.5}, made_by={}, seconds=1.0,
+    )  # fmt: skip
+    with store.lock(verdicts.key), store.building(verdicts.key) as scratch:
+        store.publish(scratch, record)
+    estimates = Estimates(made, store)
+    assert estimates.together.dollars == 1.5
+    assert estimates.left.dollars == 0
+
+
+def test_each_seed_has_stages_of_its_own(tmp_path: Path, tiny_model: Path) -> None:
+    made = plan(tmp_path, tiny_model, "sweep.grid[training.epochs]=[1, 2]", "sweep.seeds=[1, 2, 3, 4]")
+    assert len(made.plans) == 48
+    assert [stage.id for stage in of(made, "seeds")] == [f"seeds [seed-{seed}]" for seed in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("wanted", ["n-5.reward-length", "n-4.reward-length"])

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from harness.board_data import cost_of
 from harness.board_pairs import comparison_title
 from harness.board_rows import CATEGORIES, Entry
 from harness.board_sweep import HEADLINES
-from harness.effects import Effect, Level, SweepAxis, axes_of, cost_of, effects, levels
+from harness.effects import Effect, Level, SweepAxis, axes_of, effects, levels
 from harness.report.charts import COLOURS, Chart, drawn, scatter
 
 PANEL = 3.1

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +111,22 @@ def test_asked_twice_it_ends_at_once(runs: Runs) -> None:
     assert "Traceback" not in err
 
 
-def test_a_full_disk_is_a_line_and_nothing_finished_is_lost(runs: Runs, tmp_path: Path) -> None:
-    """A file system of half a megabyte, if one may be mounted here."""
-    home = runs.home("full")
+@contextmanager
+def small_disk(home: Path, options: str) -> Iterator[None]:
+    """A file system of its own at `home`, if one may be mounted here."""
     home.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(home)], check=False, capture_output=True
-    )
-    if mounted.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(home)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+def test_a_full_disk_is_a_line_and_nothing_finished_is_lost(runs: Runs) -> None:
+    home = runs.home("full")
+    with small_disk(home, "size=500k"):
         process = runs.start("full")
         _, err = process.communicate(timeout=200)
         assert process.returncode == 2
@@ -137,25 +144,15 @@ def test_a_full_disk_is_a_line_and_nothing_finished_is_lost(runs: Runs, tmp_path
         assert verified.returncode == 0, verified.stderr
         subprocess.run(["mount", "-o", "remount,size=200m", str(home)], check=True)
         runs.goes_on("full", kept)
-    finally:
-        subprocess.run(["umount", str(home)], check=True)
 
 
 def test_a_store_that_can_t_be_written_is_a_line(runs: Runs) -> None:
-    home = runs.home("readonly")
-    home.mkdir(parents=True)
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(home)], check=False, capture_output=True
-    ).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
+    with small_disk(runs.home("readonly"), "ro"):
         process = runs.start("readonly")
         _, err = process.communicate(timeout=60)
         assert process.returncode == 2
         assert err.count("\n") == 1
         assert "set HARNESS_HOME to a folder that can" in err
-    finally:
-        subprocess.run(["umount", str(home)], check=True)
 
 
 def damaged(path: Path) -> None:
