@@ -48,8 +48,17 @@ class Component(BaseModel):
         component that reads a file or a model overrides this to name the content rather than the path."""
         return self.model_dump(mode="json", exclude=set(self.unkeyed))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process as its fields: clients, locks, loaded models and what was read are its own there."""
+        fields = {name: self.__dict__[name] for name in type(self).model_fields}
+        return _sent, (type(self), fields, self.model_fields_set)
+
     def check(self) -> None:
         """A cheap look before anything heavy loads: files exist, keys are set. Raises a HarnessError."""
+
+
+def _sent(made: type[Component], fields: dict[str, Any], given: set[str]) -> Component:
+    return made.model_construct(_fields_set=given, **fields)
 
 
 def identity(component: object) -> dict[str, Any]:

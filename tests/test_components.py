@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import json
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -123,6 +124,18 @@ def test_identity_is_plain_and_has_no_path(kind: Kind, name: str, values: dict[s
     assert str(tmp_path) not in written
     assert written == json.dumps(constructed(kind, name, values).identity(), sort_keys=True)
     assert not component.unkeyed & component.identity().keys()
+
+
+@every_component
+def test_it_can_be_sent_to_another_process(kind: Kind, name: str, values: dict[str, Any]) -> None:
+    """As its fields, whatever it has opened or read by then."""
+    component = constructed(kind, name, values)
+    component.identity()
+    sent = pickle.loads(pickle.dumps(component))
+    assert type(sent) is type(component)
+    assert sent.model_dump() == component.model_dump()
+    assert sent.identity() == component.identity()
+    assert sent.model_fields_set == component.model_fields_set
 
 
 @every_component

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster import two_nodes
 from tests.e2e.test_run import ROOT, harness
+from tests.fake_server import FakeServer, completion
 
 pytestmark = pytest.mark.slow
 
@@ -217,3 +218,20 @@ def test_an_error_on_the_cluster_is_that_of_a_run_in_process(study: Study) -> No
     assert (here.returncode, there.returncode) == (2, 2)
     assert "none of" in here.stderr
     assert there.stderr == here.stderr
+
+
+@pytest.mark.soak
+def test_what_judges_cost_on_a_cluster_is_what_they_cost_in_process(study: Study) -> None:
+    """Counted by the driver from what its workers say, and no reply is asked for twice."""
+    told, asked = [], []
+    for name, more in (("paid-here", ()), ("paid-there", ("--ray", "local"))):
+        with FakeServer(lambda body: completion("Rating: [[7]]", {"m": -0.1, "M": -2.5})).running() as server:
+            judge = f"{{name: openai, model: m, base_url: '{server.url}', price: {{input: 1, output: 1000}}}}"
+            done = study.run(name, "--set", f"evaluation.judge={judge}", "--max-cost", "50", *more)
+            assert done.returncode == 0, done.stderr
+            told += [" ".join(line.split()) for line in done.stdout.splitlines() if line.startswith("Judging:")]
+            asked.append(sorted(json.dumps(body, sort_keys=True) for body in server.requests))
+    assert "$" in told[0]
+    assert told[0] == told[1]
+    assert asked[0] == asked[1]
+    assert len(set(asked[0])) == len(asked[0])
