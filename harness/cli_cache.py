@@ -115,7 +115,9 @@ def verify(
 
 @app.command()
 def gc(
-    keep: Annotated[list[Path], typer.Option("--keep", metavar="BOARD", help="A board whose rows stay reproducible.")],
+    keep: Annotated[
+        list[Path] | None, typer.Option("--keep", metavar="BOARD", help="A board whose rows stay reproducible.")
+    ] = None,
     boards: Annotated[list[Path] | None, typer.Argument(metavar="[BOARD]...", help="More boards to keep.")] = None,
     store_folder: StoreOption = None,
     partial: Annotated[
@@ -127,9 +129,12 @@ def gc(
     from rich.filesize import decimal
 
     from harness.cache import remove, size, unneeded
+    from harness.errors import DataError
 
     store = _open(store_folder)
-    found = unneeded(store, [*keep, *(boards or ())], partial)
+    if not (kept := [*(keep or ()), *(boards or ())]):
+        raise DataError("cache gc: no board is to be kept, so that all would go; name those that are: --keep BOARD")
+    found = unneeded(store, kept, partial)
     sizes = {folder: size(folder) for folder in found.folders}
     gone = found.folders if dry_run else remove(store, found.folders)
     for folder in gone:
