@@ -1,10 +1,13 @@
-"""Components: `{name: foo, ...}` in a recipe is the class in `harness/<folder>/foo.py`, made with the other fields.
+"""Components: `{name: foo, ...}` in a recipe is an object of the class in `harness/<folder>/foo.py`, built from the
+other fields.
 
-A component file holds one class derived from `Component`. Packages add theirs through an entry point in the group
-`harness.<folder>` (`foo = "package.module"`). Importing a component file must be cheap: what is heavy (torch,
-transformers, ...) is imported inside the methods that need it, so that a recipe is checked in a moment.
+A component file holds one class derived from its kind's base class (`harness.protocols`, `harness.benchmark`); a folder
+`harness/<folder>/foo/` holds it in `<kind>.py`. Other packages add components through an entry point in the group
+`harness.<folder>` (`foo = "package.module"`). Importing a component file must be cheap: heavy libraries (torch,
+transformers, ...) are imported inside the methods that need them, so that recipes are checked quickly.
 """
 
+import ast
 import hashlib
 import importlib
 import inspect
@@ -13,16 +16,18 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache, partial
 from importlib.metadata import entry_points
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, PlainValidator, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from harness.benchmark import Benchmark
 from harness.errors import nearest, quoted
 from harness.memo import once
-from harness.protocols import Benchmark, Generator, Judge, RewardModel, Seed
+from harness.protocols import Component, Generator, Judge, Loss, RewardModel, Seed
 
 Kind = Literal["seed", "generator", "reward", "loss", "judge", "benchmark"]
 FOLDERS: dict[Kind, str] = {
@@ -33,54 +38,69 @@ FOLDERS: dict[Kind, str] = {
     "judge": "judges",
     "benchmark": "benchmarks",
 }
+_BASES: dict[Kind, type[Component]] = {
+    "seed": Seed,
+    "generator": Generator,
+    "reward": RewardModel,
+    "loss": Loss,
+    "judge": Judge,
+    "benchmark": Benchmark,
+}
 
 
-class Component(BaseModel):
-    """Base of all components. Fields are the recipe's; `unkeyed` names those that can't change a result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-    unkeyed: ClassVar[frozenset[str]] = frozenset()
-
-    name: str
-
-    def identity(self) -> dict[str, Any]:
-        """What the results depend on, as JSON-able data: it is hashed into stage keys and shown in provenance. A
-        component that reads a file or a model overrides this to name the content rather than the path."""
-        return self.model_dump(mode="json", exclude=set(self.unkeyed))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as its fields: clients, locks, loaded models and what was read are its own there."""
-        fields = {name: self.__dict__[name] for name in type(self).model_fields}
-        return _sent, (type(self), fields, self.model_fields_set)
-
-    def check(self) -> None:
-        """A cheap look before anything heavy loads: files exist, keys are set. Raises a HarnessError."""
-
-
-def _sent(made: type[Component], fields: dict[str, Any], given: set[str]) -> Component:
-    return made.model_construct(_fields_set=given, **fields)
-
-
-def identity(component: object) -> dict[str, Any]:
+def identity(component: Component) -> dict[str, Any]:
     """A component's part of a stage key."""
-    known = cast(Component, component)
-    # The object is kept beside what is known of it: another one may not get its number.
-    return once(("identity", id(known)), lambda: (known, known.identity()))[1]
+    # The object is kept with its identity, so that its id() can't be reused while the memo lasts.
+    return once(("identity", id(component)), lambda: (component, component.identity()))[1]
 
 
 def question_identity(benchmark: Benchmark) -> dict[str, Any]:
-    """A benchmark's questions' part of a stage key."""
+    """The part of a stage key that stands for a benchmark's questions."""
     return once(("questions", id(benchmark)), lambda: (benchmark, benchmark.question_identity()))[1]
 
 
-def source_hash(component: object) -> str:
-    """SHA-256 of the file that a component's class stands in, and of those of its bases below Component. Part of a
-    loss's stage key: losses are small files that are written, tried and mended, and a mended one must not find the old
-    one's checkpoint."""
-    above = {object, *Component.__mro__}
-    classes = [c for c in type(component).__mro__ if c not in above]
-    sources = {c.__module__: inspect.getsource(inspect.getmodule(c) or c) for c in classes}
-    return hashlib.sha256("\0".join(sources[name] for name in sorted(sources)).encode()).hexdigest()
+def source_hash(component: Component) -> str:
+    """SHA-256 of a component's code: the files of its class and of its bases below the kind's base class, and the files
+    that these import from their own folders, without imports, docstrings, comments and layout.
+
+    Part of a loss's stage key: losses are small files that are edited often, and an edited loss must not reuse the
+    checkpoint of the old one, while one that was only moved or documented differently must."""
+    above = {object, *Component.__mro__, *_BASES.values()}
+    code: dict[str, str] = {}
+    pending = {c.__module__ for c in type(component).__mro__ if c not in above}
+    while pending:
+        name = pending.pop()
+        module = importlib.import_module(name)
+        tree, package = ast.parse(inspect.getsource(module)), module.__package__ or ""
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
+        imported = {resolve_name("." * n.level + (n.module or ""), package) for n in imports}
+        pending |= {m for m in imported if package and m.rpartition(".")[0] == package} - code.keys()
+        code[name] = _bare(tree)
+    texts = sorted(code.values())  # not by module: a moved file is the same code
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _bare(tree: ast.Module) -> str:
+    """A file's code without imports and docstrings."""
+    for node in ast.walk(tree):
+        for name, block in ast.iter_fields(node):
+            if name in ("body", "orelse", "finalbody") and isinstance(block, list) and block:
+                setattr(node, name, [n for n in block if not _is_ignored(n)] or [ast.Pass()])
+    return ast.unparse(tree)  # not `ast.dump`, which changes with Python's minor version
+
+
+_DESCRIPTIONS = frozenset({"on_pairs", "is_multi_dpo", "reconstruction"})
+"""What a loss says about itself on boards: no result depends on it."""
+
+
+def _is_ignored(node: ast.stmt) -> bool:
+    """Whether a statement is a docstring, a description, an import, or for type checking only."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in _DESCRIPTIONS:
+        return True
+    if isinstance(node, ast.If):
+        return not node.orelse and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return text or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
@@ -89,7 +109,7 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
     if not value or "\0" in value:
         raise ValueError("expected the path of a file or folder")
     base = (info.context or {}).get("base", Path.cwd())
-    # Unlike Path.expanduser, this leaves an unknown user's `~name` as it is.
+    # Unlike Path.expanduser, os.path.expanduser leaves an unknown user's `~name` as it is.
     return Path(os.path.normpath(Path(base) / os.path.expanduser(value)))
 
 
@@ -110,23 +130,28 @@ ModelReference = Annotated[str, BeforeValidator(_model_reference)]
 
 
 @cache
-def _own(kind: Kind) -> dict[str, str]:
+def _builtin_modules(kind: Kind) -> dict[str, str]:
+    """Component name -> module path, for the components in this package."""
     folder = FOLDERS[kind]
     package = importlib.import_module(f"harness.{folder}")
-    return {m.name: f"harness.{folder}.{m.name}" for m in pkgutil.iter_modules(package.__path__)}
+    return {
+        m.name: f"harness.{folder}.{m.name}{f'.{kind}' if m.ispkg else ''}"
+        for m in pkgutil.iter_modules(package.__path__)
+        if not m.name.startswith("_")
+    }
 
 
 @cache
 def modules(kind: Kind) -> dict[str, str]:
-    """Component name -> module path, for every component of a kind that is installed."""
-    theirs = {entry.name: entry.value for entry in entry_points(group=f"harness.{FOLDERS[kind]}")}
-    return theirs | _own(kind)
+    """Component name -> module path, for all installed components of a kind."""
+    external = {entry.name: entry.value for entry in entry_points(group=f"harness.{FOLDERS[kind]}")}
+    return external | _builtin_modules(kind)
 
 
 def component_class(kind: Kind, name: str) -> type[Component]:
-    """The class of a component. Raises KeyError for an unknown name."""
-    # Entry points are looked at only where need be: that reads the metadata of every installed package.
-    module: ModuleType = importlib.import_module(_own(kind).get(name) or modules(kind)[name])
+    """The class of a component. Raises KeyError for an unknown name, TypeError for a file that has no such class."""
+    # Entry points are read only when needed: that reads the metadata of every installed package.
+    module: ModuleType = importlib.import_module(_builtin_modules(kind).get(name) or modules(kind)[name])
     classes = [
         c
         for c in vars(module).values()
@@ -135,17 +160,33 @@ def component_class(kind: Kind, name: str) -> type[Component]:
     public = [c for c in classes if not c.__name__.startswith("_")]
     if len(public) != 1:
         raise TypeError(f"{module.__name__} must define exactly one public Component, has {len(public)}")
+    if not issubclass(public[0], _BASES[kind]):
+        raise TypeError(f"{module.__name__}: {public[0].__name__} must be derived from {_BASES[kind].__name__}")
     return public[0]
 
 
+def benchmark_class(name: str) -> type[Benchmark]:
+    """A benchmark's class; the base class itself for one that is not installed here."""
+    return cast(type[Benchmark], component_class("benchmark", name)) if _is_installed("benchmark", name) else Benchmark
+
+
+def loss_class(name: str) -> type[Loss]:
+    """A loss's class; the base class itself for one that is not installed here, and for TRL's losses."""
+    return cast(type[Loss], component_class("loss", name)) if _is_installed("loss", name) else Loss
+
+
+def _is_installed(kind: Kind, name: str) -> bool:
+    return name in _builtin_modules(kind) or name in modules(kind)
+
+
 def build(kind: Kind, fields: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Component:
-    """Make a component from a recipe's mapping. Raises pydantic's ValidationError, or PydanticCustomError of type
+    """Build a component from a recipe's mapping. Raises pydantic's ValidationError, or PydanticCustomError of type
     `component_name` when the name is missing or unknown."""
     name = fields.get("name")
     if not isinstance(name, str):
         expected = f"expected {{name: ...}}, the name one of {', '.join(sorted(modules(kind)))}"
         raise PydanticCustomError("component_name", "{message}", {"message": f"no {kind} named: {expected}"})
-    if name not in _own(kind) and name not in modules(kind):
+    if not _is_installed(kind, name):
         message = f"unknown {kind} {quoted(name)}; {nearest(name, modules(kind))}"
         raise PydanticCustomError("component_name", "{message}", {"message": message})
     return component_class(kind, name).model_validate(dict(fields), context=dict(context or {}))
@@ -154,23 +195,22 @@ def build(kind: Kind, fields: Mapping[str, Any], context: Mapping[str, Any] | No
 def _parse(kind: Kind, value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, Component):
         return value
-    # The cells of a sweep have most components in common: one object then stands in all of them.
-    made: dict[str, Component] = (info.context or {}).get("made", {})
-    written = f"{kind} {value!r}"
-    if written in made:
-        return made[written]
-    made[written] = _made(kind, value, info)
-    return made[written]
+    # The cells of a sweep share most components: equal fields give the same object in all cells.
+    components: dict[str, Component] = (info.context or {}).get("components", {})
+    key = f"{kind} {value!r}"
+    if key not in components:
+        components[key] = _build_field(kind, value, info)
+    return components[key]
 
 
-def _made(kind: Kind, value: Any, info: ValidationInfo) -> Component:
+def _build_field(kind: Kind, value: Any, info: ValidationInfo) -> Component:
     if not isinstance(value, Mapping):
         message = f"expected {{name: ...}}, the name one of {', '.join(sorted(modules(kind)))}"
         raise PydanticCustomError("component_type", "{message}", {"message": message})
     try:
         return build(kind, value, info.context)
     except ValidationError as error:
-        # pydantic does not splice an inner model's errors into the outer list: hand them over for the recipe to do so.
+        # pydantic does not splice an inner model's errors into the outer list: the recipe does it with this context.
         fields = sorted(component_class(kind, value["name"]).model_fields)
         context = {"kind": kind, "component": value["name"], "fields": fields, "inner": error.errors()}
         raise PydanticCustomError("component_fields", "{kind} '{component}' has wrong fields", context) from None
@@ -180,6 +220,7 @@ SeedField = Annotated[Seed, PlainValidator(partial(_parse, "seed"))]
 GeneratorField = Annotated[Generator, PlainValidator(partial(_parse, "generator"))]
 RewardField = Annotated[RewardModel, PlainValidator(partial(_parse, "reward"))]
 parse_loss = partial(_parse, "loss")
-"""The validator of a loss's field, for one that may also hold a loss that is no component (`harness.trl_loss`)."""
+"""The validator of a loss's field, also for a field that may hold a loss that is not a component
+(`harness.recipe.trl_loss`)."""
 JudgeField = Annotated[Judge, PlainValidator(partial(_parse, "judge"))]
 BenchmarkField = Annotated[Benchmark, PlainValidator(partial(_parse, "benchmark"))]

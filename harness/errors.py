@@ -1,15 +1,15 @@
-"""What can go wrong, by who can mend it. The command line prints each as one line and exits with 2."""
+"""Errors meant for the user. The command line prints each as one line and exits with status 2."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class HarnessError(Exception):
-    """Base of every error that is meant for the user: its text says where, what, expected and what to do."""
+    """Base of all errors meant for the user. The text says where, what, what was expected and what to do."""
 
 
 class RecipeError(HarnessError):
-    """The recipe, or a command-line argument, is wrong."""
+    """The recipe or a command-line argument is invalid."""
 
 
 class DataError(HarnessError):
@@ -21,24 +21,35 @@ class ModelError(HarnessError):
 
 
 class JudgeError(HarnessError):
-    """A judge can't be reached or used at all (a single bad reply is a missing verdict, not an error)."""
+    """A judge can't be reached or used at all. (A single bad reply is a missing verdict, not an error.)"""
 
 
 class CostError(HarnessError):
-    """A limit on what judging may cost has been reached, or can't be kept."""
+    """The limit on judging costs has been reached or can't be enforced."""
 
 
 class StoreError(HarnessError):
     """The store of artifacts can't be read or written."""
 
 
+ERRORS: dict[str, type[HarnessError]] = {
+    kind.__name__: kind
+    for kind in (HarnessError, RecipeError, DataError, ModelError, JudgeError, CostError, StoreError)
+}
+
+
+def error_class(name: str) -> type[HarnessError]:
+    """The class of an error that another process reported by name; HarnessError if the name is unknown."""
+    return ERRORS.get(name, HarnessError)
+
+
 def closest(wrong: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant, None where nothing is near."""
+    """The name that was probably meant; None if nothing is close."""
     return next(iter(difflib.get_close_matches(wrong[:100], sorted(names), n=1, cutoff=0.5)), None)
 
 
 def nearest(wrong: str, names: Iterable[str], heading: str = "available") -> str:
-    """`did you mean 'x'? ` where something is near, and what there is."""
+    """`did you mean 'x'? ` if a name is close, followed by the list of names under `heading`."""
     names = sorted(names)
     close = closest(wrong, names)
     guess = f"did you mean '{close}'? " if close else ""
@@ -46,5 +57,5 @@ def nearest(wrong: str, names: Iterable[str], heading: str = "available") -> str
 
 
 def quoted(text: str, width: int = 60) -> str:
-    """A text from outside as a message may show it: quoted, escaped, on one line and not longer than `width`."""
+    """Untrusted text made safe for a message: quoted, escaped, on one line and at most `width` characters."""
     return repr(text if len(text) <= width else f"{text[: width - 1]}…")

@@ -1,28 +1,28 @@
-"""What is derived many times while a plan is made, and can't change meanwhile: once is enough."""
+"""A memo for values that are derived repeatedly while a plan is built and can't change meanwhile."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
 T = TypeVar("T")
-_known: list[dict[Hashable, object]] = []
+_memos: list[dict[Hashable, object]] = []
 
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """While open, `once` remembers. Not to be left open while files that identities are made from may change."""
-    _known.append({} if not _known else _known[-1])
+    """While open, `once` caches its results. Close it before files that identities depend on may change."""
+    _memos.append({} if not _memos else _memos[-1])
     try:
         yield
     finally:
-        _known.pop()
+        _memos.pop()
 
 
 def once(key: Hashable, make: Callable[[], T]) -> T:
-    """What `make` returns, made at the first call with this key; anew each time where nothing is remembered."""
-    if not _known:
+    """The result of `make()`, cached under `key` inside `remembering`; outside of it, `make` runs on every call."""
+    if not _memos:
         return make()
-    memory = _known[-1]
-    if key not in memory:
-        memory[key] = make()
-    return cast(T, memory[key])
+    memo = _memos[-1]
+    if key not in memo:
+        memo[key] = make()
+    return cast(T, memo[key])

@@ -1,66 +1,141 @@
-"""The seams: what a component of each kind must do. One small protocol a kind.
+"""One base class per kind of component, with the methods it must define and the properties it may declare.
 
-Every component is also a `harness.components.Component`: a frozen pydantic model whose fields are what a recipe may
-give it, with `identity()` (what its results depend on) and `check()` (a cheap look before anything heavy loads).
+A component of a recipe (`{name: foo, ...}`) is a subclass of `Seed`, `Generator`, `RewardModel`, `Loss`, `Judge` or
+`Benchmark` (in `harness.benchmark`): a frozen pydantic model whose fields are the options in the recipe. Required
+methods are abstract; everything else has a default. Flags are class variables; a class with a flag that no base class
+declares is rejected when it is defined.
 """
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from harness.types import (
+    FREE,
     Advance,
-    Answer,
     Ask,
     Completion,
     JudgeReply,
     JudgeRequest,
     Messages,
-    Metric,
     PreferencePair,
-    Question,
+    Price,
     Sampling,
-    Verdict,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
 
-class Seed(Protocol):
-    """A seed preference set.
+class Component(BaseModel):
+    """Base class of all components. Fields are recipe options; `unkeyed` names those that can't change a result."""
 
-    Each pair's `source` is the set's name. `licence` is the data's, as it is usually written (None: not known) and
-    `home` says where it is published (None: nowhere): the card of a dataset made from it names both.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+    unkeyed: ClassVar[frozenset[str]] = frozenset()
+    is_served: ClassVar[bool] = False
+    """The computation runs on a server, not in this process."""
+
+    name: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        _refuse_misspelt(cls)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything the results depend on, as JSON-able data: hashed into stage keys and shown in provenance. A
+        component that reads a file or a model overrides this to identify the content rather than the path."""
+        return self.model_dump(mode="json", exclude=set(self.unkeyed))
+
+    def check(self) -> None:
+        """A cheap check before anything heavy loads: files exist, keys are set. Raises a HarnessError."""
+
+    def components(self) -> "list[Component]":
+        """The components among its fields, also inside lists."""
+        values = [item for _, value in self for item in (value if isinstance(value, list | tuple) else [value])]
+        return [value for value in values if isinstance(value, Component)]
+
+    def models_in_process(self) -> list[str]:
+        """Names of the models that this process loads for it. By default those of its parts; a component that loads
+        models itself overrides it. Only the plan's estimates use it."""
+        return [model for part in self.components() for model in part.models_in_process()]
+
+    def has_served_parts(self) -> bool:
+        """Whether it, or one of its parts, runs on a server."""
+        return self.is_served or any(part.has_served_parts() for part in self.components())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle only the fields: the other process creates clients and locks, loads models and reads files itself."""
+        fields = {name: self.__dict__[name] for name in type(self).model_fields}
+        return _from_fields, (type(self), fields, self.model_fields_set)
+
+
+def _from_fields(kind: type[Component], fields: dict[str, Any], fields_set: set[str]) -> Component:
+    return kind.model_construct(_fields_set=fields_set, **fields)
+
+
+def _refuse_misspelt(cls: type[Component]) -> None:
+    """Raise TypeError for a new name in the class's body that is close to one of its kind's base class, and for a flag
+    that no base class declares: both would silently have no effect."""
+    bases = [base for base in cls.__mro__[1:] if issubclass(base, Component)]
+    if Component in cls.__bases__:
+        return  # the base class of a kind: its names are new
+    inherited = {name: kind for base in bases for name, kind in _public(base).items()}
+    of_kind = {name for base in bases if base is Component or Component in base.__bases__ for name in _public(base)}
+    for name, kind in sorted(_public(cls).items()):
+        near = get_close_matches(name, of_kind, n=1, cutoff=0.85)
+        if name not in inherited and (near or "ClassVar[bool]" in kind):
+            flags = sorted(other for other, annotation in inherited.items() if "ClassVar[bool]" in annotation)
+            advice = f"did you mean '{near[0]}'?" if near else f"flags are {', '.join(flags)}"
+            raise TypeError(f"{cls.__module__}.{cls.__name__}: no base class has an attribute '{name}'; {advice}")
+
+
+def _public(cls: type[Component]) -> dict[str, str]:
+    """Public names in a class's own body, with their annotations as texts."""
+    body = {**dict.fromkeys(vars(cls), ""), **vars(cls).get("__annotations__", {})}
+    foreign = {*vars(BaseModel), "model_config", "name"}
+    return {name: str(kind) for name, kind in body.items() if not name.startswith("_") and name not in foreign}
+
+
+class Origin(NamedTuple):
+    """Where a seed set is from. `licence`: the data's licence as it is usually written; None: unknown. `home`: where it
+    is published; None: nowhere."""
+
+    licence: str | None = None
+    home: str | None = None
+
+
+class Seed(Component):
+    """A seed preference set. Each pair's `source` is the set's name."""
 
     @property
-    def licence(self) -> str | None: ...
-
-    @property
-    def home(self) -> str | None: ...
+    def origin(self) -> Origin:
+        """The data's licence and home, for the card of a dataset derived from it."""
+        return Origin()
 
     @property
     def quick(self) -> bool:
-        """Whether `pairs` answers in a moment: nothing to download and no large file. Only then does validating a
-        recipe read all rows."""
-        ...
+        """Whether `pairs` is fast: no download and no large file. Only then does validating a recipe read all rows."""
+        return False
 
+    @abstractmethod
     def pairs(self) -> list[PreferencePair]:
-        """All rows, in file order. Raises DataError naming the line of a row that can't be read."""
-        ...
+        """All pairs, in file order. Raises DataError naming the line of a row that can't be read."""
 
     def left_out(self) -> dict[str, int]:
-        """How many rows `pairs` left out, by reason."""
-        ...
+        """The number of rows that `pairs` left out, by reason."""
+        return {}
 
 
 class SampleRequest(NamedTuple):
-    """Samples that are wanted of one prompt. A prompt is a conversation, whose last message is continued where it is
-    the assistant's, or a text that is continued as it stands (for base models). `samples`: which ones, counted from 0;
-    sample k has a random stream of its own, whatever else is asked for with it."""
+    """A request for samples of one prompt. `prompt`: a conversation, whose last message is continued if it is the
+    assistant's, or a text to continue as is (for base models). `samples`: their indices, from 0, each with its own
+    random stream."""
 
     prompt: Messages | str
     sampling: Sampling
@@ -68,7 +143,7 @@ class SampleRequest(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """A finished sample: the place of its request, which of its samples it is, and the text."""
+    """A finished sample: the index of its request, its index among that request's samples, and the text."""
 
     request: int
     sample: int
@@ -76,65 +151,84 @@ class Sampled(NamedTuple):
 
 
 Arrived = Callable[[Sequence[Sampled]], None]
-"""Takes samples as they are finished. It may be called from several threads; a batch that was computed together is
-handed over in one call."""
+"""Callback for finished samples, one call per batch; it may be called from several threads."""
 
 
-class Generator(Protocol):
+class Generator(Component):
     """Samples responses to prompts."""
 
+    @property
+    def parallel_requests(self) -> int:
+        """Concurrent requests of a served generator; 1 in process."""
+        return 1
+
+    @abstractmethod
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
-        """Hand every wanted sample to `arrived`, once. Same arguments and same machine: same texts, where the generator
-        is in process. Raises ModelError, or JudgeError for a server that refuses; what arrived until then counts."""
-        ...
+        """Pass every requested sample to `arrived`, once. In process, the same arguments give the same texts on one
+        machine. Raises ModelError, or JudgeError for a server that refuses; samples already passed on are kept."""
 
 
 Keep = Callable[[Sequence[tuple[int, float | None]]], None]
-"""Takes scores as they are had: the places of their rows, and what they are. One call, one batch."""
+"""Callback for scores as they are computed: (index of the row, score) for each row of a batch."""
 
 ScoreRows = Callable[[Sequence[tuple[Messages, str]]], list[float | None]]
-"""Scores (prompt, response) rows, in order; None where one could not be scored."""
+"""Scores (prompt, response) rows, in order; None where a row could not be scored."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What a reward model scores with: the folder that its `fit` has filled, a scorer for each of its `parts`, how to
-    ask a judge (what was answered before is not asked again), and where scores may be put as they are had, so that a
-    run that is killed loses no more than a batch of them; all are returned in the end either way."""
+    """What a reward model needs for scoring. `folder`: the folder that its `fit` has filled. `parts`: a scorer for each
+    of its parts. `ask`: asks a judge, never twice the same question. `keep`: a callback for partial results; a killed
+    run loses at most one batch. All scores are returned either way."""
 
-    folder: "Path"
+    folder: Path
     advance: Advance
     ask: "Callable[[Judge], Ask]"
     parts: tuple[ScoreRows, ...] = ()
     keep: Keep = lambda rows: None
 
 
-class RewardModel(Protocol):
-    """Scores responses; higher is better. Only differences between responses to one prompt mean anything.
+class RewardModel(Component):
+    """Scores responses; higher is better. Only differences between responses to one prompt mean anything."""
 
-    A reward model that is made from others has them in `parts` (a property; where there is none, there are no parts):
-    each is made ready, admitted and journaled by itself. One whose score depends on what stands beside a response
-    says so with `groupwise = True`: it is then given all responses of a prompt in one call, one after the other. One
-    that scores nothing before `fit` has filled a folder says so with `is_trained = True`.
-    """
+    @property
+    def groupwise(self) -> bool:
+        """Whether a score depends on the other responses to the prompt: all of them are then passed in one call,
+        consecutively."""
+        return False
 
-    def fit(self, pairs: Sequence[PreferencePair], folder: "Path", *, seed: int, advance: Advance) -> dict[str, Any]:
-        """Train on the seed's training pairs and save into `folder`; what it reports goes into the artifact. A reward
-        model that needs no training saves nothing and reports {}."""
-        ...
+    @property
+    def is_trained(self) -> bool:
+        """Whether it can score only after `fit` has filled a folder."""
+        return False
 
+    @property
+    def parts(self) -> "tuple[RewardModel, ...]":
+        """The reward models that it combines: each is fitted, admitted and journaled separately."""
+        return ()
+
+    @property
+    def training_passes(self) -> float:
+        """How often `fit` goes through the training pairs; only the plan's estimates use it."""
+        return 1.0 if self.is_trained else 0.0
+
+    def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
+        """Train on the seed's training pairs, save into `folder`, and return a report for the artifact. A reward model
+        that needs no training saves nothing and returns {}."""
+        return {}
+
+    @abstractmethod
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
-        """One score a (prompt, response), in order; None where it could not be scored."""
-        ...
+        """One score per (prompt, response), in order; None where it could not be scored."""
 
 
 class RankedLogps(NamedTuple):
-    """What every loss is a function of; all [B, N] (B prompts, N responses, padded on the right).
+    """The input of every loss; all tensors are [B, N] (B prompts, N responses, padded on the right).
 
     logps: summed response log-probabilities under the policy, float32, with gradient (natural log).
-    ref_logps: the same under the reference. scores: reward-model scores. lengths: response tokens, end token included.
-    mask: True where a response is real. Padded places hold zeros. draws: uniform numbers in [0, 1), new every epoch and
-    the same for the same (seed, epoch, example): what a loss that samples pairs does so by, so that it stays a pure
+    ref_logps: the same under the reference. scores: reward-model scores. lengths: response tokens, including the end
+    token. mask: True where a response is real; padding holds zeros. draws: uniform numbers in [0, 1), new every epoch
+    and the same for the same (seed, epoch, example); a loss that samples pairs uses them, so that it stays a pure
     function.
     """
 
@@ -146,80 +240,61 @@ class RankedLogps(NamedTuple):
     draws: "Tensor | None" = None
 
 
-class Loss(Protocol):
-    """A preference loss over ranked responses: a pure function."""
+class Loss(Component):
+    """A preference loss over ranked responses: a pure function. `on_pairs`: it trains on pairs of responses; boards
+    compare Multi-DPO with these losses. `is_multi_dpo`: boards take it for Multi-DPO. `reconstruction`: the part of it
+    that is not from its paper's text, in a sentence that every board with it shows."""
 
+    on_pairs: ClassVar[bool] = False
+    is_multi_dpo: ClassVar[bool] = False
+    reconstruction: ClassVar[str | None] = None
+
+    @property
+    def responses_a_prompt(self) -> int | None:
+        """The number of responses that every prompt must have; None for any number."""
+        return None
+
+    @abstractmethod
     def __call__(self, batch: RankedLogps) -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B] bool): a prompt without a strict preference is not valid, its loss is 0 and it is
-        left out of the batch's mean. What is valid depends on scores and mask alone."""
-        ...
+        """(losses [B], valid [B] bool). A prompt without a strict preference is not valid: its loss is 0 and it is left
+        out of the batch's mean. `valid` depends on scores and mask only."""
 
 
-class Judge(Protocol):
-    """Replies to judge prompts: just another sampler.
+class Judge(Component):
+    """Replies to judge prompts."""
 
-    A judge with `resamples = True` may reply otherwise when it is asked the same again. One with `takes_tab = True` is
-    given one request a call and a `harness.spending.Tab`, which it tells of every call that it makes to a server. One
-    with `reads_candidates = True` reads a request's `candidates` rather than its prompt, and can only compare two
-    answers. One that asks others has them in `members`: the benchmark's verdicts by each are joined (`harness.panels`).
-    """
+    resamples: ClassVar[bool] = False
+    """It may reply differently to the same request, even at temperature 0."""
+    is_metered: ClassVar[bool] = False
+    """It takes one request per call, and reports every call to its server to a `harness.servers.spending.Tab`."""
+    reads_candidates: ClassVar[bool] = False
+    """It reads a request's `candidates` rather than its prompt, and can only compare two answers."""
+    recorded: ClassVar[bool] = False
+    """It only has recorded verdicts and can't be asked."""
 
+    @property
+    def members(self) -> "tuple[Judge, ...]":
+        """The judges of a panel, whose verdicts on a benchmark are combined (`harness.judging.panel`)."""
+        return ()
+
+    @property
+    def requests_at_once(self) -> int | None:
+        """Requests per call to a model in process; None for a judge called from several threads, one request a call."""
+        return None
+
+    @property
+    def model_name(self) -> str | None:
+        """The model's name in price tables, or None."""
+        return None
+
+    def token_price(self, table: Mapping[str, Price]) -> Price | None:
+        """The price of its tokens: free in process; None where it is unknown."""
+        return None if self.has_served_parts() else FREE
+
+    @abstractmethod
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
-        """One reply a request, in order. `batch` says how many requests are worth giving at once."""
-        ...
+        """One reply per request, in order."""
 
-
-class Judged(NamedTuple):
-    """A row of a board on one benchmark: its id, its answers, the reference's (where that is a row), the verdicts."""
-
-    row: str
-    answers: Sequence[Answer]
-    reference: Sequence[Answer]
-    verdicts: Sequence[Verdict]
-
-
-class Benchmark(Protocol):
-    """A set of questions, how a judge is asked about the answers, and what is made of its replies. One that asks for
-    the better of two answers, by one of two replies, says so with `compares = True`: reward models can judge that."""
-
-    def prepare(self) -> None:
-        """Fetch and check all files that will be needed. Raises DataError."""
-        ...
-
-    def questions(self) -> list[Question]:
-        """The questions to answer, in order."""
-        ...
-
-    def all_prompts(self) -> list[tuple[str, str]]:
-        """(id, text) of every prompt of the whole set, whatever part of it is asked: what must not be trained on."""
-        ...
-
-    def question_identity(self) -> dict[str, Any]:
-        """What the questions are, as JSON-able data: the part of `identity()` that answers depend on."""
-        ...
-
-    def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
-        """The judge's verdicts on `answers`, one a question (or one a turn); `reference` has the reference's answers,
-        where the benchmark compares against one."""
-        ...
-
-    def metrics(
-        self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
-    ) -> dict[str, Metric]:
-        """Figures by name (`<benchmark>.<metric>`), with intervals."""
-        ...
-
-    def recorded_answers(self, path: "Path") -> tuple[list[Answer], dict[str, int]]:
-        """(a model's answers from a file in the benchmark's public format, counts of what is odd about it). Raises
-        DataError."""
-        ...
-
-    def recorded_verdicts(self, path: "Path", answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
-        """(verdicts on `answers` from a file in the public format, one a question or turn; counts of what is odd about
-        it; who gave them). Raises DataError."""
-        ...
-
-    def public_files(self, judge: str, rows: Sequence[Judged]) -> dict[str, str]:
-        """Answers and verdicts of all rows in the public formats: text by path in a board's folder, laid out as the
-        benchmark's own tools look for them. `judge`: its name."""
-        ...
+    def metered_reply(self, request: JudgeRequest, tab: Any) -> JudgeReply:
+        """One reply, with its calls reported to `tab`; for metered judges."""
+        return self.reply([request])[0]

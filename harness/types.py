@@ -1,21 +1,27 @@
-"""What crosses disk and seams: frozen records that refuse unknown fields.
+"""Data types that are written to disk or passed between packages: frozen records that reject unknown fields.
 
-Rows are joined by id, never by position; ids of prompts are derived from their content (`prompt_id`), so the same
-prompt has the same id in every file, run and machine. "Not scored" is None, never 0 or -1.
+Rows are joined by id, never by position. A prompt's id is derived from its content (`prompt_id`), so the same prompt
+has the same id in every file and run and on every machine. "Not scored" is None, never 0 or -1.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Record(BaseModel):
-    """A frozen row that refuses unknown fields."""
+    """A frozen row that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RecipeSection(BaseModel):
+    """A section of the recipe: frozen, unknown fields rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class Message(Record):
@@ -27,7 +33,7 @@ Messages = tuple[Message, ...]
 """A conversation, oldest first. A prompt's messages end with a user turn."""
 
 FinishReason = Literal["stop", "length"]
-"""`stop`: the model ended its turn; `length`: it was cut at the token limit."""
+"""`stop`: the model ended its turn; `length`: it reached the token limit."""
 
 
 def prompt_id(messages: Sequence[Message]) -> str:
@@ -48,7 +54,7 @@ class PreferencePair(Record):
 
 
 class Prompt(Record):
-    """A prompt to sample responses for. `shots`: ids of the seed rows that the generator was shown."""
+    """A prompt to sample responses for. `shots`: ids of the seed rows shown to the generator as examples."""
 
     id: str
     messages: Messages
@@ -58,8 +64,8 @@ class Prompt(Record):
 
 
 class Sampling(Record):
-    """Decoding parameters. `temperature` 0 is greedy. `max_new_tokens` counts the end-of-turn token. A completion ends
-    before the first of the `stop` texts that it would hold."""
+    """Decoding parameters. `temperature` 0 is greedy decoding. `max_new_tokens` includes the end-of-turn token. A
+    completion ends before the first occurrence of any of the `stop` texts."""
 
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -68,7 +74,7 @@ class Sampling(Record):
 
 
 class Completion(Record):
-    """One sampled text, without its end-of-turn token; `tokens` counts what was generated, that token included."""
+    """One sampled text, without its end-of-turn token. `tokens`: the number generated, that token included."""
 
     text: str
     finish_reason: FinishReason
@@ -77,8 +83,8 @@ class Completion(Record):
 
 class Response(Record):
     """A response to a prompt. `source`: `seed:chosen`, `seed:rejected`, or the generator's name and model.
-    `finish_reason` is None for a response that no generator of ours wrote. `score` None: not scored. `rank`: 1 for the
-    best, equal scores share a number (1, 2, 2, 4); None before ranking, and where there is no score."""
+    `finish_reason` is None for a response that was not sampled by the harness. `score` None: not scored. `rank`: 1 for
+    the best, ties share a rank (1, 2, 2, 4); None before ranking and for unscored responses."""
 
     text: str
     source: str
@@ -88,8 +94,8 @@ class Response(Record):
 
 
 class ResponseGroup(Record):
-    """A prompt with its N responses, in the order of sampling. `source`: `generated`, or the seed set's name. `shots`:
-    ids of the seed rows that the generator of the prompt was shown."""
+    """A prompt with its N responses, in sampling order. `source`: `generated`, or the seed set's name. `shots`: ids of
+    the seed rows shown to the prompt's generator as examples."""
 
     id: str
     messages: Messages
@@ -101,16 +107,16 @@ class ResponseGroup(Record):
 
 
 class RankedExample(ResponseGroup):
-    """A prompt with its N scored responses, best first (ties keep the order of sampling), those without a score last.
-    `provenance`: what made the row: `reward` (name of the reward model), and the keys of the stages `responses_key` and
-    `reward_key`; for imported data, `imported_from`."""
+    """A prompt with its N scored responses, best first (ties keep sampling order), unscored ones last. `provenance`:
+    `reward` (the reward model's name) and the stage keys `responses_key` and `reward_key`; for imported data,
+    `imported_from`."""
 
     provenance: dict[str, str] = {}
 
 
 class Question(Record):
-    """A benchmark's question: the user's turns, asked one after the other with the answers in context. `sample`: which
-    of several answers to the same turns it is for, each with a random stream of its own."""
+    """A benchmark's question: the user's turns, asked in sequence with the answers in context. `sample`: the index of
+    the answer where a question is answered several times; each has its own random stream."""
 
     id: str
     turns: tuple[str, ...]
@@ -120,8 +126,8 @@ class Question(Record):
 
 
 class Answer(Record):
-    """A row's answer to one question: one text a turn. An answer from a file has no `finish_reasons`, and `tokens`
-    None."""
+    """A row's answer to one question: one text per turn. An answer read from a file has no `finish_reasons`, and its
+    `tokens` is None."""
 
     question_id: str
     turns: tuple[str, ...]
@@ -130,18 +136,18 @@ class Answer(Record):
 
 
 class Candidates(Record):
-    """Two answers to one prompt, in the order in which a judge's prompt shows them. The first of the request's two
-    `choices` says that the first is better."""
+    """Two answers to one prompt, in the order shown to the judge. The first of the request's two `choices` means that
+    the first answer is better."""
 
     messages: Messages
     answers: tuple[str, str]
 
 
 class JudgeRequest(Record):
-    """What a judge is asked. `choices`: the replies that would be well-formed, where they are few: a judge that reads
-    logits answers with their log-probabilities. `top_logprobs`: how many a served judge should return. `candidates`:
-    what `messages` ask to compare, for judges that score answers rather than read a prompt. `top_p`: None leaves it
-    out. `sample`: which of several replies to the same words, each asked for by itself."""
+    """A request to a judge. `choices`: the well-formed replies, if there are only a few: a judge that reads logits
+    returns their log-probabilities. `top_logprobs`: how many a served judge should return. `candidates`: the answers
+    that `messages` ask to compare, for judges that score answers instead of reading a prompt. `top_p`: None omits it.
+    `sample`: the index of the reply where the same prompt is sent several times."""
 
     messages: Messages
     max_tokens: int = 2048
@@ -155,10 +161,10 @@ class JudgeRequest(Record):
 
 class JudgeReply(Record):
     """A judge's reply. `logprobs`: natural-log probabilities of whole choices (a logits judge) or of first tokens (a
-    served judge). `price` in US dollars, None where unknown. `error` set: no reply was had; `text` is then empty, and
-    `transient` says whether asking again later may help (a server that was down) or not (a prompt that is too long).
-    `faults`: the calls for it that failed on the way and were made again, by kind (`HTTP 429`, `time-out`).
-    `from_text`: its `logprobs` were made of its text."""
+    served judge). `price` in US dollars, None if unknown. `error` set: there was no reply; `text` is then empty, and
+    `transient` says whether a later retry may help (the server was down) or not (the prompt is too long). `faults`:
+    the kinds (`HTTP 429`, `time-out`) of failed calls that were retried. `from_text`: `logprobs` was derived from the
+    text."""
 
     text: str
     logprobs: dict[str, float] | None = None
@@ -172,8 +178,9 @@ class JudgeReply(Record):
 
 
 class Verdict(Record):
-    """A judge's verdict on one answer, or one turn of it (counted from 1). `value` None: not scored, for the reason
-    in `invalid`. `prompt` and `reply` are what was sent and what came back; `detail` is the benchmark's own."""
+    """A judge's verdict on one answer, or on one turn of it (counted from 1). `value` None: not scored, for the reason
+    in `invalid`. `prompt` and `reply`: the texts sent to and received from the judge. `detail` is defined by the
+    benchmark."""
 
     question_id: str
     turn: int | None = None
@@ -184,11 +191,16 @@ class Verdict(Record):
     reply: str = ""
     detail: dict[str, Any] = {}
 
+    @property
+    def key(self) -> str:
+        """Its name in outcomes: the question's id, followed by `/turn` if it has turns."""
+        return self.question_id if self.turn is None else f"{self.question_id}/{self.turn}"
+
 
 class Metric(Record):
-    """A figure with its uncertainty. `value` None: nothing could be scored. `stderr` and `ci95` are None where n is
-    too small for them. `n` counts what was scored, `n_invalid` what should have been and was not. `resamples`: the
-    figure in bootstrap resamples of the prompts, where it is no mean over them; it is not written with the figure."""
+    """A figure with its uncertainty. `value` None: nothing could be scored. `stderr` and `ci95` are None if n is too
+    small. `n`: how many items were scored; `n_invalid`: how many should have been but were not. `resamples`: the
+    figure in bootstrap resamples of the prompts, if it is not a mean over them; excluded from serialisation."""
 
     value: float | None
     stderr: float | None = None
@@ -198,9 +210,24 @@ class Metric(Record):
     resamples: tuple[float, ...] = Field((), exclude=True, repr=False)
 
 
+class Price(RecipeSection):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """US dollars for so many tokens."""
+        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+
+
+FREE = Price(input=0, output=0)
+"""The price of an in-process judge."""
+
+
 class Spread(Record):
-    """A figure over several trainings of one method. `sd`: their standard deviation (n - 1); None for fewer than two.
-    `n` counts the trainings that have the figure, `n_invalid` those that should have and don't."""
+    """A figure over several training runs of one method. `sd`: standard deviation (n - 1); None for fewer than two.
+    `n`: runs that have the figure; `n_invalid`: runs that should have it but don't."""
 
     mean: float | None
     sd: float | None = None
@@ -208,25 +235,61 @@ class Spread(Record):
     n_invalid: int = 0
 
 
-class Checkpoint(Record):
-    """A trained policy as an artifact holds it: `path` is the checkpoint's folder inside the artifact."""
-
-    method: str
-    path: str
-    adapter: bool
-
-
 Advance = Callable[[int], None]
-"""Called with the number of items just finished, to move a progress bar."""
-
-Ask = Callable[[Sequence[JudgeRequest]], list[JudgeReply]]
-"""Asks the judge, journal first: one reply a request, in order; a failed one carries `error`."""
+"""Called with the number of items just finished, to advance a progress bar."""
 
 Unread = Callable[[JudgeReply], str | None]
-"""Why a reply can't be read, in a few words; None where it can."""
+"""Returns a short reason why a reply can't be parsed; None if it can."""
 
 
-def ask_readable(ask: Ask, requests: Sequence[JudgeRequest], why: Unread) -> list[JudgeReply]:
-    """Ask for replies that can be read: an `Ask` that can (`harness.judging`) asks anew for those that can't."""
-    readable = getattr(ask, "readable", None)
-    return ask(requests) if readable is None else list(readable(requests, why))
+class Ask:
+    """Sends requests to a judge. `reply` returns one reply per request, in order; a failed one has its `error` set."""
+
+    def __init__(self, reply: Callable[[Sequence[JudgeRequest]], list[JudgeReply]]) -> None:
+        self._reply = reply
+
+    def __call__(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
+        """One reply per request, in order."""
+        return self._reply(requests)
+
+    def readable(self, requests: Sequence[JudgeRequest], why: Unread) -> list[JudgeReply]:
+        """Like a call, but a subclass may retry replies that can't be parsed, for the reason returned by `why`."""
+        return self(requests)
+
+
+class StageKind(NamedTuple):
+    """Facts common to all stages of one name. `overhead`: fixed cost in seconds, measured on two cores with a model
+    that has almost no weights. `uses_model`: it may run a model, and is given a GPU by default if the cluster has
+    any. `leaf`: no row of a board depends on it. `title`: its name on a board; None if boards don't show it."""
+
+    overhead: float = 0.05
+    uses_model: bool = False
+    leaf: bool = False
+    title: str | None = None
+
+
+STAGE_KINDS = {
+    "seeds": StageKind(title="Seed pairs"),
+    "prompts": StageKind(1.3, uses_model=True, title="New prompts"),
+    "responses": StageKind(0.1, uses_model=True, title="Responses"),
+    "reward": StageKind(1.4, uses_model=True, title="Reward model"),
+    "ranked": StageKind(0.1, uses_model=True, title="Ranked data"),
+    "agreement": StageKind(uses_model=True, title="Reward models compared"),
+    "sft": StageKind(1.8, uses_model=True),
+    "reference": StageKind(0.05, uses_model=True),
+    "train": StageKind(1.8, uses_model=True),
+    "heldout": StageKind(0.1, uses_model=True),
+    "answers": StageKind(0.2, uses_model=True),
+    "recorded_answers": StageKind(),
+    "verdicts": StageKind(uses_model=True),
+    "recorded_verdicts": StageKind(),
+    "report": StageKind(1.2, uses_model=True, leaf=True),
+    "dataset": StageKind(leaf=True),
+}
+"""The kinds of stage by name, in the order in which they run as far as their inputs allow: an in-process judge is
+loaded last."""
+
+
+def phase(stage: str) -> int:
+    """The position of a stage's kind in STAGE_KINDS; other kinds come last."""
+    return list(STAGE_KINDS).index(stage) if stage in STAGE_KINDS else len(STAGE_KINDS)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecipeError
-from harness.recipe import Recipe
-from harness.recipe_file import load_recipe
+from harness.recipe.load import load_recipe
+from harness.recipe.recipe import Recipe
 
 RECIPE = """\
 # harness run recipes/x.yaml

@@ -1,4 +1,5 @@
-"""Fixtures for the whole suite: no network, no telemetry, two threads, a cache folder of its own."""
+"""Fixtures for the whole suite: no network, no telemetry, two threads, a cache folder of its own, and the same examples
+from Hypothesis in every run."""
 
 import json
 import os
@@ -11,8 +12,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; their threads would only stand in each other's way
 
 import pytest
+from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from tests.tiny import tiny_causal_lm
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None, print_blob=True)
+# Reproducible unless `HYPOTHESIS_PROFILE=explore` asks for new examples in every run.
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+if settings.default.derandomize:
+    # Hypothesis also draws constants from the modules that happen to be imported, and so from the order of the tests.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture(scope="session")

@@ -5,42 +5,49 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from harness import chat, models, sampling
-from harness.components import Component, ModelReference
-from harness.protocols import Arrived, SampleRequest
+from harness.components import ModelReference
+from harness.models import chat, sampling
+from harness.models.load import Dtype, load_causal_lm, load_tokenizer
+from harness.models.load import check as check_model
+from harness.models.load import identity as model_identity
+from harness.protocols import Arrived, Generator, SampleRequest
 from harness.types import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Hf(Component):
+class Hf(Generator):
     """Samples from `model` (a built-in name, a hub id or a local folder) with `transformers`, in process.
 
-    `batch_size` counts sequences in one forward (None: as many as the model and the device allow): it changes speed and
-    memory, and the samples no more than rounding does (see `harness.decoding`). Raises ModelError when the model can't
-    be loaded, or a single sequence doesn't fit in memory.
+    `batch_size` counts sequences per forward (None: as many as the model and the device allow). It affects speed and
+    memory, but samples only by rounding (see `harness.models.decoding`). Raises ModelError if the model can't be
+    loaded, or a single sequence doesn't fit in memory.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     model: ModelReference
     revision: str | None = None
-    dtype: models.Dtype = "bfloat16"
+    dtype: Dtype = "bfloat16"
     batch_size: int | None = Field(None, ge=1)
 
+    def models_in_process(self) -> list[str]:
+        return [self.model]
+
     def identity(self) -> dict[str, Any]:
-        drawn = {"name": self.name, "dtype": self.dtype, "sampling": sampling.VERSION}
-        return drawn | models.identity(self.model, self.revision)
+        fields = {"name": self.name, "dtype": self.dtype, "sampling": sampling.VERSION}
+        return fields | model_identity(self.model, self.revision)
 
     def check(self) -> None:
-        models.check(self.model, self.revision)
+        check_model(self.model, self.revision)
 
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
-        from harness.decoding import Job, decode
+        from harness.models.batching import Job
+        from harness.models.decoding import decode
 
-        tokenizer = models.load_tokenizer(self.model, self.revision)
-        model = models.load_causal_lm(self.model, self.revision, self.dtype)
+        tokenizer = load_tokenizer(self.model, self.revision)
+        model = load_causal_lm(self.model, self.revision, self.dtype)
         jobs = [Job(_ids(tokenizer, r.prompt), r.sampling, r.samples) for r in requests]
         decode(model, tokenizer, jobs, seed=seed, batch_size=self.batch_size, arrived=arrived)
 

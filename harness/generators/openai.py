@@ -8,21 +8,21 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness.errors import ModelError
-from harness.pace import HeldTooLong
-from harness.protocols import Arrived, Sampled, SampleRequest
-from harness.served import Served
-from harness.spending import Tab
+from harness.protocols import Arrived, Generator, Sampled, SampleRequest
+from harness.servers.pace import HeldTooLong
+from harness.servers.served import Served
+from harness.servers.spending import Tab
 from harness.types import Completion, FinishReason
 
 
-class Openai(Served):
-    """Asks a served model for every sample by itself, `concurrency` at a time (see `harness.served` for the address,
-    the key and the retries): a conversation at /chat/completions, a text to be continued at /completions.
+class Openai(Served, Generator):
+    """Asks a served model for each sample separately, `concurrency` at a time (see `harness.servers.served` for the
+    address, the key and the retries): conversations at /chat/completions, texts to continue at /completions.
 
-    Sample k of a prompt has a `seed` of its own, which servers that know seeds sample by. A prompt that the server
-    refuses (too long for its window) gets an empty completion that ended by length, as in process. What still fails
-    after the retries raises ModelError once all other samples have arrived: they are kept, and the next run asks for
-    the rest. A reply that was cut by a content filter counts as ended.
+    Each sample of a prompt has its own `seed`, for servers that support seeds. A prompt that the server rejects as too
+    long gets an empty completion with finish reason `length`, as in process. Samples that still fail after the retries
+    raise ModelError once all others have arrived; those are kept, and the next run asks for the rest. A reply that was
+    cut off by a content filter counts as finished.
     """
 
     role: ClassVar[str] = "generator"
@@ -30,30 +30,34 @@ class Openai(Served):
 
     concurrency: int = Field(16, ge=1, le=512)
 
+    @property
+    def parallel_requests(self) -> int:
+        return self.concurrency
+
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
         self.check()
-        wanted = [(place, k) for place, request in enumerate(requests) for k in request.samples]
+        samples = [(i, k) for i, request in enumerate(requests) for k in request.samples]
         failures: list[str] = []
 
-        def one(place: int, k: int) -> None:
+        def generate_one(i: int, k: int) -> None:
             try:
-                completion = self._sample(requests[place], k, seed)
-            except _Failed as error:
+                completion = self._sample(requests[i], k, seed)
+            except _SampleError as error:
                 failures.append(str(error))
                 return
-            arrived([Sampled(place, k, completion)])
+            arrived([Sampled(i, k, completion)])
 
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="generate")
         try:
-            futures = [pool.submit(one, place, k) for place, k in wanted]
+            futures = [pool.submit(generate_one, i, k) for i, k in samples]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         if failures:
             raise ModelError(
-                f"generator '{self.name}': {len(failures)} of {len(wanted)} samples could not be had from {self.model} "
-                f"({failures[0]}); the others are kept: run again"
+                f"generator '{self.name}': {len(failures)} of {len(samples)} requests to {self.model} failed "
+                f"({failures[0]}); the other samples are kept: run again"
             )
 
     def _sample(self, request: SampleRequest, k: int, seed: int) -> Completion:
@@ -68,7 +72,7 @@ class Openai(Served):
                 return Completion(text="", finish_reason="length", tokens=0)
             raise self._refused(error) from None
         except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a reply that is not JSON
-            raise _Failed(self._told(error)) from None
+            raise _SampleError(self._error_text(error)) from None
 
     def _create(self, request: SampleRequest, seed: int) -> Any:
         sampling = request.sampling
@@ -87,20 +91,22 @@ class Openai(Served):
         return self._limited(client.chat.completions.create, sampling.max_new_tokens, options)
 
     def _read(self, reply: Any) -> Completion:
+        from openai.types import CompletionChoice
+
         if not reply.choices:
             raise ValueError("the server's reply has no choices")
         choice = reply.choices[0]
-        text = choice.message.content if hasattr(choice, "message") else choice.text
+        text = choice.text if isinstance(choice, CompletionChoice) else choice.message.content
         reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
         tokens = reply.usage.completion_tokens if reply.usage else 0
         return Completion(text=text or "", finish_reason=reason, tokens=tokens)
 
 
-class _Failed(Exception):
-    """One sample that could not be had, for now."""
+class _SampleError(Exception):
+    """A sample that could not be generated; a later attempt may succeed."""
 
 
 def _seed(request: SampleRequest, k: int, seed: int) -> int:
-    """In [0, 2^31): of one sample, whatever else is asked for with it."""
-    asked = request.prompt if isinstance(request.prompt, str) else [m.model_dump() for m in request.prompt]
-    return int.from_bytes(hashlib.sha256(repr((seed, asked, k)).encode()).digest()[:4]) >> 1
+    """A seed in [0, 2^31) of one sample, independent of the other samples requested."""
+    prompt = request.prompt if isinstance(request.prompt, str) else [m.model_dump() for m in request.prompt]
+    return int.from_bytes(hashlib.sha256(repr((seed, prompt, k)).encode()).digest()[:4]) >> 1

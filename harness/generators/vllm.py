@@ -1,4 +1,4 @@
-"""Samples with vLLM in this process, where the package is installed."""
+"""Samples with vLLM in this process, if the package is installed."""
 
 import hashlib
 import importlib.util
@@ -7,33 +7,38 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness import models
-from harness.components import Component, ModelReference
+from harness.components import ModelReference
 from harness.errors import ModelError
-from harness.protocols import Arrived, Sampled, SampleRequest
+from harness.models.load import Dtype, local_path
+from harness.models.load import check as check_model
+from harness.models.load import identity as model_identity
+from harness.protocols import Arrived, Generator, Sampled, SampleRequest
 from harness.types import Completion
 
 CHUNK = 256
-"""Samples that are handed over together: what a killed run loses at most."""
+"""Samples that are handed over together; a killed run loses at most this many."""
 
 
-class Vllm(Component):
-    """Samples from `model` with `vllm.LLM`, which batches by itself. Every sample has a seed of its own, so that sample
-    k does not depend on N. Written against vLLM's documented interface (`LLM.chat`, `LLM.generate`, `SamplingParams`)
-    and tested against a stand-in: it has not been run on a GPU. `memory` is the share of the GPU's memory that vLLM may
-    take, `parallel` the number of GPUs. Raises ModelError where vllm is not installed.
+class Vllm(Generator):
+    """Samples from `model` with `vllm.LLM`, which does its own batching. Every sample has its own seed, so sample k
+    does not depend on N. Written against vLLM's documented interface (`LLM.chat`, `LLM.generate`, `SamplingParams`) and
+    tested against a stub: it has not been run on a GPU. `memory`: the share of the GPU's memory that vLLM may use;
+    `parallel`: the number of GPUs. Raises ModelError if vllm is not installed.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"memory", "parallel"})
 
     model: ModelReference
     revision: str | None = None
-    dtype: models.Dtype = "bfloat16"
+    dtype: Dtype = "bfloat16"
     memory: float = Field(0.9, gt=0, le=1)
     parallel: int = Field(1, ge=1)
 
+    def models_in_process(self) -> list[str]:
+        return [self.model]
+
     def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, **models.identity(self.model, self.revision)}
+        return {"name": self.name, "dtype": self.dtype, **model_identity(self.model, self.revision)}
 
     def check(self) -> None:
         if importlib.util.find_spec("vllm") is None:
@@ -41,38 +46,38 @@ class Vllm(Component):
                 "generator 'vllm' needs the package vllm on a machine with a GPU: pip install vllm; or serve the model "
                 "elsewhere and use {name: openai, base_url: ...}"
             )
-        models.check(self.model, self.revision)
+        check_model(self.model, self.revision)
 
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
         self.check()
         from vllm import LLM
 
         llm = LLM(
-            model=models.local_path(self.model),
+            model=local_path(self.model),
             revision=self.revision,
             dtype=self.dtype,
             gpu_memory_utilization=self.memory,
             tensor_parallel_size=self.parallel,
             trust_remote_code=False,
         )
-        wanted = [(place, k) for place, request in enumerate(requests) for k in request.samples]
+        samples = [(i, k) for i, request in enumerate(requests) for k in request.samples]
         for kind in (str, tuple):
-            part = [(place, k) for place, k in wanted if isinstance(requests[place].prompt, kind)]
-            for start in range(0, len(part), CHUNK):
-                chunk = part[start : start + CHUNK]
-                prompts: list[Any] = [_prompt(requests[place]) for place, _ in chunk]
-                params = [_params(requests[place], k, seed) for place, k in chunk]
-                ask = llm.generate if kind is str else llm.chat
-                outputs = ask(prompts, params, use_tqdm=False)
+            of_kind = [(i, k) for i, k in samples if isinstance(requests[i].prompt, kind)]
+            for start in range(0, len(of_kind), CHUNK):
+                chunk = of_kind[start : start + CHUNK]
+                prompts: list[Any] = [_prompt(requests[i]) for i, _ in chunk]
+                params = [_sampling_params(requests[i], k, seed) for i, k in chunk]
+                generate = llm.generate if kind is str else llm.chat
+                outputs = generate(prompts, params, use_tqdm=False)
                 rows = zip(chunk, outputs, strict=True)
-                arrived([Sampled(place, k, _completion(output)) for (place, k), output in rows])
+                arrived([Sampled(i, k, _completion(output)) for (i, k), output in rows])
 
 
 def _prompt(request: SampleRequest) -> Any:
     return request.prompt if isinstance(request.prompt, str) else [m.model_dump() for m in request.prompt]
 
 
-def _params(request: SampleRequest, k: int, seed: int) -> Any:
+def _sampling_params(request: SampleRequest, k: int, seed: int) -> Any:
     from vllm import SamplingParams
 
     sampling = request.sampling
@@ -88,6 +93,6 @@ def _params(request: SampleRequest, k: int, seed: int) -> Any:
 
 
 def _completion(output: Any) -> Completion:
-    (written,) = output.outputs
-    reason = "length" if written.finish_reason == "length" else "stop"
-    return Completion(text=written.text, finish_reason=reason, tokens=len(written.token_ids))
+    (sample,) = output.outputs
+    reason = "length" if sample.finish_reason == "length" else "stop"
+    return Completion(text=sample.text, finish_reason=reason, tokens=len(sample.token_ids))

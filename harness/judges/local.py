@@ -1,4 +1,4 @@
-"""A local causal language model in process that answers from its logits."""
+"""A local causal language model, run in process, that answers from its logits."""
 
 import math
 from collections.abc import Sequence
@@ -6,25 +6,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from harness import chat, models
-from harness.choices import ChoiceQuestion, choice_logps
-from harness.components import Component, ModelReference
-from harness.decoding import Job, decode_all
+from harness.components import ModelReference
+from harness.models import chat
+from harness.models import load as models
+from harness.models.batching import Job
+from harness.models.choices import ChoiceQuestion, choice_logps
+from harness.models.config import context_window
+from harness.models.decoding import decode_all
+from harness.protocols import Judge
 from harness.types import JudgeReply, JudgeRequest, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class Local(Component):
-    """A judge without a server or a key.
+class Local(Judge):
+    """A local model as a judge, run in process: no server, no key.
 
-    A request with `choices` is answered by the exact log-probability of each whole choice as the continuation of the
-    chat-templated prompt (the sum over its tokens), normalised over the choices; the reply's text is the most probable
-    one, the first of equals. A request without choices is answered by generation: greedy at temperature 0, otherwise
-    from a random stream of the prompt's own. Batches change speed, not replies (up to floating-point noise). A prompt
-    that doesn't fit the model's window is a failed reply, never a cut one. Raises ModelError when the model can't be
-    loaded.
+    For a request with `choices`, it computes the exact log-probability of each whole choice as the continuation of the
+    chat-templated prompt (the sum over its tokens), normalised over the choices. The reply's text is the most probable
+    choice, the first of equals. A request without choices is answered by generation: greedy at temperature 0, otherwise
+    with a separate random stream for each prompt. `batch_size` affects speed, not replies (up to floating-point noise).
+    A prompt that doesn't fit the model's window gives a failed reply; it is never truncated. Raises ModelError if the
+    model can't be loaded.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
@@ -35,19 +39,30 @@ class Local(Component):
     batch_size: int = Field(8, ge=1)
     _loaded: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = PrivateAttr(None)
 
+    def models_in_process(self) -> list[str]:
+        return [self.model]
+
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype, **models.identity(self.model, self.revision)}
+
+    @property
+    def requests_at_once(self) -> int:
+        return self.batch_size
+
+    @property
+    def model_name(self) -> str:
+        return self.model
 
     def check(self) -> None:
         models.check(self.model, self.revision)
 
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
-        """One reply a request, in order."""
+        """One reply per request, in order."""
         model, tokenizer = self._load()
-        window = getattr(model.config, "max_position_embeddings", None) or math.inf
+        window = context_window(model) or math.inf
         replies: list[JudgeReply | None] = [None] * len(requests)
-        asked: list[tuple[int, ChoiceQuestion]] = []
-        free: list[tuple[int, list[int]]] = []
+        questions: list[tuple[int, ChoiceQuestion]] = []
+        open_prompts: list[tuple[int, list[int]]] = []
         for i, request in enumerate(requests):
             prompt = chat.encode_prompt(tokenizer, request.messages)
             choices = [list(tokenizer.encode(c, add_special_tokens=False)) for c in request.choices]
@@ -55,11 +70,11 @@ class Local(Component):
                 reason = f"prompt of {len(prompt)} tokens is longer than the judge's window of {window}"
                 replies[i] = JudgeReply(text="", prompt_tokens=len(prompt), price=0.0, error=reason)
             elif choices:
-                asked.append((i, ChoiceQuestion(prompt, choices)))
+                questions.append((i, ChoiceQuestion(prompt, choices)))
             else:
-                free.append((i, prompt))
-        self._answer_choices(model, requests, asked, replies)
-        self._answer_freely(model, tokenizer, requests, free, replies)
+                open_prompts.append((i, prompt))
+        self._answer_choices(model, requests, questions, replies)
+        self._generate_replies(model, tokenizer, requests, open_prompts, replies)
         return [reply for reply in replies if reply is not None]
 
     def _load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -72,11 +87,11 @@ class Local(Component):
         self,
         model: "PreTrainedModel",
         requests: Sequence[JudgeRequest],
-        asked: list[tuple[int, ChoiceQuestion]],
+        questions: list[tuple[int, ChoiceQuestion]],
         replies: list[JudgeReply | None],
     ) -> None:
-        scored = choice_logps(model, [question for _, question in asked], batch_size=self.batch_size)
-        for (i, question), logps in zip(asked, scored, strict=True):
+        scored = choice_logps(model, [question for _, question in questions], batch_size=self.batch_size)
+        for (i, question), logps in zip(questions, scored, strict=True):
             if not all(math.isfinite(x) for x in logps):
                 replies[i] = JudgeReply(text="", price=0.0, error="the judge's log-probabilities are not finite")
                 continue
@@ -91,20 +106,20 @@ class Local(Component):
                 price=0.0,
             )
 
-    def _answer_freely(
+    def _generate_replies(
         self,
         model: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
         requests: Sequence[JudgeRequest],
-        free: list[tuple[int, list[int]]],
+        open_prompts: list[tuple[int, list[int]]],
         replies: list[JudgeReply | None],
     ) -> None:
         jobs = [
             Job(prompt, Sampling(temperature=requests[i].temperature, max_new_tokens=requests[i].max_tokens))
-            for i, prompt in free
+            for i, prompt in open_prompts
         ]
         decoded = decode_all(model, tokenizer, jobs, seed=0, batch_size=self.batch_size, advance=lambda _: None)
-        for (i, prompt), completions in zip(free, decoded, strict=True):
+        for (i, prompt), completions in zip(open_prompts, decoded, strict=True):
             replies[i] = JudgeReply(
                 text=completions[0].text,
                 prompt_tokens=len(prompt),

@@ -5,19 +5,19 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.components import Component, JudgeField, identity
+from harness.components import JudgeField, identity
 from harness.errors import JudgeError, RecipeError
 from harness.protocols import Judge
 from harness.types import JudgeReply, JudgeRequest
 
 
-class Panel(Component):
-    """Asks every one of `judges` and averages their verdicts (2404.18796): probabilities where two answers are
-    compared, ratings where one is rated. A verdict that a member did not give is left out of the mean, and one that
-    none gave is not scored. How far they agree is reported with the verdicts (see `harness.panels`).
+class Panel(Judge):
+    """Asks each of `judges` and averages their verdicts (2404.18796): probabilities if two answers are compared,
+    ratings if one is rated. A member's missing verdict is left out of the mean; if all are missing, the answer is not
+    scored. The members' agreement is reported with the verdicts (see `harness.judging.panel`).
 
-    Every member reads the benchmark's prompt, and its reply is read by the benchmark's rule, as if it judged alone; its
-    replies are in its own journal: with a member more, only that one is asked.
+    Each member gets the benchmark's prompt, and its reply is read by the benchmark's rule, as if it judged alone. Each
+    member has its own journal, so adding a member asks only that member.
     """
 
     judges: tuple[JudgeField, ...] = Field(min_length=2)
@@ -32,14 +32,12 @@ class Panel(Component):
 
     def check(self) -> None:
         for judge in self.judges:
-            if getattr(judge, "members", ()) or getattr(judge, "recorded", False):
-                raise RecipeError(
-                    f"judge 'panel': '{identity(judge)['name']}' can't be a member; name judges to be asked"
-                )
-        told = [identity(judge) for judge in self.judges]
-        if repeated := next((one for i, one in enumerate(told) if one in told[:i]), None):
-            raise RecipeError(f"judge 'panel': '{repeated['name']}' is there twice; its verdicts would count twice")
+            if judge.members or judge.recorded:
+                raise RecipeError(f"judge 'panel': '{judge.name}' can't be a member; expected judges that can be asked")
+        identities = [identity(judge) for judge in self.judges]
+        if repeated := next((one for i, one in enumerate(identities) if one in identities[:i]), None):
+            raise RecipeError(f"judge 'panel': '{repeated['name']}' is listed twice; its verdicts would count twice")
 
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
-        """Raises JudgeError: what is averaged is verdicts, which the benchmark reads out of its members' replies."""
-        raise JudgeError("judge 'panel' judges benchmarks; responses are scored by several as reward 'ensemble'")
+        """Raises JudgeError: a panel averages verdicts, which the benchmark reads from its members' replies."""
+        raise JudgeError("judge 'panel' judges only benchmarks; to score responses by several, use reward 'ensemble'")

@@ -1,20 +1,20 @@
-"""No judge at all: verdicts that were recorded, from files."""
+"""No judge at all: recorded verdicts, from files."""
 
 from collections.abc import Sequence
 from typing import ClassVar
 
-from harness.components import Component
 from harness.errors import JudgeError
+from harness.protocols import Judge
 from harness.types import JudgeReply, JudgeRequest
 
 
-class Replay(Component):
-    """The recorded verdicts of a recipe's `systems` are used as they are, and nobody is asked anything. The board names
-    who gave them."""
+class Replay(Judge):
+    """Uses the recorded verdicts of a recipe's `systems` as they are, and asks nobody. The board names the judge that
+    gave them."""
 
     recorded: ClassVar[bool] = True
-    """What says that verdicts are in files."""
+    """The verdicts are in files."""
 
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
-        """Raises JudgeError: there is nobody to ask."""
-        raise JudgeError("judge 'replay' has recorded verdicts only, and can't be asked; expected a judge that can")
+        """Raises JudgeError: there is nothing to ask."""
+        raise JudgeError("judge 'replay' has recorded verdicts only, and can't be asked; use another judge")

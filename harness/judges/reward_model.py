@@ -9,22 +9,21 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from harness.components import Component, RecipePath, RewardField, identity
+from harness.components import RecipePath, RewardField, identity
 from harness.errors import JudgeError, ModelError
-from harness.protocols import Ready
-from harness.protocols import RewardModel as Scores
+from harness.protocols import Judge, Ready, RewardModel
 from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Messages, prompt_id
 
 
-class RewardModel(Component):
-    """Says that the first of two answers is better with the Bradley-Terry probability (1952) of any of the project's
-    reward models: sigmoid((score(first) - score(second)) / temperature). Which answer is shown first makes no
+class RewardModelJudge(Judge):
+    """Compares two answers with any of the project's reward models. The first is better with the Bradley-Terry
+    probability (1952) sigmoid((score(first) - score(second)) / temperature). The order of the answers makes no
     difference, and the judge's prompt is not read.
 
-    `reward`: the reward model; one that is trained (`trained`, `features`) needs `checkpoint`, the folder that its
-    training has filled. It answers requests that show two answers and allow two replies, as AlpacaEval's annotators by
-    log-probabilities make them; others raise JudgeError: what a score is worth as a rating nobody knows. An answer
-    without a score is a failed reply. `batch_size` (requests scored together) changes speed and memory only.
+    `reward`: the reward model. If it is trained (`trained`, `features`), it needs `checkpoint`, the folder written by
+    its training. It answers requests with two answers and two allowed replies, like those of AlpacaEval's
+    log-probability annotators; others raise JudgeError, since a score can't be translated into a rating. If an answer
+    gets no score, the reply is a failed one. `batch_size` (requests scored together) affects only speed and memory.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size", "checkpoint"})
@@ -38,8 +37,12 @@ class RewardModel(Component):
     _fitted: str | None = PrivateAttr(None)
 
     def identity(self) -> dict[str, Any]:
-        found = {"name": self.name, "reward": identity(self.reward), "temperature": self.temperature}
-        return found if self.checkpoint is None else {**found, "fitted_sha256": self._fitted_hash(self.checkpoint)}
+        fields = {"name": self.name, "reward": identity(self.reward), "temperature": self.temperature}
+        return fields if self.checkpoint is None else {**fields, "fitted_sha256": self._fitted_hash(self.checkpoint)}
+
+    @property
+    def requests_at_once(self) -> int:
+        return self.batch_size
 
     def check(self) -> None:
         if (trained := _to_be_trained(self.reward)) is None:
@@ -49,17 +52,17 @@ class RewardModel(Component):
             raise ModelError(f"judge 'reward_model': '{trained}' can't be trained as a part of another; use it alone")
         elif self.checkpoint is None:
             raise ModelError(
-                f"judge 'reward_model': '{identity(self.reward)['name']}' is trained: give checkpoint, the folder of "
-                "a reward stage of a run that trained it"
+                f"judge 'reward_model': '{identity(self.reward)['name']}' must be trained first: set checkpoint "
+                "to the folder of the reward stage of a run that trained it"
             )
         elif not self.checkpoint.is_dir():
-            raise ModelError(f"judge 'reward_model': checkpoint {self.checkpoint} is no folder")
+            raise ModelError(f"judge 'reward_model': checkpoint {self.checkpoint} is not a folder")
 
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
-        """One reply a request, in order."""
+        """One reply per request, in order."""
         self.check()
-        shown = [_compared(request) for request in requests]
-        rows = [(c.messages, text) for c in shown for text in c.answers]
+        candidates = [_two_answers(request) for request in requests]
+        rows = [(c.messages, text) for c in candidates for text in c.answers]
         scores = self._score(rows)
         return [
             self._reply(request, first, second)
@@ -75,9 +78,9 @@ class RewardModel(Component):
         return JudgeReply(text=request.choices[0 if margin >= 0 else 1], logprobs=logprobs, price=0.0)
 
     def _score(self, rows: Sequence[tuple[Messages, str]]) -> list[float | None]:
-        """Each answer is scored once in a process: a reference stands beside every row's answers."""
+        """Scores, each computed once per process: the reference's answers recur with every row."""
         folder = self.checkpoint or Path()
-        if getattr(self.reward, "groupwise", False):
+        if self.reward.groupwise:
             ready = _ready(self.reward, folder)
             pairs = [self.reward.score(rows[i : i + 2], ready) for i in range(0, len(rows), 2)]
             return [score for pair in pairs for score in pair]
@@ -89,7 +92,7 @@ class RewardModel(Component):
         return [self._scores[key] for key in keys]
 
     def _fitted_hash(self, folder: Path) -> str:
-        """SHA-256 of the names and contents of what training saved."""
+        """SHA-256 of the names and contents of the files that training saved."""
         if self._fitted is None:
             digest = hashlib.sha256()
             for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "artifact.json"):
@@ -99,11 +102,11 @@ class RewardModel(Component):
         return self._fitted
 
 
-def _compared(request: JudgeRequest) -> Candidates:
+def _two_answers(request: JudgeRequest) -> Candidates:
     if request.candidates is None or len(request.choices) != 2:
         raise JudgeError(
-            "judge 'reward_model' compares two answers of a benchmark, and was asked for something else: name another "
-            "judge (evaluation.judges gives a benchmark its own)"
+            "judge 'reward_model' only compares two answers, but was asked for something else: use another judge "
+            "(evaluation.judges gives a benchmark its own)"
         )
     return request.candidates
 
@@ -112,27 +115,22 @@ def _log_sigmoid(x: float) -> float:
     return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
 
 
-def _parts(reward: object) -> Sequence[Scores]:
-    found: Sequence[Scores] = getattr(reward, "parts", ())
-    return found
-
-
-def _to_be_trained(reward: object) -> object | None:
-    """The reward model itself, or the name of the part of it, that scores nothing before it is trained."""
-    if getattr(reward, "is_trained", False):
+def _to_be_trained(reward: RewardModel) -> RewardModel | str | None:
+    """The reward model itself, or the name of its part, if that must be trained before it can score; otherwise None."""
+    if reward.is_trained:
         return reward
-    part = next((p for p in _parts(reward) if _to_be_trained(p) is not None), None)
-    return None if part is None else identity(part)["name"]
+    part = next((p for p in reward.parts if _to_be_trained(p) is not None), None)
+    return None if part is None else part.name
 
 
-def _ready(reward: object, folder: Path) -> Ready:
-    parts = tuple(partial(_scores_of, part, folder) for part in _parts(reward))
+def _ready(reward: RewardModel, folder: Path) -> Ready:
+    parts = tuple(partial(_scores_of, part, folder) for part in reward.parts)
     return Ready(folder, lambda _: None, _no_judge, parts)
 
 
-def _scores_of(reward: Scores, folder: Path, rows: Sequence[tuple[Messages, str]]) -> list[float | None]:
+def _scores_of(reward: RewardModel, folder: Path, rows: Sequence[tuple[Messages, str]]) -> list[float | None]:
     return reward.score(rows, _ready(reward, folder))
 
 
-def _no_judge(judge: object) -> Ask:
-    raise JudgeError("judge 'reward_model': its reward model asks a judge; name that judge instead")
+def _no_judge(judge: Judge) -> Ask:
+    raise JudgeError("judge 'reward_model': its reward model asks a judge; use that judge instead")

@@ -1,9 +1,9 @@
 """DPO on neighbours in the ranking: the naive conversion of N ranked responses into N-1 pairs."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.preference_loss import DpoLoss
-from harness.ranking import beaten_and_beating, differences
+from harness.losses._base import DpoLoss
+from harness.losses._tensors import beaten_and_beating, differences
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,13 +16,15 @@ class DpoAdjacent(DpoLoss):
     of consecutive ranks.
 
     All pairs of a prompt are computed from one forward of its N responses; the gradient is that of N-1 separate rows.
-    Ties: consecutive *distinct* scores are compared, each such comparison being the mean over its (upper, lower)
-    pairs and all comparisons weighing the same. N=2 is DPO. All tied: loss 0, not valid.
+    Ties: consecutive *distinct* scores are compared. Each such comparison is the mean over its (upper, lower) pairs,
+    and all comparisons have the same weight. N=2 is DPO. All tied: loss 0, not valid.
 
-    With a tie margin there need be no levels ("within the margin" is not transitive). i and j are then neighbours where
-    i beats j and no third response is worse than i and better than j; those that beat, and are beaten by, the same
-    others make up a level. Without a margin that says the same as above.
+    With a tie margin there may be no levels ("within the margin" is not transitive). i and j are then neighbours if i
+    beats j and no third response is worse than i and better than j; responses that beat, and are beaten by, the same
+    others form a level. Without a margin this is equivalent to the rule above.
     """
+
+    on_pairs: ClassVar[bool] = True
 
     name: Literal["dpo_adjacent"] = "dpo_adjacent"
 
@@ -31,7 +33,7 @@ class DpoAdjacent(DpoLoss):
         rewards = self.rewards(batch)
         # i > k > j for some k: the pair (i, j) skips a level.
         skips = (pairs[:, :, :, None] & pairs[:, None, :, :]).any(dim=2)
-        # Those that a response beats are the lowest-scored ones, so their number tells which they are; so too upwards.
+        # A response beats the lowest-scored ones, so their number identifies them; likewise for those that beat it.
         beaten, beating = beaten_and_beating(pairs)
         level = ((differences(beaten) == 0) & (differences(beating) == 0)).sum(dim=2)
         weights = (pairs & ~skips).to(rewards.dtype) / (level[:, :, None] * level[:, None, :])

@@ -1,9 +1,9 @@
-"""DPO on the best response of each prompt against a random other, drawn anew every epoch."""
+"""DPO on the best response of each prompt against a random other, redrawn every epoch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.preference_loss import DpoLoss
-from harness.ranking import extreme_responses, wide
+from harness.losses._base import DpoLoss
+from harness.losses._tensors import extreme_responses, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 class DpoBestRandom(DpoLoss):
     """-log sigmoid(r_1 - r_j), j uniform over the responses below the best, with r = beta log(pi / pi_ref): DPO
-    (2305.18290, eq. 7) on one pair a prompt.
+    (2305.18290, eq. 7) on one pair per prompt.
 
-    j is the response below the best whose number in `draws` [B, N] is the largest, so that the loss is a pure function
-    of its batch; its expectation over draws is `dpo_best_rest`, and without draws it is that expectation. Several tied
-    best: the mean over those that beat j. With a tie margin, j's chance is proportional to how many of the best beat
-    it, which keeps the expectation. N=2 is DPO. All tied: loss 0, not valid.
+    j is the response below the best with the largest number in `draws` [B, N], so the loss is a pure function of its
+    batch. Its expectation over draws is `dpo_best_rest`; without draws it is that expectation. Several tied best: the
+    mean over those that beat j. With a tie margin, j's probability is proportional to the number of best responses that
+    beat it, which preserves the expectation. N=2 is DPO. All tied: loss 0, not valid.
     """
+
+    on_pairs: ClassVar[bool] = True
 
     name: Literal["dpo_best_random"] = "dpo_best_random"
 
@@ -32,7 +34,7 @@ class DpoBestRandom(DpoLoss):
         return self.over_pairs(self.rewards(batch), candidates)
 
     def _drawn(self, draws: "Tensor", counts: "Tensor") -> "Tensor":
-        """[B, N] bool: the one with the largest u^(1/count), which falls on j with a chance proportional to its count
+        """[B, N] bool: the one with the largest u^(1/count), which is j with a probability proportional to its count
         (weighted sampling after Efraimidis and Spirakis, 2006)."""
         import torch
 

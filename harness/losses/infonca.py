@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.preference_loss import WithLogRatios
-from harness.ranking import masked_logsumexp, soft_targets
+from harness.losses._base import WithLogRatios
+from harness.losses._tensors import masked_logsumexp, soft_targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,11 +17,11 @@ class Infonca(WithLogRatios):
     """-sum_i p_i log softmax(r)_i, with p = softmax(g / temperature), g the scores and r = beta log(pi / pi_ref):
     InfoNCA (2402.05369).
 
-    The scores' scale matters, in units of `temperature`. At 1, p is the chance of being the best under a reward model
-    trained by Bradley-Terry; towards 0 all of it goes to the best response and the loss becomes `sdpo` (the authors'
-    script has 1e-4, and beta 0.01). Since p says by how much a response is better, there is no tie margin and no label
-    smoothing. N=2 is DPO with soft labels, sigmoid((g_1 - g_2) / temperature), and DPO for a low temperature. Ties have
-    equal targets. All tied: loss 0, not valid.
+    The scores' scale matters, in units of `temperature`. At 1, p is the probability of being the best under a reward
+    model trained by Bradley-Terry; towards 0 all of it goes to the best response and the loss becomes `sdpo` (the
+    authors' script has 1e-4, and beta 0.01). Since p expresses by how much a response is better, there is no tie margin
+    and no label smoothing. N=2 is DPO with soft labels, sigmoid((g_1 - g_2) / temperature), and DPO for a low
+    temperature. Ties have equal targets. All tied: loss 0, not valid.
     """
 
     name: Literal["infonca"] = "infonca"

@@ -1,9 +1,9 @@
 """IPO on all pairs of each prompt's responses."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.preference_loss import WithLogRatios, WithTieMargin
-from harness.ranking import differences, implicit_rewards, masked_mean
+from harness.losses._base import WithLogRatios, WithTieMargin
+from harness.losses._tensors import differences, implicit_rewards, masked_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,11 +15,13 @@ class IpoPairs(WithTieMargin, WithLogRatios):
     """Mean over i beats j of (s_i - s_j - 1/(2 beta))^2, with s = log(pi / pi_ref): IPO (2310.12036, eq. 17; beta is
     its tau) on all N(N-1)/2 pairs.
 
-    s is per token unless `length_norm: false`, as in TRL, whose authors had it confirmed by IPO's; the paper says
-    nothing of it. A smaller beta asks for a larger margin. It is a regression on that margin rather than the logarithm
-    of a probability: no label smoothing. N=2 is IPO, not DPO. Ties: only strict pairs count. All tied: loss 0, not
-    valid.
+    s is per token unless `length_norm: false`, as in TRL, whose authors confirmed this with those of IPO; the paper
+    does not mention it. A smaller beta demands a larger margin. It is a regression on that margin rather than the
+    logarithm of a probability: no label smoothing. N=2 is IPO, not DPO. Ties: only strict pairs count. All tied: loss
+    0, not valid.
     """
+
+    on_pairs: ClassVar[bool] = True
 
     name: Literal["ipo_pairs"] = "ipo_pairs"
     length_norm: bool = True

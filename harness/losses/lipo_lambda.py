@@ -1,9 +1,9 @@
-"""LiPO-lambda: pairs weighted by what swapping them would do to the ranking's DCG."""
+"""LiPO-lambda: pairs weighted by how much swapping them would change the ranking's DCG."""
 
 from typing import TYPE_CHECKING, Literal
 
-from harness.preference_loss import DpoLoss
-from harness.ranking import differences, masked_mean, wide
+from harness.losses._base import DpoLoss
+from harness.losses._tensors import differences, masked_mean, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,13 +15,13 @@ class LipoLambda(DpoLoss):
     """Mean over i beats j of D_ij * -log sigmoid(r_i - r_j), with r = beta log(pi / pi_ref) and the lambda weights
     D_ij = |G_i - G_j| |1/log2(1 + t_i) - 1/log2(1 + t_j)|: LiPO-lambda (2402.01878).
 
-    G = 2^g - 1 is a response's gain, its score g mapped to [0, 1] over its prompt's responses (the worst 0, the best
-    1): as they come, scores of a reward model may be negative or make 2^g explode. t is its rank under the *current* r,
-    1 the largest. The weights get no gradient. Responses with the same r (all of them, at initialisation) are ranked by
-    their scores, and where these are the same too they share the mean rank: the order in a batch decides nothing.
+    G = 2^g - 1 is a response's gain, with its score g mapped to [0, 1] over its prompt's responses (the worst 0, the
+    best 1): raw scores of a reward model may be negative or make 2^g explode. t is its rank under the *current* r, 1
+    for the largest. The weights get no gradient. Responses with the same r (all of them, at initialisation) are ranked
+    by their scores, and if these are equal too they share the mean rank: the order in a batch has no effect.
 
-    The paper sums over pairs; the mean keeps learning rates comparable over N. N=2 is DPO times 1 - 1/log2(3) = 0.369.
-    Ties: only strict pairs count. All tied: loss 0, not valid.
+    The paper sums over pairs; the mean keeps learning rates comparable across N. N=2 is DPO times 1 - 1/log2(3) =
+    0.369. Ties: only strict pairs count. All tied: loss 0, not valid.
     """
 
     name: Literal["lipo_lambda"] = "lipo_lambda"
@@ -34,7 +34,7 @@ class LipoLambda(DpoLoss):
 
 
 def _swap_gains(rewards: "Tensor", scores: "Tensor", mask: "Tensor") -> "Tensor":
-    """D [B, N, N]; what it is for pairs with padding means nothing, but is finite."""
+    """D [B, N, N]; values for pairs with padding are meaningless, but finite."""
     import torch
 
     low = scores.masked_fill(~mask, torch.inf).amin(dim=1, keepdim=True)
@@ -44,7 +44,7 @@ def _swap_gains(rewards: "Tensor", scores: "Tensor", mask: "Tensor") -> "Tensor"
 
     same = differences(rewards) == 0
     apart = differences(above)
-    # [b, i, j]: j stands before i, or shares its place.
+    # [b, i, j]: j ranks before i, or shares its rank.
     before = ((differences(rewards) < 0) | (same & (apart < 0))) & mask[:, None, :]
     beside = same & (apart == 0) & mask[:, None, :]
     ranks = before.sum(dim=2) + (beside.sum(dim=2) + 1) / 2

@@ -1,12 +1,12 @@
 """Multi-DPO: one sigmoid over a normalised weighted sum of all N implicit rewards. A reconstruction."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from harness.errors import DataError
-from harness.preference_loss import DpoLoss
-from harness.ranking import beaten_and_beating, differences, wide
+from harness.losses._base import DpoLoss
+from harness.losses._tensors import beaten_and_beating, differences, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,27 +17,37 @@ if TYPE_CHECKING:
 class MdpoLinear(DpoLoss):
     """-log sigmoid(sum_i w_i r_i), with r = beta log(pi / pi_ref) and w_i = (#worse_i - #better_i) / Z.
 
-    This is a RECONSTRUCTION of Multi-DPO (2412.07812) from what its abstract says: a "normalized weighted sum" over
-    "all pairwise comparisons" that is DPO at n=2. The paper's own equation was not to be had.
+    This is a RECONSTRUCTION of Multi-DPO (2412.07812) from its abstract: a "normalized weighted sum" over "all pairwise
+    comparisons" that is DPO at n=2. The paper's own equation was not available.
 
     It is the joint likelihood over all pairs with the sum moved inside the sigmoid: sum_{i beats j} (r_i - r_j) gives
     response i of N the weight N+1-2i, so (3, 1, -1, -3) at N=4. `normalise` sets Z, which at a fixed N only rescales
-    beta: `pairs` the number of pairs, N(N-1)/2 (weights 1/2, 1/6, -1/6, -1/2), which keeps beta comparable over N;
+    beta: `pairs` the number of pairs, N(N-1)/2 (weights 1/2, 1/6, -1/6, -1/2), which keeps beta comparable across N;
     `l1` makes the positive weights sum to 1; `max` makes the largest weight 1; `none` leaves Z = 1.
 
-    `weights: score` weighs pair (i, j) by its score gap g_i - g_j, so that w_i is proportional to g_i - mean(g); Z
-    follows (`pairs`: the sum of the gaps). Ties: only strict pairs count, so that tied responses share a mid-rank.
-    N=2 is DPO, whatever the scores (with `none` and `score`: at beta times the gap). All tied: loss 0, not valid.
+    `weights: score` weighs pair (i, j) by its score gap g_i - g_j, so w_i is proportional to g_i - mean(g); Z changes
+    accordingly (`pairs`: the sum of the gaps). Ties: only strict pairs count, so tied responses share a mid-rank. N=2
+    is DPO, whatever the scores (with `none` and `score`: at beta times the gap). All tied: loss 0, not valid.
 
-    `weights: [3, 1, -1, -3]` gives them outright, the best response's first, and `normalise` divides them as it would
+    `weights: [3, 1, -1, -3]` lists them explicitly, the best response's first, and `normalise` divides them as it would
     those of `rank` (for this list the two are the same; `none` leaves the list as it is). Tied responses share the mean
-    of their places' weights. A prompt with a preference and another number of responses than the list has is an error:
-    no weights were said for it. Weights that do not sum to 0 leave the partition function in the loss.
+    of their positions' weights. A prompt with a preference whose number of responses differs from the list's length is
+    an error, since it has no weights. Weights that do not sum to 0 leave the partition function in the loss.
     """
+
+    is_multi_dpo: ClassVar[bool] = True
+    reconstruction: ClassVar[str | None] = (
+        "Multi-DPO here is a reconstruction of arXiv 2412.07812 (its exact loss is not public): a linear weighting of "
+        "all responses' implicit rewards that equals DPO at two responses. Its figures are not the paper's."
+    )
 
     name: Literal["mdpo_linear"] = "mdpo_linear"
     normalise: Literal["pairs", "l1", "max", "none"] = "pairs"
     weights: Literal["rank", "score"] | Annotated[tuple[float, ...], Field(min_length=2)] = "rank"
+
+    @property
+    def responses_a_prompt(self) -> int | None:
+        return len(self.weights) if isinstance(self.weights, tuple) else None
 
     @field_validator("weights")
     @classmethod
@@ -73,8 +83,8 @@ class MdpoLinear(DpoLoss):
 
 
 def _of_places(listed: "Tensor", pairs: "Tensor", mask: "Tensor") -> "Tensor":
-    """Each response's weight [B, N] from a list by place: the mean over the places that it may take, which are those
-    below all that beat it and above all that it beats. 0 for prompts without a preference, and for padding."""
+    """Each response's weight [B, N] from a list by position: the mean over the positions that it may take, below all
+    that beat it and above all that it beats. 0 for prompts without a preference, and for padding."""
     from torch.nn.functional import pad
 
     used = pairs.flatten(1).any(dim=1)

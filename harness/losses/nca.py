@@ -1,11 +1,11 @@
-"""NCA: noise-contrastive alignment, which raises and lowers each response's likelihood in absolute terms."""
+"""NCA: noise-contrastive alignment, which raises or lowers each response's likelihood in absolute terms."""
 
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.preference_loss import WithLogRatios
-from harness.ranking import logistic_loss, soft_targets
+from harness.losses._base import WithLogRatios
+from harness.losses._tensors import logistic_loss, soft_targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ class Nca(WithLogRatios):
     """-sum_i [p_i log sigmoid(r_i) + 1/N log sigmoid(-r_i)], with p = softmax(g / temperature), g the scores, N the
     prompt's number of responses and r = beta log(pi / pi_ref): NCA (2402.05369).
 
-    Unlike most losses it does not depend on differences of r alone, and so keeps the likelihood of good responses from
+    Unlike most losses it does not depend only on differences of r, and so keeps the likelihood of good responses from
     falling along with that of bad ones. The scores' scale matters as in `infonca` (the authors' script has temperature
     1e-4 and beta 0.01); there is no tie margin and no label smoothing for the same reason. N=2 is the pairwise NCA loss
     (TRL's nca_pair) for a low temperature, not DPO. Ties have equal targets. All tied: loss 0, not valid.

@@ -1,11 +1,11 @@
-"""RPO, backward KL: preferences with the probabilities that the scores give them (DPO with soft labels)."""
+"""RPO, backward KL: preferences with the probabilities implied by the scores (DPO with soft labels)."""
 
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.preference_loss import WithLogRatios, WithTieMargin
-from harness.ranking import comparisons, differences, logistic_loss, masked_mean, score_gaps
+from harness.losses._base import WithLogRatios, WithTieMargin
+from harness.losses._tensors import comparisons, differences, logistic_loss, masked_mean, score_gaps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,9 +17,9 @@ class RpoBwd(WithTieMargin, WithLogRatios):
     """Mean over the N(N-1)/2 comparisons of KL(sigmoid(eta (g_i - g_j)) || sigmoid(r_i - r_j)) between Bernoulli
     distributions, with g the scores and r = beta log(pi / pi_ref): RPO (2502.00203) with the backward KL.
 
-    The scores' scale matters, in units of 1/`eta`: at 1, sigmoid(eta (g_i - g_j)) is what a reward model trained by
-    Bradley-Terry says the preference's probability is (NeMo-Aligner has eta 1 and beta 0.2). The optimum is finite, at
-    r_i - r_j = eta (g_i - g_j), so margins do not grow without end. Labels are soft already: no label smoothing.
+    The scores' scale matters, in units of 1/`eta`: at 1, sigmoid(eta (g_i - g_j)) is the preference's probability
+    according to a reward model trained by Bradley-Terry (NeMo-Aligner has eta 1 and beta 0.2). The optimum is finite,
+    at r_i - r_j = eta (g_i - g_j), so margins do not grow without bound. Labels are soft already: no label smoothing.
     Its gradient is that of DPO with soft labels. N=2 is DPO with soft labels less the label's entropy. Ties are
     comparisons with target 1/2: they pull the two rewards together. All tied: loss 0, not valid.
     """
@@ -36,5 +36,5 @@ class RpoBwd(WithTieMargin, WithLogRatios):
 
 
 def _cross_entropy(targets: "Tensor", logits: "Tensor") -> "Tensor":
-    """Of sigmoid(logits) under sigmoid(targets)."""
+    """The cross-entropy of sigmoid(logits) under sigmoid(targets)."""
     return targets.sigmoid() * logistic_loss(logits) + (-targets).sigmoid() * logistic_loss(-logits)

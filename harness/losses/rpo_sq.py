@@ -1,11 +1,11 @@
-"""RPO, squared: the rewards' differences regress on the scores' differences."""
+"""RPO, squared: a regression of reward differences on score differences."""
 
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.preference_loss import WithLogRatios, WithTieMargin
-from harness.ranking import comparisons, differences, masked_mean, score_gaps
+from harness.losses._base import WithLogRatios, WithTieMargin
+from harness.losses._tensors import comparisons, differences, masked_mean, score_gaps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,9 +17,9 @@ class RpoSq(WithTieMargin, WithLogRatios):
     """Mean over the N(N-1)/2 comparisons of ((r_i - r_j) - eta (g_i - g_j))^2, with g the scores and
     r = beta log(pi / pi_ref): RPO (2502.00203) with the squared distance.
 
-    The scores' scale matters, in units of 1/`eta`: at 1, sigmoid(eta (g_i - g_j)) is what a reward model trained by
-    Bradley-Terry says the preference's probability is (NeMo-Aligner has eta 1 and beta 0.2). The optimum is finite, at
-    r_i - r_j = eta (g_i - g_j), so margins do not grow without end. Labels are soft already: no label smoothing.
+    The scores' scale matters, in units of 1/`eta`: at 1, sigmoid(eta (g_i - g_j)) is the preference's probability
+    according to a reward model trained by Bradley-Terry (NeMo-Aligner has eta 1 and beta 0.2). The optimum is finite,
+    at r_i - r_j = eta (g_i - g_j), so margins do not grow without bound. Labels are soft already: no label smoothing.
     N=2 is the squared distance, not DPO. Ties are comparisons with target 0: they pull the two rewards together. All
     tied: loss 0, not valid.
     """

@@ -1,11 +1,11 @@
-"""RRHF: a hinge on wrongly ordered responses, and the likelihood of the best. No reference."""
+"""RRHF: a hinge loss on wrongly ordered responses, plus the likelihood of the best. No reference."""
 
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.preference_loss import WithTieMargin
-from harness.ranking import differences, held_logps, token_counts
+from harness.losses._base import WithTieMargin
+from harness.losses._tensors import differences, held_logps, token_counts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +17,11 @@ class Rrhf(WithTieMargin):
     """sum over i beats j of max(0, p_j - p_i), plus `nll_alpha` times the best's -log pi per token, with
     p = log pi / |y|^`length_penalty`: RRHF (2304.05302).
 
-    The sum over pairs is the paper's: what it weighs against the likelihood. That is averaged over the response's
-    tokens (the authors' code averages over padding as well). The hinge has no margin, so a prompt whose responses are
-    in order has the likelihood's gradient only, and no beta. Neither reference nor label smoothing. N=2 is RRHF, not
-    DPO. Ties: only strict pairs count; of several tied best, the mean likelihood. All tied: loss 0, not valid.
+    The sum over pairs is the paper's, and sets their weight against the likelihood. The likelihood is averaged over the
+    response's tokens (the authors' code also averages over padding). The hinge has no margin, so a prompt whose
+    responses are in order has only the likelihood's gradient. There is no beta, no reference and no label smoothing.
+    N=2 is RRHF, not DPO. Ties: only strict pairs count; of several tied best, the mean likelihood. All tied: loss 0,
+    not valid.
     """
 
     name: Literal["rrhf"] = "rrhf"

@@ -1,1 +1,10 @@
-"""A board as one HTML page."""
+"""A board drawn: Markdown, CSV, terminal table, and one self-contained HTML page.
+
+`write` writes all files of a board, `markdown`, `terminal` and `notebook` draw its tables, `csv_files` its CSV,
+`comparisons` its matrices, `sweep` the sections on what was varied, `notes` the notes; `page` draws the web page from
+`tables`, `charts`, `sweep_charts` and `examples`; `merge` joins boards.
+
+    from harness.report.page import write_page
+
+    write_page(Path("leaderboards/quickstart"))   # index.html
+"""

@@ -1,27 +1,22 @@
-"""The page's charts, by matplotlib, as SVG in two colourings: for light and for dark."""
+"""The page's charts, drawn by matplotlib as SVG in two versions: for a light and for a dark background."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from harness.board_rows import CATEGORIES, COLUMNS, Entry
+from harness.boards.catalog import Figures, by_group
+from harness.boards.entry import Entry
+from harness.figures import Figure
 
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0", "#ff8ab7")
-"""Observable's ten (2023), told apart on light and on dark."""
-MOST = 12
-"""Rows that a chart of lines shows at the most: the best by its figure."""
-INTERVALS = (
-    "alpaca_eval.win_rate",
-    "alpaca_eval.lc_win_rate",
-    "mt_bench.score",
-    "mt_bench.win_rate",
-    "heldout.pair_accuracy",
-)
+"""Observable's ten colours (2023), distinguishable on light and on dark."""
+MOST_LINES = 12
+"""Rows in a line chart at the most: the best by its figure. Scatter plots with more points have no labels."""
 
 
 class Chart(NamedTuple):
-    """A chart: its title, what it shows in words (for those who don't see it), the two SVG texts, and whether it needs
+    """A chart. `words`: its content as text, for readers who can't see it. `light`, `dark`: SVG texts. `wide`: it needs
     the page's whole width."""
 
     title: str
@@ -31,82 +26,96 @@ class Chart(NamedTuple):
     wide: bool = False
 
 
-def charts(entries: Sequence[Entry]) -> list[Chart]:
-    """Those that the board has data for."""
-    made = [_intervals(entries, metric) for metric in INTERVALS]
-    made += [_radar(entries), _turns(entries), _losses(entries), _reward(entries)]
-    return [chart for chart in made if chart is not None]
+def board_charts(entries: Sequence[Entry]) -> list[Chart]:
+    """The charts that the board has data for."""
+    figures = Figures(entries)
+    charts = [_intervals(entries, figure) for figure in figures.compared]
+    charts += [_radar(entries, categories, figures) for categories in by_group(figures.categories).values()]
+    charts += [_turns(entries, group) for group in by_group(figures.board).values()]
+    charts += [_losses(entries), _reward(entries, figures)]
+    return [chart for chart in charts if chart is not None]
 
 
-def _intervals(entries: Sequence[Entry], metric: str) -> Chart | None:
-    rows = [(e, e.metrics[metric]) for e in entries if metric in e.metrics and e.metrics[metric].value is not None]
+def _intervals(entries: Sequence[Entry], figure: Figure) -> Chart | None:
+    metric = figure.metric
+    rows = [(e, e.metrics[metric]) for e in entries if e.value(metric) is not None]
     if len(rows) < 2:
         return None
     rows = sorted(rows, key=lambda row: row[1].value or 0)[-40:]
-    column = next((c for c in COLUMNS if c.metric == metric), None)
-    title = f"{column.group} {column.title}" if column else metric
-    unit = f" ({column.unit})" if column and column.unit else ""
+    title = f"{figure.group} {figure.title}"
+    unit = f" ({figure.unit})" if figure.unit else ""
 
-    def draw(figure: Any) -> None:
-        axes = figure.add_subplot()
-        for place, (entry, found) in enumerate(rows):
-            colour = COLOURS[list(entries).index(entry) % len(COLOURS)]
-            if found.ci95:
-                axes.plot(found.ci95, [place, place], color=colour, lw=3, alpha=0.45, solid_capstyle="round")
-            axes.plot([found.value], [place], "o", color=colour, ms=6)
+    def draw(canvas: Any) -> None:
+        axes = canvas.add_subplot()
+        for y, (entry, result) in enumerate(rows):
+            colour = _colour(entries, entry)
+            if result.ci95:
+                axes.plot(result.ci95, [y, y], color=colour, lw=3, alpha=0.45, solid_capstyle="round")
+            axes.plot([result.value], [y], "o", color=colour, ms=6)
         axes.set_yticks(range(len(rows)), [_short(entry.id) for entry, _ in rows])
         axes.set_xlabel(f"{title}{unit}, with 95 % interval")
         axes.grid(axis="x", alpha=0.25)
         axes.margins(y=0.08)
 
-    words = "; ".join(f"{entry.id} {found.value:.3g}" for entry, found in reversed(rows))
-    return drawn(title, words, draw, (6.4, 1.1 + 0.34 * len(rows)))
+    words = "; ".join(f"{entry.id} {result.value:.3g}" for entry, result in reversed(rows))
+    return draw_chart(title, words, draw, (6.4, 1.1 + 0.34 * len(rows)))
 
 
-def _radar(entries: Sequence[Entry]) -> Chart | None:
-    there = [c for c in CATEGORIES if any(_value(e, c.metric) is not None for e in entries)]
-    rows = [e for e in entries if all(_value(e, c.metric) is not None for c in there)]
-    if len(there) < 3 or not rows:
+def _radar(entries: Sequence[Entry], categories: Sequence[Figure], figures: Figures) -> Chart | None:
+    measured = [c for c in categories if any(e.value(c.metric) is not None for e in entries)]
+    rows = [e for e in entries if all(e.value(c.metric) is not None for c in measured)]
+    if len(measured) < 3 or not rows:
         return None
-    rows = sorted(rows, key=lambda e: -(_value(e, "mt_bench.score") or 0))[:MOST]
+    first = measured[0]
+    headline = next((f.metric for f in figures.headlines if f.benchmark == first.benchmark), first.metric)
+    rows = sorted(rows, key=lambda e: -(e.value(headline) or 0))[:MOST_LINES]
 
     def draw(figure: Any) -> None:
         from math import pi
 
         axes = figure.add_subplot(projection="polar")
-        angles = [2 * pi * i / len(there) for i in range(len(there))]
+        angles = [2 * pi * i / len(measured) for i in range(len(measured))]
         for entry in rows:
-            values = [_value(entry, c.metric) for c in there]
-            colour = COLOURS[list(entries).index(entry) % len(COLOURS)]
+            values = [entry.value(c.metric) for c in measured]
+            colour = _colour(entries, entry)
             axes.plot([*angles, angles[0]], [*values, values[0]], color=colour, lw=1.8, label=_short(entry.id))
-        axes.set_xticks(angles, [c.title for c in there])
-        axes.set_ylim(0, 10)
-        axes.set_yticks([2, 4, 6, 8, 10])
+        axes.set_xticks(angles, [c.title for c in measured])
+        if first.limits:
+            low, high = first.limits
+            axes.set_ylim(low, high)
+            axes.set_yticks([low + (high - low) * k / 5 for k in range(1, 6)])
         axes.grid(alpha=0.3)
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
-    words = "; ".join(f"{e.id}: " + ", ".join(f"{c.title} {_value(e, c.metric):.2f}" for c in there) for e in rows)
-    return drawn("MT-bench by category", words, draw, (5.6, 5.6 + 0.16 * len(rows)))
+    words = "; ".join(f"{e.id}: " + ", ".join(f"{c.title} {e.value(c.metric):.2f}" for c in measured) for e in rows)
+    return draw_chart(f"{first.group} by category", words, draw, (5.6, 5.6 + 0.16 * len(rows)))
 
 
-def _turns(entries: Sequence[Entry]) -> Chart | None:
-    first, second = "mt_bench.turn_1", "mt_bench.turn_2"
-    points = [(e, _value(e, first), _value(e, second)) for e in entries]
+def _turns(entries: Sequence[Entry], figures: Sequence[Figure]) -> Chart | None:
+    """The second turn against the first, for a benchmark that has both."""
+    by_turn = {figure.pairing.turn: figure for figure in figures if figure.pairing and figure.pairing.turn}
+    if not {1, 2} <= by_turn.keys():
+        return None
+    points = [(e, e.value(by_turn[1].metric), e.value(by_turn[2].metric)) for e in entries]
     points = [(e, x, y) for e, x, y in points if x is not None and y is not None]
-    return scatter(entries, points, "MT-bench: first and second turn", "first turn", "second turn", diagonal=True)
+    title = f"{by_turn[1].group}: first and second turn"
+    return scatter(entries, points, title, "first turn", "second turn", diagonal=True)
 
 
-def _reward(entries: Sequence[Entry]) -> Chart | None:
-    points = []
+def _reward(entries: Sequence[Entry], figures: Figures) -> Chart | None:
+    """The first headline figure against the reward model's accuracy on held-out pairs."""
+    if not figures.headlines:
+        return None
+    points, first = [], figures.headlines[0]
     for entry in entries:
-        reward = entry.section("data").get("reward")
-        accuracy = reward.get("heldout_accuracy", {}).get("value") if isinstance(reward, dict) else None
-        won = _value(entry, "alpaca_eval.win_rate")
-        if entry.method != "base" and accuracy is not None and won is not None:
-            points.append((entry, accuracy, won))
+        accuracy = (entry.provenance.data.get("reward", {}).get("heldout_accuracy") or {}).get("value")
+        score = entry.value(first.metric)
+        if entry.method != "base" and accuracy is not None and score is not None:
+            points.append((entry, accuracy, score))
     if len({x for _, x, _ in points}) < 2:
         return None
-    return scatter(entries, points, "Reward model and win rate", "accuracy on held-out pairs", "win rate, %")
+    title = f"Reward model and {first.title}"
+    return scatter(entries, points, title, "accuracy on held-out pairs", first.head)
 
 
 def scatter(
@@ -117,36 +126,39 @@ def scatter(
     y: str,
     diagonal: bool = False,
 ) -> Chart | None:
+    """A scatter plot of (row, x, y); None for fewer than two points. `x`, `y`: labels of the axes. `diagonal`: also
+    draw the line x = y."""
     if len(points) < 2:
         return None
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
         for entry, across, up in points:
-            axes.plot([across], [up], "o", color=COLOURS[list(entries).index(entry) % len(COLOURS)], ms=7)
-            if len(points) > MOST:
+            axes.plot([across], [up], "o", color=_colour(entries, entry), ms=7)
+            if len(points) > MOST_LINES:
                 continue
             axes.annotate(_short(entry.id), (across, up), xytext=(6, 4), textcoords="offset points", fontsize=8)
         if diagonal:
-            axes.axline((5, 5), slope=1, lw=1, ls=":", color="#888888")
+            axes.axline((points[0][1], points[0][1]), slope=1, lw=1, ls=":", color="#888888")
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.margins(0.15)
         axes.grid(alpha=0.25)
 
     words = "; ".join(f"{e.id}: {x} {a:.3g}, {y} {b:.3g}" for e, a, b in points)
-    return drawn(title, words, draw, (5.6, 4.2))
+    return draw_chart(title, words, draw, (5.6, 4.2))
 
 
 def _losses(entries: Sequence[Entry]) -> Chart | None:
-    """The curve where the row has one, else from the first steps' loss to the last."""
+    """Training loss by step: each row's recorded curve, else a line from its first to its last loss."""
     curves = []
     for entry in entries:
-        training = entry.section("training")
-        curve = training.get("curve") or [
-            [step, training.get(name)] for step, name in ((1, "first_loss"), (training.get("steps"), "last_loss"))
-        ]
-        points = [(x, y) for x, y in curve if isinstance(x, int | float) and isinstance(y, int | float)]
+        training = entry.provenance.training
+        if training is None:
+            continue
+        curve: Sequence[tuple[Any, Any]] = training.curve
+        ends = ((1, training.first_loss), (training.steps, training.last_loss))
+        points = [(x, y) for x, y in curve or ends if x is not None and y is not None]
         if len(points) > 1:
             curves.append((entry, points))
     if not curves:
@@ -154,32 +166,32 @@ def _losses(entries: Sequence[Entry]) -> Chart | None:
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        for entry, points in curves[:MOST]:
-            colour = COLOURS[list(entries).index(entry) % len(COLOURS)]
-            axes.plot(*zip(*points, strict=True), color=colour, lw=1.8, label=_short(entry.id))
+        for entry, points in curves[:MOST_LINES]:
+            axes.plot(*zip(*points, strict=True), color=_colour(entries, entry), lw=1.8, label=_short(entry.id))
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("loss (each method's own)")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
 
     words = "; ".join(f"{e.id}: from {points[0][1]:.3g} to {points[-1][1]:.3g}" for e, points in curves)
-    return drawn("Training loss", words, draw, (6.4, 3.6))
+    return draw_chart("Training loss", words, draw, (6.4, 3.6))
 
 
-def _value(entry: Entry, metric: str) -> float | None:
-    found = entry.metrics.get(metric)
-    return None if found is None else found.value
+def _colour(entries: Sequence[Entry], entry: Entry) -> str:
+    """The row's colour, the same in every chart of the board."""
+    return COLOURS[list(entries).index(entry) % len(COLOURS)]
 
 
 def _short(text: str) -> str:
-    """A row's name in a chart: of characters that fonts have, and not endless. `$` would begin a formula."""
+    """A row's name for a chart: printable and at most 36 characters. `$` would begin a formula."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text).replace("$", r"\$")
-    # Rows of a sweep begin alike and end differently.
+    # The middle is cut out: rows of a sweep begin alike and end differently.
     return plain if len(plain) <= 36 else f"{plain[:14]}…{plain[-21:]}"
 
 
-def drawn(title: str, words: str, draw: Callable[[Any], None], size: tuple[float, float]) -> Chart:
-    made = []
+def draw_chart(title: str, words: str, draw: Callable[[Any], None], size: tuple[float, float]) -> Chart:
+    """Draw a chart in both colourings. `draw` fills a matplotlib Figure; `size` is in inches."""
+    svgs = []
     for ink in ("#1b1e23", "#e8e6e1"):
         with _style(ink):
             from matplotlib.figure import Figure
@@ -187,14 +199,15 @@ def drawn(title: str, words: str, draw: Callable[[Any], None], size: tuple[float
             figure = Figure(figsize=size, layout="constrained")
             draw(figure)
             text = io.StringIO()
-            # No date and fixed ids: the same board gives the same bytes.
+            # Without a date and with fixed ids, the same board gives the same bytes.
             figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-            made.append(text.getvalue())
-    return Chart(title, words, made[0], made[1])
+            svgs.append(text.getvalue())
+    return Chart(title, words, svgs[0], svgs[1])
 
 
 @contextmanager
 def _style(ink: str) -> Iterator[None]:
+    """matplotlib's settings for text and lines in the colour `ink`."""
     import matplotlib as mpl
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")

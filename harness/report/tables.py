@@ -1,49 +1,42 @@
-"""The page's tables and notes, as HTML. Everything that is not ours is escaped."""
+"""The page's tables and notes, as HTML. Every text from a model, a recipe or a file is escaped."""
 
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from harness.board_data import agreement_notes, data_stages, ranking_notes
-from harness.board_notes import (
-    admission_notes,
+from harness.boards.catalog import Figures, present
+from harness.boards.entry import Board, Entry, comparable
+from harness.boards.facts import doubts, judge_name, loss_label, training_problems
+from harness.boards.format import UNPAIRED, bounds, missing, number, visible
+from harness.figures import Figure
+from harness.report.comparisons import HOW_COMPARED, by_pair, compared_ids, detectable_difference
+from harness.report.notes import (
+    benchmark_notes,
     budget_notes,
-    leak_notes,
-    logits_notes,
+    data_stages,
     reconstruction_notes,
+    stage_notes,
+    stage_reports,
     uncalibrated_note,
 )
-from harness.board_pairs import HOW, comparison_decimals, comparison_title, seen_difference
-from harness.board_rows import (
-    CATEGORIES,
-    COLUMNS,
-    UNPAIRED,
-    Board,
-    Column,
-    Entry,
-    comparable,
-    doubts,
-    further_columns,
-    judge_name,
-    missing,
-    number,
-    present,
-    troubles,
-    visible,
-)
-from harness.board_sweep import HOW as HOW_VARIED
-from harness.board_sweep import sweep_sections
-from harness.outcomes import COMPARED
+from harness.report.sweep import HOW_VARIED, sweep_sections
+from harness.stats.paired import Comparison
 from harness.types import Metric
 
 
 def _text(value: Any) -> str:
+    """Escaped text, with control characters made visible."""
     return escape(visible(str(value)))
 
 
-def tables(board: Board) -> str:
-    """A table for each group of rows that may be compared, with its judge, and what makes figures doubtful."""
+def _scrolling(label: str, table: str) -> str:
+    """A table in a region that scrolls sideways and can be reached by keyboard."""
+    return f'<div class=scroll tabindex=0 role=region aria-label="{_text(label)}">{table}</div>'
+
+
+def results_html(board: Board) -> str:
+    """A table for each group of comparable rows, with its judge, and the doubts about their figures."""
     groups = comparable(board.entries)
     parts = []
     if note := uncalibrated_note(board.entries):
@@ -53,67 +46,74 @@ def tables(board: Board) -> str:
         'placeholder="part of a name"></label> '
         "<span class=note>Click a heading, or press Enter on it, to sort.</span></p>"
     )
-    for place, rows in enumerate(groups, 1):
+    for table_number, rows in enumerate(groups, 1):
         if len(groups) > 1:
-            parts.append(f"<h3>Table {place}</h3>")
+            parts.append(f"<h3>Table {table_number}</h3>")
         parts.append(_judged_by(rows))
-        parts.append(_table(rows, present(COLUMNS, rows), f"Results, table {place}"))
-        more = present((*CATEGORIES, *further_columns(rows)), rows)
+        figures = Figures(rows)
+        parts.append(_table(rows, present(figures.board, rows), f"Results, table {table_number}"))
+        more = present((*figures.categories, *figures.details), rows)
         if more:
             parts.append(
                 f"<details><summary>Further figures</summary>{_table(rows, more, 'Further figures')}</details>"
             )
-    said = [
-        f"<li><strong>{_text(e.id)}</strong>: {_text(d)}" for e in board.entries for d in (*doubts(e), *troubles(e))
+    warnings = [
+        f"<li><strong>{_text(entry.id)}</strong>: {_text(text)}"
+        for entry in board.entries
+        for text in (*doubts(entry), *training_problems(entry))
     ]
-    if said:
-        parts.append(f"<h3>What makes figures doubtful</h3><ul class=doubts>{''.join(said)}</ul>")
-    notes = [UNPAIRED, *logits_notes(board.entries), *budget_notes(board.entries), *reconstruction_notes(board.entries)]
+    if warnings:
+        parts.append(f"<h3>What makes figures doubtful</h3><ul class=doubts>{''.join(warnings)}</ul>")
+    notes = [
+        UNPAIRED,
+        *benchmark_notes(board.entries),
+        *budget_notes(board.entries),
+        *reconstruction_notes(board.entries),
+    ]
     parts.append(f"<ul class=notes>{''.join(f'<li>{_text(n)}' for n in notes)}</ul>")
     return "".join(parts)
 
 
 def _judged_by(rows: Sequence[Entry]) -> str:
+    """Judge and benchmarks of a group of rows, which share them."""
     first = rows[0]
     facts = [("Judge", judge_name(first) or "none")]
-    if recorded := first.section("judge").get("recorded_by"):
+    if recorded := (first.provenance.judge or {}).get("recorded_by"):
         facts.append(("Recorded by", recorded))
-    if calibration := first.provenance.get("judge_calibration"):
-        facts.append(("Calibration", calibration))
-    for name, identity in sorted(first.section("benchmarks").items()):
+    if calibration := first.provenance.judge_calibration:
+        facts.append(("Calibration", str(calibration)))
+    for name, identity in sorted(first.provenance.benchmarks.items()):
         if isinstance(identity, Mapping):
-            shown = {k: v for k, v in identity.items() if isinstance(v, str | int) and not _is_hash(v) and k != "name"}
-            facts.append((name, ", ".join(f"{k} {v}" for k, v in sorted(shown.items()))))
-    return "<dl class=facts>" + "".join(f"<dt>{_text(k)}<dd>{_text(v)}" for k, v in facts) + "</dl>"
+            fields = {k: v for k, v in identity.items() if isinstance(v, str | int) and not _is_hash(v) and k != "name"}
+            facts.append((name, ", ".join(f"{k} {v}" for k, v in sorted(fields.items()))))
+    return _facts(facts)
+
+
+def _facts(facts: Sequence[tuple[str, Any]]) -> str:
+    """(term, description) pairs as a list of definitions."""
+    return "<dl class=facts>" + "".join(f"<dt>{_text(term)}<dd>{_text(text)}" for term, text in facts) + "</dl>"
 
 
 def _is_hash(value: Any) -> bool:
     return isinstance(value, str) and len(value) >= 40 and " " not in value
 
 
-def _table(rows: Sequence[Entry], columns: Sequence[Column], label: str) -> str:
-    heads = ["row", "loss", *(_head(c) for c in columns)]
+def _table(rows: Sequence[Entry], columns: Sequence[Figure], label: str) -> str:
+    heads = ["row", "loss", *(c.head for c in columns)]
     head = "".join(
         f"<th scope=col aria-sort=none><button type=button class=sort>{_text(title)}</button></th>" for title in heads
     )
     body = "".join(_row(entry, columns) for entry in rows)
-    return (
-        f'<div class=scroll tabindex=0 role=region aria-label="{_text(label)}"><table class=sortable>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return _scrolling(label, f"<table class=sortable><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 
-def _head(column: Column) -> str:
-    return f"{column.group} {column.title}{', ' + column.unit if column.unit else ''}".strip()
-
-
-def _row(entry: Entry, columns: Sequence[Column]) -> str:
+def _row(entry: Entry, columns: Sequence[Figure]) -> str:
     flags = doubts(entry)
     mark = f' <span class=flag title="{_text("; ".join(flags))}">{len(flags)} ⚑</span>' if flags else ""
-    loss = "–" if entry.method == "base" else entry.method
     cells = "".join(_cell(entry.metrics.get(c.metric), c.decimals) for c in columns)
     return (
-        f'<tr data-row="{_text(entry.id)}"><th scope=row>{_text(entry.id)}{mark}</th><td>{_text(loss)}</td>{cells}</tr>'
+        f'<tr data-row="{_text(entry.id)}"><th scope=row>{_text(entry.id)}{mark}</th>'
+        f"<td>{_text(loss_label(entry))}</td>{cells}</tr>"
     )
 
 
@@ -122,17 +122,17 @@ def _cell(metric: Metric | None, decimals: int) -> str:
         return f"<td class=none>{_text('–' if metric is None else missing(metric))}</td>"
     interval = ""
     if metric.ci95:
-        low, high = (number(x, decimals) for x in metric.ci95)
+        low, high = bounds(metric.ci95, decimals)
         interval = f"<small>{low} to {high}</small>"
-    lost = f", {metric.n_invalid} not scored" if metric.n_invalid else ""
+    unscored = f", {metric.n_invalid} not scored" if metric.n_invalid else ""
     return (
         f'<td data-value="{metric.value!r}"><b>{number(metric.value, decimals)}</b>{interval}'
-        f"<small class=n>n {metric.n:,}{lost}</small></td>"
+        f"<small class=n>n {metric.n:,}{unscored}</small></td>"
     )
 
 
-def varied(board: Board) -> str:
-    """A sweep's sections: what each thing that was varied has changed."""
+def varied_html(board: Board) -> str:
+    """The sections of a sweep: the effect of each axis."""
     parts = []
     for section in sweep_sections(board.entries):
         notes = "".join(f"<li>{_text(note)}" for note in section.notes)
@@ -148,82 +148,71 @@ def varied(board: Board) -> str:
                 + "</tr>"
                 for row in table.rows
             )
-            parts.append(
-                f'<div class=scroll tabindex=0 role=region aria-label="{_text(table.title)}"><table>'
-                f"<caption>{_text(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-            )
+            html = f"<caption>{_text(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+            parts.append(_scrolling(table.title, f"<table>{html}</table>"))
     return f"<p class=note>{_text(HOW_VARIED)}</p>{''.join(parts)}" if parts else ""
 
 
-def compared(board: Board) -> str:
-    """A matrix a metric: row less column."""
-    parts = [f"<p class=note>{_text(HOW.replace('**', ''))}</p>"] if board.comparisons else []
-    for metric in sorted(board.comparisons, key=COMPARED.index):
-        made = board.comparisons[metric]
-        ids = list(dict.fromkeys(name for c in made for name in (c.first, c.second)))
-        decimals = comparison_decimals(metric)
-        cells: dict[tuple[str, str], tuple[float, float, float, bool]] = {}
-        for c in made:
-            cells[c.first, c.second] = (c.difference, *c.ci95, c.is_real)
-            cells[c.second, c.first] = (-c.difference, -c.ci95[1], -c.ci95[0], c.is_real)
+def compared_html(board: Board) -> str:
+    """A matrix per metric: row minus column."""
+    parts = [f"<p class=note>{_text(HOW_COMPARED.replace('**', ''))}</p>"] if board.comparisons else []
+    figures = Figures(board.entries)
+    order = [*(figure.metric for figure in figures.compared), *board.comparisons]
+    for metric in sorted(board.comparisons, key=order.index):
+        comparisons, figure = board.comparisons[metric], figures[metric]
+        ids, pairs = compared_ids(comparisons), by_pair(comparisons)
         head = "".join(f"<th scope=col>{_text(i)}</th>" for i in ids)
-        body = "".join(
-            f"<tr><th scope=row>{_text(a)}</th>{''.join(_pair(cells.get((a, b)), decimals, a == b) for b in ids)}</tr>"
-            for a in ids
-        )
-        title = comparison_title(metric, board.entries)
+        body = ""
+        for a in ids:
+            cells = "".join(_pair(pairs.get((a, b)), figure.difference_decimals, a == b) for b in ids)
+            body += f"<tr><th scope=row>{_text(a)}</th>{cells}</tr>"
+        title, detectable = figure.difference_head, detectable_difference(comparisons, figure)
+        matrix = f"<table class=matrix><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
         parts.append(
-            f'<h3>{_text(title)}</h3><div class=scroll tabindex=0 role=region aria-label="{_text(title)}">'
-            f"<table class=matrix><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-            f"<p class=note>{sum(c.is_real for c in made)} of {len(made)} pairs differ"
-            f"{_text(';' + said if (said := seen_difference(made, metric)) else '')}.</p>"
+            f"<h3>{_text(title)}</h3>{_scrolling(title, matrix)}"
+            f"<p class=note>{sum(c.is_real for c in comparisons)} of {len(comparisons)} pairs differ"
+            f"{_text(';' + detectable if detectable else '')}.</p>"
         )
     return "".join(parts)
 
 
-def _pair(found: tuple[float, float, float, bool] | None, decimals: int, same: bool) -> str:
-    if found is None:
+def _pair(comparison: Comparison | None, decimals: int, same: bool) -> str:
+    """A cell of a matrix; `same`: it is on the diagonal."""
+    if comparison is None:
         return f"<td class=none>{'' if same else '–'}</td>"
-    difference, low, high, real = found
-    kind = ("up" if difference > 0 else "down") if real else "unsure"
+    difference, (low, high) = comparison.difference, bounds(comparison.ci95, decimals)
+    kind = ("up" if difference > 0 else "down") if comparison.is_real else "unsure"
     sign = "+" if difference > 0 else ""
-    return (
-        f"<td class={kind}><b>{sign}{number(difference, decimals)}</b>"
-        f"<small>{number(low, decimals)} to {number(high, decimals)}</small></td>"
-    )
+    return f"<td class={kind}><b>{sign}{number(difference, decimals)}</b><small>{low} to {high}</small></td>"
 
 
-def data_notes(board: Board) -> str:
-    """What the data stages report, and what training and judging came to."""
+def data_html(board: Board) -> str:
+    """The reports of the data stages, and the amounts of training and judging."""
     items = []
     for stage, label in data_stages(board.entries).items():
-        reports = {json.dumps(r, sort_keys=True): r for e in board.entries if (r := e.section("data").get(stage))}
-        for report in reports.values():
-            notes = (*leak_notes(report), *admission_notes(report), *ranking_notes(report), *agreement_notes(report))
-            items.append((label, "; ".join([part for part in (_counts(report), *notes) if part])))
+        for report, _ in stage_reports(board.entries, stage):
+            texts = [_numbers(report), *stage_notes(report)]
+            items.append((label, "; ".join(text for text in texts if text)))
     for entry in board.entries:
-        items += [(f"Judging {entry.id}, {name}", _counts(cost)) for name, cost in entry.section("judging").items()]
-        items.append((f"Training {entry.id}", _counts(entry.section("training"))))
-    shown = "".join(f"<dt>{_text(label)}<dd>{_text(said)}" for label, said in items if said)
-    return f"<dl class=facts>{shown}</dl>" if shown else ""
+        about = entry.provenance
+        items += [(f"Judging {entry.id}, {name}", _numbers(cost.plain())) for name, cost in about.judging.items()]
+        items.append((f"Training {entry.id}", _numbers(about.training.plain() if about.training else {})))
+    facts = [(label, text) for label, text in items if text]
+    return _facts(facts) if facts else ""
 
 
-def _counts(report: Any) -> str:
-    """A report's plain numbers, in words."""
-    if not isinstance(report, Mapping):
-        return ""
+def _numbers(report: Mapping[str, Any]) -> str:
+    """A report's numbers with their names."""
     numbers = {k: v for k, v in sorted(report.items()) if isinstance(v, int | float) and not isinstance(v, bool)}
     return ", ".join(
         f"{k.replace('_', ' ')} {f'{v:,}' if isinstance(v, int) else f'{v:,.4g}'}" for k, v in numbers.items()
     )
 
 
-def provenance(board: Board) -> str:
-    """Each row's provenance, folded up."""
-    return "".join(
-        f"<details><summary>{_text(entry.id)}</summary><pre tabindex=0>{_json(entry.provenance)}</pre></details>"
-        for entry in board.entries
-    )
+def provenance_html(board: Board) -> str:
+    """Each row's provenance as JSON, collapsed."""
+    rows = [(_text(entry.id), _json(entry.provenance.plain())) for entry in board.entries]
+    return "".join(f"<details><summary>{row}</summary><pre tabindex=0>{text}</pre></details>" for row, text in rows)
 
 
 def _json(value: Any) -> str:

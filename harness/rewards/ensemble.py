@@ -3,24 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.components import Component, RewardField, identity
-from harness.group_scores import standardised
+from harness.components import RewardField, identity
 from harness.protocols import Ready, RewardModel
+from harness.rewards._scales import standardise
 from harness.types import Advance, Messages, PreferencePair, prompt_id
 
 
-class Ensemble(Component):
-    """Scores of the reward models in `rewards`, each put on one scale first: reward models have units of their own, and
-    only differences within a prompt mean anything, so that each one's scores of a prompt's responses are centred and
-    divided by their standard deviation (all equal: 0). `combine`: their mean, weighted by `weights`; the `min` (a
-    response must please all: 2310.02743); or the `median`. A response that one of them could not score is not scored.
+class Ensemble(RewardModel):
+    """Combines the scores of the reward models in `rewards` on a common scale. Each model has its own unit, and only
+    differences within a prompt mean anything, so each model's scores of a prompt's responses are centred and divided by
+    their standard deviation (all equal: 0). `combine`: their `mean`, weighted by `weights`; the `min` (a response must
+    please all of them: 2310.02743); or the `median`. A response that one of them could not score is not scored.
     """
-
-    groupwise: ClassVar[bool] = True
 
     rewards: tuple[RewardField, ...] = Field(min_length=2)
     combine: Literal["mean", "min", "median"] = "mean"
@@ -29,16 +27,18 @@ class Ensemble(Component):
     @model_validator(mode="after")
     def _a_weight_each(self) -> "Ensemble":
         if self.weights is not None and self.combine != "mean":
-            raise ValueError(f"weights are for combine: mean, and not for {self.combine}")
+            raise ValueError(f"weights are for combine: mean, not for {self.combine}")
         if self.weights is not None and (len(self.weights) != len(self.rewards) or min(self.weights) <= 0):
-            raise ValueError(
-                f"weights: expected {len(self.rewards)} numbers above 0, one for each of the reward models"
-            )
+            raise ValueError(f"weights: expected {len(self.rewards)} numbers above 0, one per reward model")
         return self
 
     @property
+    def groupwise(self) -> bool:
+        return True
+
+    @property
     def parts(self) -> tuple[RewardModel, ...]:
-        """The reward models that are combined."""
+        """The combined reward models."""
         return self.rewards
 
     def identity(self) -> dict[str, Any]:
@@ -48,21 +48,21 @@ class Ensemble(Component):
         }
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
-        """Nothing to train: its parts are stages of their own."""
+        """Nothing to train: each part is a separate stage."""
         return {}
 
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         prompts = [prompt_id(messages) for messages, _ in rows]
-        scaled = [standardised(prompts, part(rows)) for part in ready.parts]
+        scaled = [standardise(prompts, part(rows)) for part in ready.parts]
         return [self._combined(scores) for scores in zip(*scaled, strict=True)]
 
     def _combined(self, scores: Sequence[float | None]) -> float | None:
-        known = [s for s in scores if s is not None]
-        if len(known) < len(scores):
+        values = [s for s in scores if s is not None]
+        if len(values) < len(scores):
             return None
         if self.combine == "min":
-            return min(known)
+            return min(values)
         if self.combine == "median":
-            return median(known)
-        weights = self.weights or (1.0,) * len(known)
-        return sum(w * s for w, s in zip(weights, known, strict=True)) / sum(weights)
+            return median(values)
+        weights = self.weights or (1.0,) * len(values)
+        return sum(w * s for w, s in zip(weights, values, strict=True)) / sum(weights)

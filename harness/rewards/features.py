@@ -1,4 +1,4 @@
-"""A Bradley-Terry model of a few things that can be counted in a text."""
+"""A Bradley-Terry model over a few counts of a text."""
 
 import json
 import math
@@ -9,28 +9,29 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.components import Component, RecipePath
-from harness.datafiles import asset, read_bytes, sha256
+from harness.components import RecipePath
 from harness.errors import DataError
-from harness.protocols import Ready
+from harness.files import asset, read_bytes, sha256
+from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
-SAVED = "features.json"
+WEIGHTS_FILE = "features.json"
 SHIPPED = {"gpt4_turbo": ("judges", "features_gpt4_turbo.json")}
 _WORD = re.compile(r"\w+")
 
 
-class Features(Component):
-    """The score is a weighted sum of seven counts of the response, most as log(1 + count): characters, different words,
-    commas, colons, brackets and bold marks, and the share of three-word sequences that repeat an earlier one. It
-    doesn't read the prompt, knows nothing of right and wrong, and is easily gamed. With the shipped weights it tells
-    good systems from bad ones better than `length` does; it does not tell one system's good answers from its bad ones
-    any better.
+class Features(RewardModel):
+    """The score is a weighted sum of seven counts of the response. These are, most as log(1 + count), the characters,
+    distinct words, commas, colons, brackets and bold marks, and the share of three-word sequences that repeat an
+    earlier one. It doesn't read the prompt, ignores correctness, and is easily gamed. With the shipped weights it
+    separates good systems from bad ones better than `length` does; within one system, it separates good answers from
+    bad ones no better than `length`.
 
-    `weights`: `gpt4_turbo` (ships: fitted to recorded AlpacaEval verdicts of GPT-4 Turbo, see
-    `harness/assets/README.md`) or a file that training wrote. Without them it is fitted to the seed's training pairs:
-    logistic regression of differences between chosen and rejected (1952), without intercept, each scaled to a root mean
-    square of 1, with an L2 penalty of `penalty` / 2 times the squared weights. Scores are in nats.
+    `weights`: `gpt4_turbo` (shipped: fitted to recorded AlpacaEval verdicts of GPT-4 Turbo, see
+    `harness/assets/README.md`) or a file that training wrote. Without weights it is fitted to the seed's training
+    pairs: logistic regression on the differences between chosen and rejected (1952), without intercept, each difference
+    scaled to a root mean square of 1, with an L2 penalty of `penalty` / 2 times the squared weights. Scores are in
+    nats.
     """
 
     weights: Literal["gpt4_turbo"] | RecipePath | None = Field(None, union_mode="left_to_right")
@@ -38,7 +39,7 @@ class Features(Component):
 
     @property
     def is_trained(self) -> bool:
-        """Whether it scores nothing before it is fitted."""
+        """Whether it must be fitted before it can score."""
         return self.weights is None
 
     def identity(self) -> dict[str, Any]:
@@ -63,13 +64,13 @@ class Features(Component):
         scale = np.sqrt(((chosen - rejected) ** 2).mean(axis=0))
         differences = (chosen - rejected) / np.where(scale > 0, scale, 1)
         model = LogisticRegression(C=1 / self.penalty, fit_intercept=False, max_iter=1000)
-        # Each pair once as it is and once turned round: the regression wants two classes.
+        # Each pair as it is and reversed: the regression needs two classes.
         halves = np.full(2 * len(pairs), 0.5)
         model.fit(np.vstack([differences, -differences]), np.repeat([1, 0], len(pairs)), sample_weight=halves)
-        found = dict(zip(FEATURES, (model.coef_[0] / np.where(scale > 0, scale, 1)).tolist(), strict=True))
-        (folder / SAVED).write_text(json.dumps(found, indent=1) + "\n")
+        weights = dict(zip(FEATURES, (model.coef_[0] / np.where(scale > 0, scale, 1)).tolist(), strict=True))
+        (folder / WEIGHTS_FILE).write_text(json.dumps(weights, indent=1) + "\n")
         advance(len(pairs))
-        return {"pairs": len(pairs), "accuracy": float((differences @ model.coef_[0] > 0).mean()), "weights": found}
+        return {"pairs": len(pairs), "accuracy": float((differences @ model.coef_[0] > 0).mean()), "weights": weights}
 
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         weights = _read(self._file(ready.folder))
@@ -79,15 +80,15 @@ class Features(Component):
 
     def _file(self, folder: Path) -> Path:
         if self.weights is None:
-            return folder / SAVED
+            return folder / WEIGHTS_FILE
         return asset(*SHIPPED[self.weights]) if isinstance(self.weights, str) else self.weights
 
 
 def _read(path: Path) -> list[float]:
-    """Weights in the order of FEATURES. Raises DataError."""
+    """The weights in the order of FEATURES. Raises DataError."""
     try:
-        found = json.loads(read_bytes(path))
-        weights = [float(found[name]) for name in FEATURES]
+        by_name = json.loads(read_bytes(path))
+        weights = [float(by_name[name]) for name in FEATURES]
         if all(map(math.isfinite, weights)):
             return weights
     except (ValueError, TypeError, KeyError):
@@ -96,8 +97,8 @@ def _read(path: Path) -> list[float]:
 
 
 def _log_count(pattern: str) -> Callable[[str, list[str]], float]:
-    found = re.compile(pattern)
-    return lambda text, words: math.log1p(len(found.findall(text)))
+    compiled = re.compile(pattern)
+    return lambda text, words: math.log1p(len(compiled.findall(text)))
 
 
 def _repeated(text: str, words: list[str]) -> float:
@@ -114,7 +115,7 @@ FEATURES: dict[str, Callable[[str, list[str]], float]] = {
     "log_brackets": _log_count(r"\("),
     "log_bold": _log_count(r"\*\*"),
 }
-"""What is counted, given a text and its words in lower case."""
+"""The counts by name, each a function of a text and its words in lower case."""
 
 
 def _counts(text: str) -> list[float]:

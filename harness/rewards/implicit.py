@@ -1,4 +1,4 @@
-"""The implicit reward of a policy that was trained on preferences (2305.18290): its log-ratio to its reference."""
+"""The implicit reward of a policy trained on preferences (2305.18290): its log-ratio to its reference."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,48 +6,53 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness import models
-from harness.components import Component, ModelReference
-from harness.protocols import Ready
+from harness.components import ModelReference
+from harness.models.load import Dtype, load_causal_lm, load_tokenizer
+from harness.models.load import check as check_model
+from harness.models.load import identity as model_identity
+from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
 
-class Implicit(Component):
+class Implicit(RewardModel):
     """beta (log pi(y|x) - log pi_ref(y|x)) under a checkpoint (`policy`: a folder, with or without an adapter, or a hub
-    id) and the model that its training started from (`reference`), in nats; `length_norm` divides by the response's
-    tokens. What is longer than `max_prompt_length` and `max_length` is cut as in training.
+    id) and the model that its training started from (`reference`), in nats. `length_norm` divides by the number of
+    response tokens. Texts longer than `max_prompt_length` and `max_length` are truncated as in training.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     policy: ModelReference
     reference: ModelReference
-    dtype: models.Dtype = "bfloat16"
+    dtype: Dtype = "bfloat16"
     beta: float = Field(0.1, gt=0)
     length_norm: bool = False
     max_prompt_length: int = Field(1024, ge=1)
     max_length: int = Field(2048, ge=2)
     batch_size: int = Field(16, ge=1)
 
+    def models_in_process(self) -> list[str]:
+        return [self.policy, self.reference]
+
     def identity(self) -> dict[str, Any]:
         fields = self.model_dump(mode="json", exclude={"policy", "reference", *self.unkeyed})
-        return {**fields, **{role: models.identity(getattr(self, role)) for role in ("policy", "reference")}}
+        return {**fields, "policy": model_identity(self.policy), "reference": model_identity(self.reference)}
 
     def check(self) -> None:
-        models.check(self.policy)
-        models.check(self.reference)
+        check_model(self.policy)
+        check_model(self.reference)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""
         return {}
 
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
-        from harness.training.logps import score_rows
+        from harness.logprobs.score import score_rows
 
-        tokenizer = models.load_tokenizer(self.reference)
+        tokenizer = load_tokenizer(self.reference)
         policy, reference = (
             score_rows(
-                models.load_causal_lm(name, None, self.dtype),
+                load_causal_lm(name, None, self.dtype),
                 tokenizer,
                 rows,
                 max_prompt_length=self.max_prompt_length,
@@ -58,6 +63,6 @@ class Implicit(Component):
             for name, advance in ((self.policy, lambda _: None), (self.reference, ready.advance))
         )
         return [
-            self.beta * (one.logp - other.logp) / (one.tokens if self.length_norm else 1)
-            for one, other in zip(policy, reference, strict=True)
+            self.beta * (trained.logp - initial.logp) / (trained.tokens if self.length_norm else 1)
+            for trained, initial in zip(policy, reference, strict=True)
         ]

@@ -1,17 +1,16 @@
-"""A control: how far does length alone get?"""
+"""A control: the response's length as its score."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.components import Component
-from harness.protocols import Ready
+from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
 
-class Length(Component):
-    """The score is the response's length in `unit`s; with `prefer: shorter`, its negative. What this gains over the
-    untrained policy, a reward model that is worth its name must exceed."""
+class Length(RewardModel):
+    """The score is the response's length in `unit`s; with `prefer: shorter`, its negative. A useful reward model must
+    gain more over the untrained policy than this one does."""
 
     unit: Literal["characters", "words"] = "characters"
     prefer: Literal["longer", "shorter"] = "longer"

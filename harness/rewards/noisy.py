@@ -1,31 +1,29 @@
-"""A dial for the quality of a reward model: any other one, made worse by a given strength."""
+"""Any other reward model, made worse by an adjustable amount."""
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
-from harness.components import Component, RewardField, identity
-from harness.group_scores import scales
+from harness.components import RewardField, identity
 from harness.protocols import Ready, RewardModel
+from harness.rewards._scales import scales
 from harness.types import Advance, Messages, PreferencePair, prompt_id
 
 
-class Noisy(Component):
-    """The scores of `reward`, spoilt in two ways, either of which may be 0.
+class Noisy(RewardModel):
+    """The scores of another reward model, `reward`, with two kinds of noise, either of which may be 0.
 
-    `flip`: with this probability the ranking of a prompt's responses is turned round (its scores are negated). A model
-    that orders a share a of pairs rightly then orders a (1 - flip) + (1 - a) flip of them so: 0.5 at flip 0.5, the
-    opposite at 1. `blur`: Gaussian noise of this many standard deviations of the prompt's own scores is added to each:
-    the ranking tends to chance as it grows.
+    `flip`: with this probability the ranking of a prompt's responses is reversed (its scores are negated). A model that
+    orders a share a of pairs correctly then orders a (1 - flip) + (1 - a) flip of them correctly: 0.5 at flip 0.5, the
+    opposite at 1. `blur`: Gaussian noise with this many standard deviations of the prompt's own scores is added to each
+    score: the more noise, the closer the ranking is to chance.
 
-    Both are drawn from (`seed`, prompt, response) alone: a response has the same noise in whatever order it comes.
+    Both depend only on (`seed`, prompt, response), so a response gets the same noise in any order.
     """
-
-    groupwise: ClassVar[bool] = True
 
     reward: RewardField
     flip: float = Field(0.0, ge=0, le=1)
@@ -33,15 +31,19 @@ class Noisy(Component):
     seed: int = Field(0, ge=0)
 
     @property
+    def groupwise(self) -> bool:
+        return True
+
+    @property
     def parts(self) -> tuple[RewardModel, ...]:
-        """The reward model that is spoilt."""
+        """The reward model that noise is added to."""
         return (self.reward,)
 
     def identity(self) -> dict[str, Any]:
         return {**self.model_dump(mode="json", exclude={"reward"}), "reward": identity(self.reward)}
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
-        """Nothing to train: `reward` is a stage of its own."""
+        """Nothing to train: `reward` is a separate stage."""
         return {}
 
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
@@ -49,17 +51,17 @@ class Noisy(Component):
         scores = ready.parts[0](rows)
         by_prompt = scales(prompts, scores)
         return [
-            None if score is None else self._spoilt(score, prompt, text, by_prompt[prompt].sd)
+            None if score is None else self._with_noise(score, prompt, text, by_prompt[prompt].sd)
             for prompt, (_, text), score in zip(prompts, rows, scores, strict=True)
         ]
 
-    def _spoilt(self, score: float, prompt: str, text: str, spread: float) -> float:
+    def _with_noise(self, score: float, prompt: str, text: str, spread: float) -> float:
         sign = -1.0 if _uniform(self.seed, "flip", prompt) < self.flip else 1.0
         noise = NormalDist().inv_cdf(_uniform(self.seed, "blur", prompt, text)) if self.blur else 0.0
         return sign * score + self.blur * spread * noise
 
 
 def _uniform(*parts: object) -> float:
-    """In (0, 1), from what it is for."""
+    """A number in (0, 1), determined by `parts`."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return (int.from_bytes(digest[:6]) + 0.5) / 2**48

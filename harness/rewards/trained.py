@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from harness import models
-from harness.components import Component, ModelReference
-from harness.protocols import Ready
-from harness.scoring import classifier_ids, classifier_scores, separate_padding
+from harness.components import ModelReference
+from harness.models.classifier import classifier_ids, classifier_scores, separate_padding
+from harness.models.load import Dtype, load_sequence_classifier, load_tokenizer
+from harness.models.load import check as check_model
+from harness.models.load import identity as model_identity
+from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
 if TYPE_CHECKING:
@@ -17,26 +19,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl import RewardConfig
 
-SAVED = "reward-model"
+MODEL_FOLDER = "reward-model"
 
 
-class Trained(Component):
-    """Trains a scalar head with LoRA adapters on `base` (`lora: false`: with the whole model) by TRL's `RewardTrainer`:
-    the Bradley-Terry loss -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs (1706.03741,
-    2203.02155).
+class Trained(RewardModel):
+    """Trains a scalar head with LoRA adapters on `base` (`lora: false`: with the whole model) using TRL's
+    `RewardTrainer`: the Bradley-Terry loss -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs
+    (1706.03741, 2203.02155).
 
-    `batch_size` counts pairs an optimizer step, `micro_batch_size` those in one forward (a divisor of it; TRL averages
-    the forwards' means, so it can weigh the pairs of a short last step differently); `max_length` in tokens.
-    `score_batch_size` (responses in one forward of scoring) changes speed and memory only. Raises ModelError when the
-    base can't be loaded.
+    `batch_size` counts pairs per optimizer step, `micro_batch_size` pairs per forward (a divisor of it; TRL averages
+    the forwards' means, so it may weigh the pairs of a short last step differently); `max_length` in tokens.
+    `score_batch_size` (responses per forward when scoring) affects only speed and memory. Raises ModelError if the base
+    can't be loaded.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"score_batch_size"})
-    is_trained: ClassVar[bool] = True
 
     base: ModelReference
     revision: str | None = None
-    dtype: models.Dtype = "bfloat16"
+    dtype: Dtype = "bfloat16"
     epochs: float = Field(2.0, gt=0)
     learning_rate: float = Field(2e-4, gt=0)
     batch_size: int = Field(8, ge=1)
@@ -52,13 +53,24 @@ class Trained(Component):
             raise ValueError(f"batch_size must be a multiple of micro_batch_size, which is {self.micro_batch_size}")
         return self
 
+    @property
+    def is_trained(self) -> bool:
+        return True
+
+    @property
+    def training_passes(self) -> float:
+        return self.epochs
+
+    def models_in_process(self) -> list[str]:
+        return [self.base]
+
     def identity(self) -> dict[str, Any]:
-        without = {"lora"} if self.lora else {"lora_r"}
-        fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed, *without})
-        return {**fields, "base": models.identity(self.base, self.revision)}
+        unused = {"lora"} if self.lora else {"lora_r"}
+        fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed, *unused})
+        return {**fields, "base": model_identity(self.base, self.revision)}
 
     def check(self) -> None:
-        models.check(self.base, self.revision)
+        check_model(self.base, self.revision)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         from datasets import Dataset
@@ -71,13 +83,13 @@ class Trained(Component):
 
         tokenizer = self._tokenizer()
         set_seed(seed)  # the new head is random
-        model = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
+        model = load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
         model.config.pad_token_id = tokenizer.pad_token_id
-        cut = [
+        encoded = [
             [classifier_ids(tokenizer, p.messages, text, self.max_length) for text in (p.chosen, p.rejected)]
             for p in pairs
         ]
-        rows = [{"chosen_ids": chosen[0], "rejected_ids": rejected[0]} for chosen, rejected in cut]
+        rows = [{"chosen_ids": chosen[0], "rejected_ids": rejected[0]} for chosen, rejected in encoded]
         trainer = RewardTrainer(
             model=model,
             args=self._config(folder, seed),
@@ -88,13 +100,13 @@ class Trained(Component):
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        trainer.model.save_pretrained(folder / SAVED)
+        trainer.model.save_pretrained(folder / MODEL_FOLDER)
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         return {
             "steps": trainer.state.global_step,
             "first_loss": losses[0],
             "last_loss": losses[-1],
-            "truncated": sum(truncated for pair in cut for _, truncated in pair),
+            "truncated": sum(truncated for pair in encoded for _, truncated in pair),
         }
 
     def _adapter(self) -> "LoraConfig | None":
@@ -119,7 +131,7 @@ class Trained(Component):
             learning_rate=self.learning_rate,
             per_device_train_batch_size=self.micro_batch_size,
             gradient_accumulation_steps=self.batch_size // self.micro_batch_size,
-            max_length=None,  # rows are cut already, by the one function that cuts
+            max_length=None,  # rows are truncated already
             warmup_steps=0.1,
             bf16=False,
             gradient_checkpointing=False,
@@ -135,10 +147,10 @@ class Trained(Component):
         if self.lora:
             from peft import PeftModel
 
-            base = models.load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
-            model = PeftModel.from_pretrained(base, ready.folder / SAVED).eval()
+            base = load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
+            model = PeftModel.from_pretrained(base, ready.folder / MODEL_FOLDER).eval()
         else:
-            model = models.load_sequence_classifier(str(ready.folder / SAVED), None, self.dtype)
+            model = load_sequence_classifier(str(ready.folder / MODEL_FOLDER), None, self.dtype)
         return classifier_scores(
             model,
             tokenizer,
@@ -150,6 +162,6 @@ class Trained(Component):
         )
 
     def _tokenizer(self) -> "PreTrainedTokenizerBase":
-        tokenizer = models.load_tokenizer(self.base, self.revision)
+        tokenizer = load_tokenizer(self.base, self.revision)
         separate_padding(tokenizer)
         return tokenizer

@@ -2,21 +2,26 @@
 
 from functools import cached_property
 from importlib import resources
-from typing import Any, ClassVar
+from typing import Any
 
-from harness.pairs_file import Read, read_pairs
-from harness.row_files import content_sha256, json_rows
-from harness.seed_set import SeedSet
+from harness.data.read import LoadedPairs, read_pairs
+from harness.data.rows import content_sha256, json_rows
+from harness.protocols import Origin
+from harness.seeds._base import SeedSet
 
 
 class Builtin(SeedSet):
     """64 pairs over the eight MT-bench categories, written for this project: enough to try the harness, too few to
-    learn from. `limit` takes the first pairs only; `weight` is the share of them to take.
+    learn from. `limit`: use only the first pairs. `weight`: the share of them to use.
     """
 
-    home: ClassVar[str | None] = "part of preference-harness"
-    licence: ClassVar[str | None] = "Apache-2.0"
-    quick: ClassVar[bool] = True
+    @property
+    def origin(self) -> Origin:
+        return Origin("Apache-2.0", "part of preference-harness")
+
+    @property
+    def quick(self) -> bool:
+        return True
 
     @cached_property
     def _content(self) -> bytes:
@@ -28,6 +33,6 @@ class Builtin(SeedSet):
     def check(self) -> None:
         self.pairs()
 
-    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> Read:
+    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
         rows = json_rows(self._content, "seeds.jsonl")
         return read_pairs(rows, "seeds.jsonl", "builtin", limit=limit, weight=weight)

@@ -8,27 +8,27 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from harness.components import RecipePath
+from harness.data.hub import commit, dataset_folder
+from harness.data.pairs import Columns
+from harness.data.read import LoadedPairs, read_pairs
+from harness.data.rows import LocatedRow, files_sha256
 from harness.errors import DataError
-from harness.hub_files import commit, fetched
-from harness.pairs_file import Read, read_pairs
-from harness.pairs_rows import Columns
-from harness.row_files import Row, files_sha256
-from harness.seed_set import SeedSet
+from harness.protocols import Origin
+from harness.seeds._base import SeedSet
 
 
 class Hub(SeedSet):
-    """Pairs from the split of a hub dataset (owner/name), as `datasets.load_dataset` reads it, in any of the columns
-    that `harness.pairs_rows` knows, or in those that `columns` names.
+    """Pairs from one split of a hub dataset (owner/name), read by `datasets.load_dataset`, in any columns supported by
+    `harness.data.pairs`, or in those named by `columns`.
 
-    `revision`: a commit, tag or branch; without it, or for a branch, the commit that the hub's cache on this machine
-    knows, else the newest. `data_dir`: only this folder of the repository. `path`: a local copy of the repository to
-    use instead. `limit` takes the first pairs only; `weight` is the share of them to take. `licence`: the data's, for
-    the dataset's card. A row that can't be read as a pair is left out and counted. `harness validate` downloads
-    nothing. Raises DataError.
+    `revision`: a commit, tag or branch. Without it, or for a branch, the commit in this machine's hub cache is used,
+    else the newest. `data_dir`: use only this folder of the repository. `path`: a local copy of the repository to use
+    instead. `limit`: use only the first pairs. `weight`: the share of them to use. `licence`: the data's, for the
+    dataset card. A row that can't be read as a pair is left out and counted. `harness validate` downloads nothing.
+    Raises DataError.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"licence"})
-    quick: ClassVar[bool] = False
 
     dataset: str
     config: str | None = Field(None, min_length=1)
@@ -47,41 +47,41 @@ class Hub(SeedSet):
         return value
 
     @property
-    def home(self) -> str:
-        return f"https://huggingface.co/datasets/{self.dataset}"
+    def origin(self) -> Origin:
+        return Origin(self.licence, f"https://huggingface.co/datasets/{self.dataset}")
 
     def identity(self) -> dict[str, Any]:
         options = self.model_dump(mode="json", exclude={"path", "revision", *self.unkeyed})
         if self.path is not None:
-            return {**options, "sha256": files_sha256(self._own_files(self.path))}
+            return {**options, "sha256": files_sha256(self._files(self.path))}
         return {**options, "revision": commit(self.dataset, self.revision) or self.revision or "main"}
 
     def check(self) -> None:
-        if self.path is not None and not self._own_files(self.path):
-            raise DataError(f"{self.path}: has no files; expected a copy of the hub dataset {self.dataset}")
+        if self.path is not None and not self._files(self.path):
+            raise DataError(f"{self.path}: contains no files; expected a copy of the hub dataset {self.dataset}")
 
-    def _own_files(self, folder: Path) -> list[Path]:
+    def _files(self, folder: Path) -> list[Path]:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; expected a copy of the hub dataset {self.dataset}")
         files = (p for p in sorted(folder.rglob("*")) if p.is_file())
         return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
-    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> Read:
+    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
         source = self.dataset.rpartition("/")[2]
         rows = self._rows()
         return read_pairs(rows, self.dataset, source, columns=self.columns, limit=limit, weight=weight, strict=False)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[LocatedRow]:
         import datasets
 
         patterns = [f"{self.data_dir}/**", "*.md", "*.json", "*.yaml"] if self.data_dir else None
-        folder = self.path or fetched(self.dataset, self.revision, patterns)
+        folder = self.path or dataset_folder(self.dataset, self.revision, patterns)
         try:
             rows = datasets.load_dataset(
                 str(folder), self.config, split=self.split, data_dir=self.data_dir, streaming=True
             )
             for number, row in enumerate(rows, start=1):
                 yield f"{self.dataset}, row {number}", row
-        except Exception as error:  # of the libraries that read the many kinds of files
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DataError(f"hub dataset '{self.dataset}', split '{self.split}', can't be read ({first})") from None
+        except Exception as error:  # the libraries for the various file formats raise many classes
+            summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DataError(f"hub dataset '{self.dataset}', split '{self.split}', can't be read ({summary})") from None

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+from harness.data.rows import is_parquet
 from harness.errors import DataError
-from harness.row_files import is_parquet
-from harness.seed_set import FileSet
+from harness.seeds._base import FileSet
 
 
 class Jsonl(FileSet):
-    """Pairs from a JSONL file or a JSON list (plain or .gz) in any of the columns that `harness.pairs_rows` knows, or
-    in those that `columns` names. `limit` takes the first pairs only; `weight` is the share of them to take, where
-    several seed sets are mixed. Raises DataError naming the line of a row that can't be read.
+    """Pairs from a JSONL file or a JSON list (plain or .gz), in any columns supported by `harness.data.pairs`, or in
+    those named by `columns`. `limit`: use only the first pairs. `weight`: the share of them to use, for mixing several
+    seed sets. Raises DataError naming the line of an unreadable row.
     """
 
     def _expect(self, file: Path) -> None:
         if is_parquet(file):
-            raise DataError(f"{file}: a Parquet file, expected JSONL; use {{name: parquet}} for it")
+            raise DataError(f"{file}: a Parquet file, expected JSONL; use {{name: parquet}} instead")

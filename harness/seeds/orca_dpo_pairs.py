@@ -1,19 +1,19 @@
-"""Orca DPO pairs: GPT-4's answers against those of a 13B Llama 2, with system messages."""
+"""Orca DPO pairs: answers of GPT-4 versus a 13B Llama 2, with system messages."""
 
 from typing import ClassVar
 
-from harness.pairs_rows import Columns
-from harness.seed_set import PublicSet
+from harness.data.pairs import Columns
+from harness.protocols import Origin
+from harness.seeds._base import PublicSet
 
 
 class OrcaDpoPairs(PublicSet):
     """Intel/orca_dpo_pairs (12,859 rows: system, question, chosen, rejected), the seed set of the paper: prompts of
     OpenOrca (Mukherjee et al. 2023, https://arxiv.org/abs/2306.02707). `path`: a file or folder to use instead of the
-    hub; `limit` takes the first pairs only; `weight` is the share of them to take. Raises DataError.
+    hub. `limit`: use only the first pairs. `weight`: the share of them to use. Raises DataError.
     """
 
-    home: ClassVar[str | None] = "https://huggingface.co/datasets/Intel/orca_dpo_pairs"
-    licence: ClassVar[str | None] = "Apache-2.0"
+    published: ClassVar[Origin] = Origin("Apache-2.0", "https://huggingface.co/datasets/Intel/orca_dpo_pairs")
     dataset: ClassVar[str] = "Intel/orca_dpo_pairs"
     columns: ClassVar[Columns | None] = Columns(prompt="question", system="system")
 

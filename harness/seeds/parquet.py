@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import ClassVar
 
+from harness.data.rows import is_parquet
 from harness.errors import DataError
-from harness.row_files import is_parquet
-from harness.seed_set import FileSet
+from harness.seeds._base import FileSet
 
 
 class Parquet(FileSet):
-    """Pairs from a Parquet file, or from all Parquet files of a folder in the order of their names, in any of the
-    columns that `harness.pairs_rows` knows, or in those that `columns` names. `limit` takes the first pairs only;
-    `weight` is the share of them to take, where several seed sets are mixed. Raises DataError naming the row that can't
-    be read.
+    """Pairs from a Parquet file, or from all Parquet files of a folder sorted by name, in any columns supported by
+    `harness.data.pairs`, or in those named by `columns`. `limit`: use only the first pairs. `weight`: the share of them
+    to use, for mixing several seed sets. Raises DataError naming an unreadable row.
     """
 
     patterns: ClassVar[tuple[str, ...]] = ("*.parquet", "**/*.parquet")

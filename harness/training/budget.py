@@ -1,8 +1,8 @@
-"""A training budget that is another training's, and the optimizer steps that come nearest to it.
+"""Matching one training's budget to another's: the number of optimizer steps that comes nearest.
 
-Two methods on the same ranked data can differ in what a step holds and costs, and then a difference between their rows
-may be the budget's and not the loss's. So a method may be given what another one used: as many optimizer steps, as many
-prompts, or as many tokens put through the policy.
+A step of two methods on the same ranked data can hold and cost different amounts. A difference between their rows may
+then come from the budget rather than from the loss. So a method can be given the budget that another one used: the same
+number of optimizer steps, prompts, or tokens put through the policy.
 """
 
 import math
@@ -10,22 +10,22 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from harness.errors import DataError
-from harness.recipe import Match
+from harness.recipe.recipe import Match
 
-REPORTED: dict[Match, str] = {"steps": "steps", "prompts": "prompts_seen", "tokens": "forward_tokens"}
-"""Where a training's report says how much of a unit it used."""
+REPORT_KEYS: dict[Match, str] = {"steps": "steps", "prompts": "prompts_seen", "tokens": "forward_tokens"}
+"""The key of each unit's amount in a training's report."""
 
 
 class Budget(NamedTuple):
-    """So many optimizer steps, prompts, or real (unpadded) input tokens of the policy's training forwards."""
+    """An amount of optimizer steps, prompts, or real (unpadded) input tokens of the policy's training forwards."""
 
     unit: Match
     amount: int
 
 
 class Epoch(NamedTuple):
-    """One pass over a method's data: its prompts, the input tokens of their rows, and the prompts of a whole step. The
-    last step of a pass holds what is left."""
+    """One pass over a method's data: its prompts, the input tokens of their rows, and the prompts of a full step. The
+    last step of a pass holds the remainder."""
 
     prompts: int
     tokens: int
@@ -33,36 +33,37 @@ class Epoch(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of a pass."""
+        """Optimizer steps per pass."""
         return math.ceil(self.prompts / self.batch_size)
 
     def prompts_after(self, steps: int) -> int:
-        """Prompts seen in so many steps, whole passes and the begun one."""
-        passes, begun = divmod(steps, self.steps)
-        return passes * self.prompts + min(begun * self.batch_size, self.prompts)
+        """Prompts seen after `steps` steps, in full passes and the partial one."""
+        passes, extra = divmod(steps, self.steps)
+        return passes * self.prompts + min(extra * self.batch_size, self.prompts)
 
 
-def used(report: Mapping[str, Any], unit: Match, training: str) -> Budget:
-    """What a training used, by its report; `training` is its stage's id. Raises DataError for a report that did not
-    count this, as those of earlier versions."""
-    amount = report.get(REPORTED[unit])
+def budget_used(report: Mapping[str, Any], unit: Match, training: str) -> Budget:
+    """The budget that a training used, from its report; `training` is its stage's id. Raises DataError for a report
+    without that count, as written by earlier versions."""
+    amount = report.get(REPORT_KEYS[unit])
     if not isinstance(amount, int):
         raise DataError(
-            f"{training}: expected '{REPORTED[unit]}' in its report, to match {unit}; an older version made it: "
-            "match steps instead, or train it anew: with another seed, or after removing its artifact from the store"
+            f"{training}: expected '{REPORT_KEYS[unit]}' in its report, to match {unit}; an older version wrote it: "
+            "match steps instead, or train it again: with another seed, or after removing its artifact from the store"
         )
     return Budget(unit, amount)
 
 
 def steps_for(budget: Budget, epoch: Epoch) -> int:
-    """The number of optimizer steps, at least one, whose use is nearest to the budget (of two as near, the smaller).
+    """The number of optimizer steps, at least one, that comes nearest to the budget (the smaller one if two are equally
+    near).
 
-    Known before training starts, so that the learning rate's schedule ends where training does. Exact for steps. For
-    tokens, a begun pass counts with its share of prompts: which of them come first is for the seed to say.
+    It is computed before training starts, so that the learning-rate schedule ends where training does. Exact for steps.
+    For tokens, a partial pass counts in proportion to its prompts, since the seed decides which of them come first.
     """
     if budget.unit == "steps":
         return max(1, budget.amount)
-    each = 1.0 if budget.unit == "prompts" else epoch.tokens / epoch.prompts
-    passes = int(budget.amount // (each * epoch.prompts))
-    near = range(max(1, passes * epoch.steps), (passes + 1) * epoch.steps + 1)
-    return min(near, key=lambda steps: abs(epoch.prompts_after(steps) * each - budget.amount))
+    unit_size = 1.0 if budget.unit == "prompts" else epoch.tokens / epoch.prompts
+    passes = int(budget.amount // (unit_size * epoch.prompts))
+    candidates = range(max(1, passes * epoch.steps), (passes + 1) * epoch.steps + 1)
+    return min(candidates, key=lambda steps: abs(epoch.prompts_after(steps) * unit_size - budget.amount))

@@ -1,8 +1,8 @@
 """The policy as a module to train, and as a folder that transformers loads.
 
-LoRA: the base stays in the recipe's dtype and is frozen; adapters are held in float32 and take part in that dtype's
-products. Full fine-tuning: weights are held in float32, since updates of the size that preference training makes are
-lost in half precision; on an accelerator their products are bfloat16 where the recipe's dtype is a half one.
+LoRA: the base is frozen in the recipe's dtype. Adapters are float32, and their matrix products use the base's dtype.
+Full fine-tuning: weights are float32, because half precision loses updates as small as those of preference training. On
+an accelerator their products are in bfloat16 if the recipe's dtype is a half-precision one.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,22 +13,23 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from harness import models
 from harness.errors import ModelError
-from harness.recipe import Lora, Policy
+from harness.models.load import device, load_causal_lm
+from harness.recipe.recipe import Policy
+from harness.recipe.training import Lora
 
 
 def load_policy(policy: Policy, lora: Lora | None, seed: int) -> Any:
-    """The policy on the device with its dropout off; `lora` None: all its weights are to be trained."""
+    """The policy on the device, with dropout off. `lora` None: all weights are trained."""
     model = load_untrained(policy, lora)
     set_seed(seed)
     return _with_lora(model, policy, lora) if lora else model.requires_grad_(True)
 
 
 def load_untrained(policy: Policy, lora: Lora | None) -> Any:
-    """The policy in the type that `lora` or full fine-tuning needs, its dropout off, before any adapter is added."""
+    """The policy in the dtype that `lora` or full fine-tuning needs, with dropout off, before any adapter is added."""
     bits = lora.bits if lora else None
-    model = models.load_causal_lm(policy.model, policy.revision, policy.dtype if lora else "float32", bits)
+    model = load_causal_lm(policy.model, policy.revision, policy.dtype if lora else "float32", bits)
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(
             f"policy {policy.model} is a PEFT adapter; expected a whole model: merge it into its base first"
@@ -38,7 +39,7 @@ def load_untrained(policy: Policy, lora: Lora | None) -> Any:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Set every dropout of the model to 0: the policy's log-probabilities are compared with the reference's."""
+    """Set every dropout of the model to 0: its log-probabilities are compared with the reference's."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -77,18 +78,18 @@ def _with_lora(model: Any, policy: Policy, lora: Lora) -> Any:
 
 
 def autocast_dtype(policy: Policy, lora: Lora | None) -> torch.dtype | None:
-    """The dtype of the matrix products in training, where it isn't that of the trained weights."""
+    """The dtype of matrix products in training; None if it is that of the trained weights."""
     if policy.dtype == "float32":
         return None
     if lora is None:
-        return None if models.device().type == "cpu" else torch.bfloat16
-    found: torch.dtype = getattr(torch, policy.dtype)
-    return found
+        return None if device().type == "cpu" else torch.bfloat16
+    dtype: torch.dtype = getattr(torch, policy.dtype)
+    return dtype
 
 
 def uncast_adapter_inputs(model: nn.Module, dtype: torch.dtype | None) -> AbstractContextManager[None]:
-    """While open, adapters don't turn their inputs into float32: autocasting to `dtype` does what is needed, without
-    a float32 copy of every layer's input. For `dtype` None or a model without adapters: nothing."""
+    """While open, adapters don't cast their inputs to float32: autocasting to `dtype` suffices, and saves a float32
+    copy of every layer's input. Does nothing for `dtype` None or a model without adapters."""
     from peft import PeftModel
     from peft.helpers import disable_input_dtype_casting
 
@@ -99,7 +100,7 @@ def uncast_adapter_inputs(model: nn.Module, dtype: torch.dtype | None) -> Abstra
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """How many weights are trained."""
+    """The number of trained weights."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -107,7 +108,7 @@ def save_policy(
     model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: dict[str, torch.Tensor] | None = None
 ) -> None:
     """Write a folder that `AutoModelForCausalLM.from_pretrained` loads: an adapter that names its base, or a whole
-    model; as safetensors, with the tokenizer. `weights`: gathered from all processes, where they are sharded."""
+    model; as safetensors, with the tokenizer. `weights`: sharded weights, gathered from all processes."""
     model.eval()
     with torch.no_grad():
         model.save_pretrained(folder, state_dict=weights)

@@ -65,7 +65,7 @@ def test_the_board_has_the_fine_tuned_policies_beside_what_was_made_of_them(rows
 def test_the_board_says_what_was_fine_tuned(run: OtherRun) -> None:
     text = (run.folder / "leaderboards" / "tiny" / "board.md").read_text()
     assert "`sft` was fine-tuned on the best response of each training prompt." in text
-    assert "tuned: trained from that model and held to it" in text
+    assert "tuned: trained from that model, which is also their reference" in text
     assert str(run.folder) not in text
     assert "it/s" not in run.first.stderr  # no library's own bar
 

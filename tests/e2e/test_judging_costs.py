@@ -97,7 +97,7 @@ def test_plan_limit_ledger_and_key(tmp_path: Path, tiny_model: Path) -> None:
         stopped = harness(tmp_path, "run", "x.yaml", "--max-cost", str(limit))
         assert stopped.returncode == 2, stopped.stderr
         assert stopped.stderr.count("\n") == 1
-        assert "the same command with a larger --max-cost goes on" in stopped.stderr
+        assert "the same command with a larger --max-cost to continue" in stopped.stderr
         assert 0 < bill.dollars <= limit
         journal = next((tmp_path / "home" / "store" / "journals").glob("verdicts-*.jsonl"))
         kept = len(journal.read_text().splitlines())

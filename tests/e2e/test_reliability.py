@@ -92,7 +92,7 @@ def test_asked_once_it_ends_after_the_batch_and_goes_on_later(number: signal.Sig
     assert time.monotonic() - started < 35
     assert process.returncode == 130
     assert err.splitlines() == [
-        "harness: stopping after this batch; once more stops at once",
+        "harness: stopping after this batch; interrupt again to stop at once",
         "harness: stopped; the same command goes on from the last finished stage",
     ]
     runs.goes_on(name, 4)
@@ -185,7 +185,7 @@ def test_a_broken_artifact_is_made_again(stage: str, file: str, runs: Runs) -> N
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     if file != "artifact.json":
-        assert "its content has changed since it was made; it is made again" in " ".join(out.split())
+        assert "its content has changed since it was written; it is computed again" in " ".join(out.split())
     assert (runs.folder / "straight" / "leaderboards" / "tiny" / "board.md").read_bytes() == before
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.augmentation.pool import Pool
 from harness.components import build, identity
 from harness.errors import ModelError
-from harness.pool import Pool
 from harness.protocols import Sampled, SampleRequest
 from harness.types import Completion, Message, Sampling
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from harness.augmentation.pool import Pool
 from harness.components import build
 from harness.errors import ModelError
-from harness.pool import Pool
 from harness.protocols import Sampled, SampleRequest
 from harness.types import Message, Sampling
 from tests.fake_server import FakeServer, completion
@@ -85,7 +85,7 @@ def test_what_fails_for_now_costs_nothing_that_arrived(tmp_path: Path) -> None:
     with FakeServer(answer).running() as server:
         made = generator(server.url, max_retries=0)
         pool = Pool(made, tmp_path, seed=0, advance=lambda _: None)
-        with pytest.raises(ModelError, match=r"2 of 16 samples could not be had from m \(HTTP 500.*run again"):
+        with pytest.raises(ModelError, match=r"2 of 16 requests to m failed \(HTTP 500.*run again"):
             pool.sample(prompts, SAMPLING, range(2))
         asked = len(server.requests)
         broken.clear()

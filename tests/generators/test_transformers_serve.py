@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness import models
+from harness.augmentation.pool import Pool
 from harness.components import build
-from harness.pool import Pool
+from harness.models import load as models
 from harness.types import Message, Sampling
 
 MODEL = "smollm2-135m-instruct"

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import chat, models
 from harness.judges.local import Local
+from harness.models import chat
+from harness.models import load as models
 from harness.types import JudgeRequest, Message
 from tests.tiny import tiny_causal_lm
 

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from harness.components import Component, build
 from harness.errors import JudgeError
-from harness.judges.openai import Openai, Price
-from harness.judging import make_ask
-from harness.served import fault_of
-from harness.types import JudgeRequest, Message
+from harness.judges.openai import Openai
+from harness.judging.asker import make_ask
+from harness.servers.served import fault_of
+from harness.types import JudgeRequest, Message, Price
 from tests.fake_server import FakeServer, completion
 
 KEY = "sk-planted-0123456789"
@@ -187,8 +187,8 @@ def test_a_key_is_needed_except_on_this_machine(monkeypatch: pytest.MonkeyPatch)
     [
         ("localhost:8000", "expected an http"),
         ("http://[::1/v1", "IPv6"),
-        ("https://user:secret@host/v1", "without a user"),
-        ("https://host/v1?api-key=secret", "without a user, a password or a query"),
+        ("https://user:secret@host/v1", "without user"),
+        ("https://host/v1?api-key=secret", "without user, password or query"),
     ],
 )
 def test_an_address_is_plain_and_holds_no_secret(address: str, message: str) -> None:

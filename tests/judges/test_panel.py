@@ -10,20 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from harness.board_rows import comparable
+from harness.boards.entry import comparable
 from harness.components import build
+from harness.engine.journal import content_key
+from harness.engine.store import Store
 from harness.errors import CostError, JudgeError, RecipeError
-from harness.journal import content_key
-from harness.judge_costs import judges_of, start_spending
-from harness.judging import Asker, make_ask
-from harness.panels import judged
-from harness.plan import make_plan
-from harness.recipe_file import load_recipe
-from harness.spending import JudgeCost
-from harness.stats import cohen_kappa, krippendorff_alpha
-from harness.store import Store
+from harness.judges.panel import Panel
+from harness.judging.asker import Asker, Ledger, make_ask
+from harness.judging.costs import judges_of, start_spending
+from harness.judging.panel import collect_verdicts
+from harness.pipeline.plan import make_plan
+from harness.protocols import Judge
+from harness.recipe.load import load_recipe
+from harness.servers.spending import JudgeCost
+from harness.stats.agreement import cohen_kappa, krippendorff_alpha
 from harness.types import Ask, JudgeReply, JudgeRequest, Message, Verdict
-from tests.test_systems import instructions, run, write
+from tests.recipe.test_systems import instructions, run, write
+from tests.stand_ins import ScriptedJudge, last_text
 
 __all__ = ["write"]  # a fixture
 
@@ -32,34 +35,24 @@ SHORTER = {"name": "reward_model", "reward": {"name": "length", "prefer": "short
 WORDS = {"name": "reward_model", "reward": {"name": "length", "unit": "words"}}
 
 
-class Rater:
+def rater(name: str, rule: Callable[[str], float | None], price: float | None = 0.5) -> ScriptedJudge:
     """Rates every text by a rule of its own; None: a failed reply."""
 
-    def __init__(self, name: str, rule: Callable[[str], float | None], price: float | None = 0.5) -> None:
-        self.name, self.rule, self.price = name, rule, price
-        self.asked: list[str] = []
+    def reply(request: JudgeRequest) -> JudgeReply:
+        rating = rule(last_text(request))
+        return JudgeReply(text="", error="no idea") if rating is None else JudgeReply(text=str(rating), price=price)
 
-    def identity(self) -> dict[str, Any]:
-        return {"name": self.name}
-
-    def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
-        self.asked += [r.messages[0].content for r in requests]
-        made = [self.rule(r.messages[0].content) for r in requests]
-        return [
-            JudgeReply(text="", error="no idea") if v is None else JudgeReply(text=str(v), price=self.price)
-            for v in made
-        ]
+    return ScriptedJudge(reply, name)
 
 
-class Several:
-    def __init__(self, *members: Rater) -> None:
-        self.members = members
+def panel_of(*members: Judge) -> Panel:
+    return Panel(name="panel", judges=members)
 
 
-def rated(panel: Any, texts: Sequence[str], journals: Path) -> Any:
-    """(verdicts, ledger, report) of a panel that rates texts."""
+def rated(judge: Judge, texts: Sequence[str], journals: Path) -> tuple[list[Verdict], Ledger, dict[str, Any]]:
+    """(verdicts, ledger, report) of a judge that rates texts."""
 
-    def asker(member: Any) -> Asker:
+    def asker(member: Judge) -> Asker:
         path = journals / f"{content_key(member.identity())[:16]}.jsonl"
         return make_ask(member, path, concurrency=2, advance=lambda _: None)
 
@@ -76,13 +69,13 @@ def rated(panel: Any, texts: Sequence[str], journals: Path) -> Any:
             for text, r in zip(texts, replies, strict=True)
         ]
 
-    return judged(panel, asker, verdicts, "texts")
+    return collect_verdicts(judge, asker, verdicts, "texts")
 
 
 def test_the_mean_of_those_that_answered(tmp_path: Path) -> None:
-    picky = Rater("picky", lambda text: None if text in {"bb", "ccc"} else 4.0)
-    plain = Rater("plain", lambda text: None if text == "ccc" else float(len(text)))
-    verdicts, ledger, report = rated(Several(picky, plain), ["a", "bb", "ccc", "dddd"], tmp_path)
+    picky = rater("picky", lambda text: None if text in {"bb", "ccc"} else 4.0)
+    plain = rater("plain", lambda text: None if text == "ccc" else float(len(text)))
+    verdicts, ledger, report = rated(panel_of(picky, plain), ["a", "bb", "ccc", "dddd"], tmp_path)
     assert [v.value for v in verdicts] == [2.5, 2.0, None, 4.0]
     assert verdicts[2].invalid == "no member of the panel gave a verdict (picky: no idea; plain: no idea)"
     assert verdicts[1].detail["members"]["picky"]["invalid"] == "no idea"
@@ -94,26 +87,23 @@ def test_the_mean_of_those_that_answered(tmp_path: Path) -> None:
 
 
 def test_a_member_that_is_down_stops_the_stage_though_the_others_have_answered(tmp_path: Path) -> None:
-    class Down(Rater):
-        def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
-            return [JudgeReply(text="", error="the line is dead", transient=True) for _ in requests]
-
-    one = Rater("one", lambda text: 3.0)
+    down = ScriptedJudge(JudgeReply(text="", error="the line is dead", transient=True), "down")
+    one = rater("one", lambda text: 3.0)
     with pytest.raises(JudgeError, match=r"failed to answer 2 requests about texts \(the line is dead\)"):
-        rated(Several(one, Down("down", lambda text: None)), ["a", "b"], tmp_path)
-    again = Rater("one", lambda text: 3.0)
-    assert [v.value for v in rated(Several(again, Rater("down", lambda text: 5.0)), ["a", "b"], tmp_path)[0]] == [4, 4]
+        rated(panel_of(one, down), ["a", "b"], tmp_path)
+    again = rater("one", lambda text: 3.0)
+    assert [v.value for v in rated(panel_of(again, rater("down", lambda text: 5.0)), ["a", "b"], tmp_path)[0]] == [4, 4]
     assert not again.asked
 
 
 def test_with_a_member_more_only_that_one_is_asked(tmp_path: Path) -> None:
-    def two() -> tuple[Rater, Rater]:
-        return Rater("one", lambda text: 1.0), Rater("two", lambda text: 2.0)
+    def two() -> tuple[ScriptedJudge, ScriptedJudge]:
+        return rater("one", lambda text: 1.0), rater("two", lambda text: 2.0)
 
     texts = [f"q{i}" for i in range(9)]
-    rated(Several(*two()), texts, tmp_path)
-    old, new = two(), Rater("three", lambda text: 6.0)
-    verdicts, ledger, _ = rated(Several(old[1], new, old[0]), texts, tmp_path)
+    rated(panel_of(*two()), texts, tmp_path)
+    old, new = two(), rater("three", lambda text: 6.0)
+    verdicts, ledger, _ = rated(panel_of(old[1], new, old[0]), texts, tmp_path)
     assert not old[0].asked
     assert not old[1].asked
     assert sorted(new.asked) == texts
@@ -122,14 +112,14 @@ def test_with_a_member_more_only_that_one_is_asked(tmp_path: Path) -> None:
 
 
 def test_a_price_that_is_not_known_makes_the_sum_unknown(tmp_path: Path) -> None:
-    priced, other = Rater("priced", lambda text: 1.0), Rater("other", lambda text: 1.0, price=None)
-    verdicts, ledger, _ = rated(Several(priced, other), ["a"], tmp_path)
+    priced, other = rater("priced", lambda text: 1.0), rater("other", lambda text: 1.0, price=None)
+    verdicts, ledger, _ = rated(panel_of(priced, other), ["a"], tmp_path)
     assert verdicts[0].detail["price"] is None
     assert ledger.dollars is None
 
 
-def test_a_single_judge_is_no_panel(tmp_path: Path) -> None:
-    verdicts, _, report = rated(Rater("one", lambda text: 7.0), ["a"], tmp_path)
+def test_a_single_judge_is_no_panel_of(tmp_path: Path) -> None:
+    verdicts, _, report = rated(rater("one", lambda text: 7.0), ["a"], tmp_path)
     assert verdicts[0].value == 7.0
     assert "members" not in verdicts[0].detail
     assert report == {}
@@ -158,7 +148,7 @@ def test_alpha_is_krippendorffs() -> None:
 def test_a_panel_judges_a_recipe(write: Callable[..., Path], tmp_path: Path) -> None:
     panel = {"name": "panel", "judges": [LONGER, SHORTER, WORDS]}
     entries = run(write(panel), tmp_path / "store")
-    provenance = entries["a"].provenance
+    provenance = entries["a"].provenance.plain()
     assert [j["reward"]["unit"] for j in provenance["judge"]["judges"]] == ["characters", "characters", "words"]
     report = provenance["judging"]["alpaca_eval"]["panel"]
     names = ["reward_model length 1", "reward_model length 2", "reward_model length 3"]
@@ -209,7 +199,7 @@ def test_what_a_panel_costs_is_what_its_members_cost(write: Callable[..., Path],
 @pytest.mark.parametrize(
     ("judges", "said"),
     [
-        ([LONGER, LONGER], "'reward_model' is there twice"),
+        ([LONGER, LONGER], "'reward_model' is listed twice"),
         ([LONGER, {"name": "replay"}], "'replay' can't be a member"),
         ([LONGER, {"name": "panel", "judges": [LONGER, WORDS]}], "'panel' can't be a member"),
     ],
@@ -233,6 +223,6 @@ def test_a_benchmark_has_a_judge_of_its_own(write: Callable[..., Path], tmp_path
     own, same = run(tmp_path / "own.yaml", tmp_path / "store"), run(write(LONGER), tmp_path / "store")
     other = run(write(SHORTER), tmp_path / "store")
     assert own["a"].outcomes == same["a"].outcomes != other["a"].outcomes
-    assert own["a"].provenance["benchmarks"]["alpaca_eval"]["judge"] == build("judge", LONGER).identity()
+    assert own["a"].provenance.plain()["benchmarks"]["alpaca_eval"]["judge"] == build("judge", LONGER).identity()
     # Not in one table with rows that the recipe's judge has judged.
     assert len(comparable([own["a"], other["a"]])) == 2

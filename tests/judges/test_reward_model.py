@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from harness.components import build
+from harness.engine.journal import content_key
 from harness.errors import JudgeError, ModelError
-from harness.journal import content_key
-from harness.judging import make_ask
+from harness.judging.asker import make_ask
 from harness.protocols import Ready
 from harness.types import Candidates, JudgeReply, JudgeRequest, Message
 from tests.a_recipe import RECIPE, load, recipe_folder, refused
-from tests.benchmarks.test_alpaca_eval import answer, benchmark, prompts_file
-from tests.rewards.test_reward_models import pairs
+from tests.benchmarks.alpaca_eval.helpers import answer, benchmark, prompts_file
+from tests.rewards.pairs import pairs
+from tests.stand_ins import ScriptedJudge
 
 LENGTH = {"name": "reward_model", "reward": {"name": "length"}, "temperature": 100}
 
@@ -93,8 +94,8 @@ def test_an_ensemble_judges_within_each_pair() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"reward": {"name": "features"}}, "'features' is trained: give checkpoint"),
-        ({"reward": {"name": "features"}, "checkpoint": "/no/such"}, "checkpoint /no/such is no folder"),
+        ({"reward": {"name": "features"}}, "'features' must be trained first: set checkpoint"),
+        ({"reward": {"name": "features"}, "checkpoint": "/no/such"}, "checkpoint /no/such is not a folder"),
         ({"reward": {"name": "length"}, "checkpoint": "/tmp"}, "checkpoint is for a reward model that is trained"),
         (
             {"reward": {"name": "ensemble", "rewards": [{"name": "features"}, {"name": "length"}]}},
@@ -156,17 +157,8 @@ def test_alpaca_eval_is_judged_by_it_whatever_order_the_package_draws(tmp_path: 
 
 
 def test_candidates_are_no_part_of_the_key_of_a_judge_that_does_not_read_them(tmp_path: Path) -> None:
-    class Reader:
-        name = "reader"
-
-        def identity(self) -> dict[str, str]:
-            return {"name": self.name}
-
-        def reply(self, requests: Any) -> list[JudgeReply]:
-            return [JudgeReply(text="m", price=0.0) for _ in requests]
-
-    asked = request("one", "two")
-    make_ask(Reader(), tmp_path / "j.jsonl", concurrency=1, advance=lambda _: None)([asked])
+    asked, reader = request("one", "two"), ScriptedJudge(JudgeReply(text="m", price=0.0), "reader")
+    make_ask(reader, tmp_path / "j.jsonl", concurrency=1, advance=lambda _: None)([asked])
     # What journals held before requests carried candidates.
     fields = {"messages": [m.model_dump() for m in asked.messages], "max_tokens": 2048, "temperature": 0.0}
     old = content_key([{"name": "reader"}, {**fields, "top_logprobs": None, "choices": ["m", "M"]}])

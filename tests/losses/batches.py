@@ -12,7 +12,7 @@ from harness.components import build, component_class
 from harness.protocols import Loss, RankedLogps
 
 Row = Sequence[float]
-NAMES = sorted(p.stem for p in Path(harness.losses.__path__[0]).glob("*.py") if p.stem != "__init__")
+NAMES = sorted(p.stem for p in Path(harness.losses.__path__[0]).glob("*.py") if not p.stem.startswith("_"))
 
 
 def takes(name: str, option: str) -> bool:

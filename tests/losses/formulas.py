@@ -167,9 +167,10 @@ def nca(p: Prompt, o: Options, _: Pairs) -> float:
 
 def swepo(p: Prompt, o: Options, _: Pairs) -> float:
     mean = fmean(p.scores)
+    higher = [g - mean > 1e-6 for g in p.scores]  # a smaller difference is rounding: the score is at the mean
     weighted = [math.exp(x + o.alpha * abs(g - mean)) for x, g in zip(rewards(p, o), p.scores, strict=True)]
-    good = math.fsum(w for w, g in zip(weighted, p.scores, strict=True) if g > mean) / math.fsum(weighted)
-    bad = math.fsum(w for w, g in zip(weighted, p.scores, strict=True) if g <= mean) / math.fsum(weighted)
+    good = math.fsum(w for w, up in zip(weighted, higher, strict=True) if up) / math.fsum(weighted)
+    bad = math.fsum(w for w, up in zip(weighted, higher, strict=True) if not up) / math.fsum(weighted)
     return -(1 - o.label_smoothing) * math.log(good) - o.label_smoothing * math.log(bad)
 
 

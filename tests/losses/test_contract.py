@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.losses._tensors import strict_pairs
 from harness.protocols import Loss
-from harness.ranking import strict_pairs
 from tests.losses.batches import NAMES, a_loss, batch_of, each, gradient, random_batch, takes
 
 NOT_ON_DIFFERENCES = {"nca", "rrhf"}

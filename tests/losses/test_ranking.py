@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.ranking import (
+from harness.losses._tensors import (
     LOGP_LIMIT,
     comparisons,
     extreme_responses,

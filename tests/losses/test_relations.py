@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.protocols import RankedLogps
@@ -110,14 +110,30 @@ def test_the_scale_of_scores_does_not_matter_where_it_is_said_so(
 
 @settings(max_examples=60, deadline=None)
 @given(groups(), numbers)
+@example(batch_of([[-1.0, -2.0, -3.0, -5.0, -4.0]], [[0.0, 1.0, 2.5, 2.5, 1.5]]), 2.00001)
 def test_an_offset_of_the_scores_never_matters(batch: RankedLogps, shift: float) -> None:
     """A reward model's scores mean something in differences only."""
     moved = batch._replace(scores=batch.scores + shift)
-    # SWEPO parts responses at their mean score: a sum that is rounded may put one that lies on it on another side.
-    assume(torch.equal(moved.scores > moved.scores.mean(), batch.scores > batch.scores.mean()))
     for name in ("infonca", "nca", "swepo", "rpo_bwd", "rpo_sq"):
         loss = a_loss(name, beta=BETA)
         torch.testing.assert_close(loss(moved)[0], loss(batch)[0], rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups(), st.floats(-1e4, 1e4))
+@example(batch_of([[-1.0, -2.0, -3.0]], [[1.0, 2.0, 3.0]]), 0.1)
+def test_an_offset_rounded_to_float32_moves_no_response_across_swepos_mean(batch: RankedLogps, shift: float) -> None:
+    moved = batch._replace(scores=batch.scores.float() + shift)
+    loss = a_loss("swepo", beta=BETA, alpha=0.0)
+    torch.testing.assert_close(loss(moved), loss(batch), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("scores", [[1.0, 1.0 + 2**-23], [1e6, 1e6 + 2**-4], [-1e6, -1e6 - 2**-4]])
+def test_swepos_best_is_above_the_mean_however_near_the_other_is(scores: list[float]) -> None:
+    """Their distance from the mean is within rounding; that one of the two is better is not."""
+    batch = batch_of([[-1.0, -2.0]], [scores])
+    batch = batch._replace(scores=batch.scores.float())
+    assert value("swepo", batch, alpha=0.0) == pytest.approx(value("dpo_all_pairs", batch))
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,10 +9,10 @@ nothing here and the model, loaded before, is handed to it. Loading is left out 
 and all of them through ours: what makes ours fast is that it computes them together, which is the point.
 
 Prints the rates; the last line is one JSON object: `speedup_fastchat`, `speedup_alpaca_eval` (medians of the rounds'
-ratios of generated tokens a second), the rates themselves, and ours with four samples a prompt.
+ratios of generated tokens a second), the rates themselves, and ours with four samples a prompt. `--small`: a tiny
+random model, 6 prompts, 8 tokens.
 """
 
-import argparse
 import gzip
 import json
 import os
@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.perf._shared import add_data, is_there, options, report, tiny_model
+
 MODEL = "smollm2-135m-instruct"
 ROUNDS = 3
 TEMPERATURE = 0.7
@@ -31,16 +33,15 @@ CHATML = "mistral-7b-openorca"
 """A model name whose conversation template in FastChat is ChatML, as SmolLM2's is."""
 
 
-def prompts(count: int) -> list[str]:
+def prompts(count: int, data: Path) -> list[str]:
     """AlpacaEval's instructions, evenly spaced, where they are at hand; else the package's own."""
-    path = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval" / "alpaca_eval_gpt4_baseline.json.gz"
-    if path.exists():
-        rows = json.loads(gzip.decompress(path.read_bytes()))
-    else:
-        from harness.datafiles import asset
+    from harness.files import asset, evenly_spaced
 
+    if is_there(data, "the package's own prompts"):
+        rows = json.loads(gzip.decompress((data / "alpaca_eval_gpt4_baseline.json.gz").read_bytes()))
+    else:
         rows = json.loads(asset("alpaca_eval.json").read_text())
-    return [rows[i * len(rows) // count]["instruction"] for i in range(count)]
+    return [row["instruction"] for row in evenly_spaced(rows, count)]
 
 
 @contextmanager
@@ -112,8 +113,9 @@ def alpaca_eval_rate(folder: str, tokenizer: Any, texts: Sequence[str], limit: i
 
 def our_rate(model: Any, tokenizer: Any, texts: Sequence[str], limit: int, samples: int) -> float:
     """Generated tokens a second of ours, tokenisation included."""
-    from harness import chat
-    from harness.decoding import Job, decode_all
+    from harness.models import chat
+    from harness.models.batching import Job
+    from harness.models.decoding import decode_all
     from harness.types import Message, Sampling
 
     start = time.perf_counter()
@@ -127,45 +129,52 @@ def our_rate(model: Any, tokenizer: Any, texts: Sequence[str], limit: int, sampl
 
 
 def main() -> None:
-    options = argparse.ArgumentParser()
-    options.add_argument("--prompts", type=int, default=48)
-    options.add_argument("--tokens", type=int, default=64)
-    options.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"), help="bfloat16 is the model's")
-    chosen = options.parse_args()
+    parser = options(__doc__)
+    add_data(parser)
+    parser.add_argument("--prompts", type=int)
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"), help="bfloat16 is the model's")
+    chosen = parser.parse_args()
+    count, tokens = (6, 8) if chosen.small else (48, 64)
+    texts = prompts(chosen.prompts or count, chosen.data / "alpaca_eval")
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(tiny_model(Path(folder) / "model")) if chosen.small else MODEL
+        report(compared(model, texts, chosen.tokens or tokens, chosen.dtype))
+
+
+def compared(name: str, texts: Sequence[str], limit: int, precision: str) -> dict[str, float]:
+    """All three, in turn."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import torch
     import transformers
 
-    from harness import models
+    from harness.models import load as models
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    texts = prompts(chosen.prompts)
-    dtype = getattr(torch, chosen.dtype)
-    folder = models.local_path(MODEL)
-    tokenizer, model = models.load_tokenizer(MODEL), models.load_causal_lm(MODEL, None, chosen.dtype)
-    print(
-        f"{len(texts)} prompts, at most {chosen.tokens} new tokens, {chosen.dtype}, {torch.get_num_threads()} threads"
-    )
-    our_rate(model, tokenizer, texts[:4], 4, 1)  # what is made once
+    dtype = getattr(torch, precision)
+    folder = models.local_path(name)
+    tokenizer, model = models.load_tokenizer(name), models.load_causal_lm(name, None, precision)
+    print(f"{len(texts)} prompts, at most {limit} new tokens, {precision}, {torch.get_num_threads()} threads")
+    our_rate(model, tokenizer, texts[:4], 4, 1)  # what is built once
     rates: dict[str, list[float]] = {"ours": [], "fastchat": [], "alpaca_eval": [], "ours_four_samples": []}
 
-    def measure(name: str, rate: Callable[[], float]) -> None:
-        rates[name].append(rate())
-        print(f"{name}: {rates[name][-1]:.1f} tokens/s", flush=True)
+    def measure(side: str, rate: Callable[[], float]) -> None:
+        rates[side].append(rate())
+        print(f"{side}: {rates[side][-1]:.1f} tokens/s", flush=True)
 
     for turn in range(ROUNDS):
         part = texts[turn::ROUNDS]
-        measure("ours", lambda: our_rate(model, tokenizer, texts, chosen.tokens, 1))
-        measure("fastchat", lambda part=part: fastchat_rate(model, tokenizer, part, chosen.tokens))  # type: ignore[misc]
-        measure("ours_four_samples", lambda: our_rate(model, tokenizer, texts[:16], chosen.tokens, 4))
-        measure("alpaca_eval", lambda part=part: alpaca_eval_rate(folder, tokenizer, part, chosen.tokens, dtype))  # type: ignore[misc]
+        measure("ours", lambda: our_rate(model, tokenizer, texts, limit, 1))
+        measure("fastchat", lambda part=part: fastchat_rate(model, tokenizer, part, limit))  # type: ignore[misc]
+        measure("ours_four_samples", lambda: our_rate(model, tokenizer, texts[:16], limit, 4))
+        measure("alpaca_eval", lambda part=part: alpaca_eval_rate(folder, tokenizer, part, limit, dtype))  # type: ignore[misc]
     speedups = {
         f"speedup_{name}": round(statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 2)
         for name in ("fastchat", "alpaca_eval")
     }
-    per_second = {f"{name}_tokens_per_second": round(statistics.median(found), 1) for name, found in rates.items()}
-    print(json.dumps(speedups | per_second))
+    medians = {f"{side}_tokens_per_second": round(statistics.median(values), 1) for side, values in rates.items()}
+    return speedups | medians
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
 On a tiny model: N in 2, 3, 4, 5 x two reward models x two seed sets, two methods each. `plan_seconds_500` is the whole
 command, from its start; `work_ratio` the seconds of one run over those of the 16 cells run one by one, `planned_ratio`
 what `harness plan` had said of it; `ray_ratio` the seconds on a Ray cluster that is started for it (two processors),
-its start included, over those in one process. Medians over rounds, alternating.
+its start included, over those in one process. Medians over rounds, alternating. The last line is one JSON object.
+`--small`: N in 2, 3, one reward model, one seed set, one new prompt; a plan of 7 cells.
 """
 
-import argparse
 import json
 import os
 import re
@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.tiny import tiny_causal_lm
+from tests.perf._shared import ROOT, options, report, tiny_model
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """\
 name: perf
 seed: 3
@@ -30,7 +31,11 @@ policy: {{model: {model}, dtype: float32}}
 data:
   seeds: [{{name: builtin}}]
   holdout: 0.2
-  prompts: {{generator: {{name: hf, model: {model}, dtype: float32}}, count: 4, max_new_tokens: 64, max_attempts: 40}}
+  prompts:
+    generator: {{name: hf, model: {model}, dtype: float32}}
+    count: {prompts}
+    max_new_tokens: 64
+    max_attempts: 40
   responses: {{generator: {{name: hf, model: {model}, dtype: float32}}, n: 3, max_new_tokens: 12}}
   reward: {{name: length}}
 methods:
@@ -43,25 +48,59 @@ evaluation:
   benchmarks:
     - {{name: alpaca_eval, prompts: builtin, reference: base, limit: 6}}
     - {{name: mt_bench, questions: builtin, limit: 8}}
-sweep:
-  grid:
-    data.responses.n: [2, 3, 4, 5]
-    data.reward:
-      trained: {{name: trained, base: {model}, dtype: float32, epochs: 1}}
-      length: {{name: length}}
-    data.seeds:
-      some: [{{name: builtin, limit: 32}}]
-      all: [{{name: builtin}}]
 """
-MANY = ("--set", "sweep.grid[training.epochs]=[1, 2, 3, 4]", "--set", "sweep.seeds=[0, 1, 2, 3, 4, 5, 6, 7]")
-LEFT_OUT = (
-    "--set",
-    "sweep.exclude=[{seed: 7, epochs: 4, n: 2}, {seed: 7, epochs: 4, n: 3}, {seed: 7, epochs: 4, n: 4}]",
+SEEDS = {"some": [{"name": "builtin", "limit": 32}], "all": [{"name": "builtin"}]}
+
+
+class Grid(NamedTuple):
+    """The cells that are run, new prompts of each, and edits that make many more cells to plan."""
+
+    counts: tuple[int, ...]
+    rewards: tuple[str, ...]
+    seeds: tuple[str, ...]
+    prompts: int
+    many: tuple[str, ...]
+
+    @property
+    def cells(self) -> list[str]:
+        axes = product(self.counts, self.rewards, self.seeds)
+        return [f"n-{n}.reward-{reward}.seeds-{seeds}" for n, reward, seeds in axes]
+
+    def recipe(self, model: Path) -> str:
+        rewards = {
+            "trained": {"name": "trained", "base": str(model), "dtype": "float32", "epochs": 1},
+            "length": {"name": "length"},
+        }
+        axes = {
+            "data.responses.n": self.counts,
+            "data.reward": {name: rewards[name] for name in self.rewards},
+            "data.seeds": {name: SEEDS[name] for name in self.seeds},
+        }
+        return RECIPE.format(model=model, prompts=self.prompts) + f"sweep: {json.dumps({'grid': axes})}\n"
+
+
+FULL = Grid(
+    (2, 3, 4, 5),
+    ("trained", "length"),
+    ("some", "all"),
+    4,
+    (
+        "sweep.grid[training.epochs]=[1, 2, 3, 4]",
+        "sweep.seeds=[0, 1, 2, 3, 4, 5, 6, 7]",
+        "sweep.exclude=[{seed: 7, epochs: 4, n: 2}, {seed: 7, epochs: 4, n: 3}, {seed: 7, epochs: 4, n: 4}]",
+    ),
+)
+SMALL = Grid(
+    (2, 3),
+    ("length",),
+    ("some",),
+    1,
+    ("sweep.grid[training.epochs]=[1, 2]", "sweep.seeds=[0, 1]", "sweep.exclude=[{seed: 1, epochs: 2, n: 2}]"),
 )
 
 
 def harness(folder: Path, *arguments: str) -> tuple[float, str]:
-    """(seconds, what it printed)."""
+    """(seconds, its output) of a command."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "harness.cli", *arguments]
@@ -72,41 +111,44 @@ def harness(folder: Path, *arguments: str) -> tuple[float, str]:
     return time.perf_counter() - started, done.stdout
 
 
+def planned(recipe: Path, folder: Path, many: Sequence[str]) -> tuple[int, list[float], float]:
+    """(cells of the many, seconds of three plans of them, share of the time that one run of the recipe saves)."""
+    edits = [word for edit in many for word in ("--set", edit)]
+    plans = [harness(folder, "plan", str(recipe), *edits) for _ in range(3)]
+    cells = int(plans[0][1].split()[0])
+    print(f"plan of {cells} cells: {', '.join(f'{seconds:.2f} s' for seconds, _ in plans)}", flush=True)
+    text = " ".join(harness(folder, "plan", str(recipe))[1].split())
+    return cells, [seconds for seconds, _ in plans], int(re.findall(r"(\d+)% less time", text)[0]) / 100
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--rounds", type=int, default=1)
-    rounds = parser.parse_args().rounds
+    chosen = parser.parse_args()
+    grid = SMALL if chosen.small else FULL
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        rows = (ROOT / "harness" / "assets" / "seeds.jsonl").read_text().splitlines()
-        words = [text for line in rows for text in json.loads(line).values()]
-        (folder / "model").mkdir()
-        model = tiny_causal_lm(folder / "model", window=8192, words=words)
         recipe = folder / "perf.yaml"
-        recipe.write_text(RECIPE.format(model=model))
-        plans = [harness(folder / "plan", "plan", str(recipe), *MANY, *LEFT_OUT) for _ in range(3)]
-        cells = int(plans[0][1].split()[0])
-        print(f"plan of {cells} cells: {', '.join(f'{seconds:.2f} s' for seconds, _ in plans)}")
-        told = " ".join(harness(folder / "plan", "plan", str(recipe))[1].split())
-        planned = 1 - int(re.findall(r"(\d+)% less time", told)[0]) / 100
-        varied = product((2, 3, 4, 5), ("trained", "length"), ("some", "all"))
-        ids = [f"n-{n}.reward-{reward}.seeds-{seeds}" for n, reward, seeds in varied]
+        recipe.write_text(grid.recipe(tiny_model(folder / "model")))
+        cells, plans, saved = planned(recipe, folder / "plan", grid.many)
         together, clustered, alone = [], [], []
-        for number in range(rounds):
+        for number in range(chosen.rounds):
             together.append(harness(folder / f"one-{number}", "run", str(recipe))[0])
             print(f"in one process: {together[-1]:.1f} s", flush=True)
             clustered.append(harness(folder / f"ray-{number}", "run", str(recipe), "--ray", "local")[0])
             print(f"on a cluster: {clustered[-1]:.1f} s", flush=True)
-            alone.append(sum(harness(folder / f"{i}-{number}", "run", str(recipe), "--cell", i)[0] for i in ids))
+            runs = [harness(folder / f"{cell}-{number}", "run", str(recipe), "--cell", cell) for cell in grid.cells]
+            alone.append(sum(seconds for seconds, _ in runs))
             print(f"cells alone: {alone[-1]:.1f} s", flush=True)
-        result = {
-            "plan_seconds_500": round(statistics.median(seconds for seconds, _ in plans) * 500 / cells, 2),
-            "cells_planned": cells,
-            "work_ratio": round(statistics.median(t / a for t, a in zip(together, alone, strict=True)), 3),
-            "planned_ratio": round(planned, 3),
-            "ray_ratio": round(statistics.median(c / t for c, t in zip(clustered, together, strict=True)), 3),
-        }
-        print(json.dumps(result))
+        report(
+            {
+                "plan_seconds_500": round(statistics.median(plans) * 500 / cells, 2),
+                "cells_planned": cells,
+                "work_ratio": round(statistics.median(t / a for t, a in zip(together, alone, strict=True)), 3),
+                "planned_ratio": round(1 - saved, 3),
+                "ray_ratio": round(statistics.median(c / t for c, t in zip(clustered, together, strict=True)), 3),
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ peak of resident memory is), which first takes a step on a short prompt and then
 
 Prints a table over N and prompt:response, beside the token counts that losses.md section 5 predicts (`--main` leaves it
 out). The last line is one JSON object: `time_ratio` (ours over TRL's, reference cached), `time_ratio_with_reference`
-(our reference pass included), `memory_ratio`, all at N=4 with 128 and 128 tokens, medians of 3.
+(our reference pass included), `memory_ratio`, all at N=4 with 128 and 128 tokens, medians of 3. `--small`: a tiny
+random model, 16 and 16 tokens, one round.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -23,10 +23,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.perf._shared import options, report, tiny_model
+
 MODEL = "smollm2-135m-instruct"
 SEED = 0
 WARM_UP = (16, 16)
-ROUNDS = 3
 
 
 class Size(NamedTuple):
@@ -38,8 +39,18 @@ class Size(NamedTuple):
     prompts: int
 
 
-MAIN = Size(4, 128, 128, 2)
-TABLE = [Size(n, p, r, 1) for n in (2, 4, 8) for p, r in ((64, 128), (128, 128), (512, 128))]
+class Plan(NamedTuple):
+    """What is measured: the size of the last line, how often, and those of the table."""
+
+    main: Size
+    rounds: int
+    table: Sequence[Size]
+
+
+FULL = Plan(
+    Size(4, 128, 128, 2), 3, [Size(n, p, r, 1) for n in (2, 4, 8) for p, r in ((64, 128), (128, 128), (512, 128))]
+)
+SMALL = Plan(Size(4, 16, 16, 2), 1, [Size(2, 16, 16, 1)])
 
 
 def predicted(size: Size, *, reference: bool) -> float:
@@ -50,27 +61,30 @@ def predicted(size: Size, *, reference: bool) -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser()
-    options.add_argument("--main", action="store_true", help="leave the table out")
-    options.add_argument("--child", nargs=5, metavar=("WHO", "N", "PROMPT", "RESPONSE", "PROMPTS"))
-    chosen = options.parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--main", action="store_true", help="leave the table out")
+    parser.add_argument("--child", nargs=6, metavar=("WHO", "MODEL", "N", "PROMPT", "RESPONSE", "PROMPTS"))
+    chosen = parser.parse_args()
     if chosen.child:
-        who, *numbers = chosen.child
-        print(json.dumps(measure(who, Size(*map(int, numbers)))))
+        who, model, *numbers = chosen.child
+        report(measure(who, model, Size(*map(int, numbers))))
         return
-    rounds = [(run("ours", MAIN), run("trl", MAIN)) for _ in range(ROUNDS)]
-    for ours, theirs in rounds:
-        print(f"ours {ours}\nTRL  {theirs}", flush=True)
-    if not chosen.main:
-        table()
-    print(
-        json.dumps(
-            {
-                "time_ratio": ratio(rounds, "seconds"),
-                "time_ratio_with_reference": ratio(rounds, "with_reference", "seconds"),
-                "memory_ratio": ratio(rounds, "gigabytes"),
-            }
-        )
+    plan = SMALL if chosen.small else FULL
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(tiny_model(Path(folder) / "model")) if chosen.small else MODEL
+        rounds = []
+        for _ in range(plan.rounds):
+            ours, theirs = run("ours", model, plan.main), run("trl", model, plan.main)
+            rounds.append((ours, theirs))
+            print(f"ours {ours}\nTRL  {theirs}", flush=True)
+        if not chosen.main:
+            table(model, plan.table)
+    report(
+        {
+            "time_ratio": ratio(rounds, "seconds"),
+            "time_ratio_with_reference": ratio(rounds, "with_reference", "seconds"),
+            "memory_ratio": ratio(rounds, "gigabytes"),
+        }
     )
 
 
@@ -80,12 +94,12 @@ def ratio(rounds: Sequence[tuple[dict[str, float], dict[str, float]]], ours: str
     return round(mine / statistics.median(pair[1][theirs or ours] for pair in rounds), 3)
 
 
-def table() -> None:
+def table(model: str, sizes: Sequence[Size]) -> None:
     """One measurement a side and size: how the ratio grows with N and with the share of the prompt."""
     print("\n| N | prompt:response | ours, s | TRL, s | ratio | predicted | with reference | predicted |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for size in TABLE:
-        ours, theirs = run("ours", size), run("trl", size)
+    for size in sizes:
+        ours, theirs = run("ours", model, size), run("trl", model, size)
         ratios = [ours[name] / theirs["seconds"] for name in ("seconds", "with_reference")]
         counts = [predicted(size, reference=reference) for reference in (False, True)]
         print(
@@ -95,33 +109,33 @@ def table() -> None:
         )
 
 
-def run(who: str, size: Size) -> dict[str, float]:
+def run(who: str, model: str, size: Size) -> dict[str, float]:
     """A measurement in a process of its own."""
-    command = [sys.executable, "-m", "tests.perf.training", "--child", who, *map(str, size)]
+    command = [sys.executable, "-m", "tests.perf.training", "--child", who, model, *map(str, size)]
     environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "passive", "TQDM_DISABLE": "1"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
-def measure(who: str, size: Size) -> dict[str, float]:
+def measure(who: str, model: str, size: Size) -> dict[str, float]:
     """Seconds a prompt and peak gigabytes; ours also with what its share of the reference pass took."""
-    from harness import models
+    from harness.models import load as models
 
-    tokenizer = models.load_tokenizer(MODEL)
+    tokenizer = models.load_tokenizer(model)
     groups = [random_group(tokenizer, size.n, *WARM_UP, 0)]
     groups += [random_group(tokenizer, size.n, size.prompt, size.response, k) for k in range(1, size.prompts + 1)]
     with tempfile.TemporaryDirectory() as scratch:
-        found = (train_ours if who == "ours" else train_trl)(groups, tokenizer, Path(scratch))
+        seconds = (train_ours if who == "ours" else train_trl)(model, groups, tokenizer, Path(scratch))
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {name: value / size.prompts for name, value in found.items()} | {"gigabytes": gigabytes}
+    return {name: value / size.prompts for name, value in seconds.items()} | {"gigabytes": gigabytes}
 
 
 def random_group(tokenizer: Any, n: int, prompt: int, response: int, seed: int) -> Any:
     """A prompt with N responses of random tokens, every response better than the next."""
     import random
 
-    from harness.training.batch import Group
+    from harness.training.ranked.batch import Group
 
     rng = random.Random(seed)
     ids = [[rng.randrange(100, len(tokenizer) - 100) for _ in range(k)] for k in (prompt, *[response] * n)]
@@ -131,7 +145,7 @@ def random_group(tokenizer: Any, n: int, prompt: int, response: int, seed: int) 
 
 def in_training_order(wanted: Sequence[Any]) -> list[Any]:
     """The rows so laid out that the trainers' shuffling brings them into the order wanted."""
-    from harness.training.order import EpochOrder
+    from harness.training.ranked.order import EpochOrder
 
     rows: list[Any] = [None] * len(wanted)
     for row, place in zip(wanted, EpochOrder(len(wanted), SEED), strict=True):
@@ -171,23 +185,24 @@ def timed_steps(trainer: Any) -> Callable[[], float]:
     return lambda: ends[-1] - ends[0]
 
 
-def train_ours(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
+def train_ours(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
     """The reference pass over the timed groups, then a pass of multi_dpo."""
     from functools import partial
 
     import torch
     from transformers import TrainingArguments
 
-    from harness import models
     from harness.components import build
-    from harness.recipe import Policy
-    from harness.training.batch import FORWARD, collate
-    from harness.training.head import evaluating, give_logps, response_logps
+    from harness.logprobs.head import evaluating, give_logps, response_logps
+    from harness.logprobs.rows import FORWARD
+    from harness.models import load as models
+    from harness.recipe.recipe import Policy
     from harness.training.policy import load_policy
-    from harness.training.ranked_trainer import Manner, RankedTrainer
+    from harness.training.ranked.batch import collate
+    from harness.training.ranked.ranked_trainer import RankedTrainer, RunOptions
 
     pad = partial(collate, pad_id=int(tokenizer.pad_token_id), shared=True)
-    reference = models.load_causal_lm(MODEL, dtype="float32")
+    reference = models.load_causal_lm(model, dtype="float32")
     with torch.no_grad(), evaluating(reference):
         for k, group in enumerate(groups):
             if k == 1:
@@ -196,7 +211,7 @@ def train_ours(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str,
             response_logps(reference, {name: batch[name] for name in FORWARD if name in batch})
         referred = time.perf_counter() - started
     del reference
-    policy = load_policy(Policy(model=MODEL, dtype="float32"), None, SEED)
+    policy = load_policy(Policy(model=model, dtype="float32"), None, SEED)
     give_logps(policy)
     loss: Any = build("loss", {"name": "mdpo_linear", "beta": 0.1})
     trainer = RankedTrainer(
@@ -205,7 +220,7 @@ def train_ours(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str,
         in_training_order(groups),
         pad,
         loss,
-        Manner(None, False, folder / "steps.jsonl", SEED, lambda _n: None),
+        RunOptions(None, False, folder / "steps.jsonl", SEED, lambda _n: None),
         tokenizer,
     )
     clock = timed_steps(trainer)
@@ -213,12 +228,12 @@ def train_ours(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str,
     return {"seconds": clock(), "with_reference": clock() + referred}
 
 
-def train_trl(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
+def train_trl(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
     """A pass of TRL's DPOTrainer over the adjacent pairs, a prompt's pairs in one step."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from harness import models
+    from harness.models import load as models
 
     class Tokenized(DPOTrainer):  # type: ignore[misc]
         def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
@@ -230,7 +245,7 @@ def train_trl(groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, 
         for better, worse in zip(g.responses, g.responses[1:], strict=False)
     ]
     trainer = Tokenized(
-        model=models.load_causal_lm(MODEL, dtype="float32"),
+        model=models.load_causal_lm(model, dtype="float32"),
         args=DPOConfig(
             per_device_train_batch_size=len(groups[0].responses) - 1,
             num_train_epochs=1,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from harness.board_rows import Entry
+from harness.benchmark import JudgedRow
+from harness.boards.entry import Entry
 from harness.components import build
-from harness.guards import answer_flags
-from harness.leaderboard import write_board
-from harness.protocols import Judged
-from harness.public_data import write_public_data
+from harness.pipeline.guards import answer_flags
+from harness.pipeline.public_data import write_public_data
+from harness.report.write import write_board
 from harness.types import Answer, Verdict
 
 NASTY = (
@@ -31,7 +31,7 @@ def board_with_answers(folder: Path, rows: int = 3) -> None:
         figures, outcomes, guards = {}, {}, {}
         for made in (alpaca, bench):
             answers, verdicts = [], []
-            for k, q in enumerate(made.questions()):  # type: ignore[attr-defined]
+            for k, q in enumerate(made.load_questions()):  # type: ignore[attr-defined]
                 texts = tuple(
                     f"Answer {i} to {k}, turn {t}: {NASTY[(i + k + t) % len(NASTY)]}" for t, _ in enumerate(q.turns)
                 )
@@ -51,7 +51,7 @@ def board_with_answers(folder: Path, rows: int = 3) -> None:
                             reply=f"The judge says: {NASTY[k % len(NASTY)]}",
                         )
                     )
-            judged[made.name].append(Judged(name, answers, [], verdicts))
+            judged[made.name].append(JudgedRow(name, answers, [], verdicts))
             figures |= made.metrics(answers, [], verdicts)  # type: ignore[attr-defined]
             outcomes[made.name] = {
                 v.question_id if v.turn is None else f"{v.question_id}/{v.turn}": v.value for v in verdicts

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from harness.board_rows import Entry
+from harness.benchmark import JudgedRow
+from harness.boards.entry import Entry
 from harness.components import build
-from harness.leaderboard import write_board
-from harness.protocols import Judged
-from harness.public_data import write_public_data
-from harness.stats import mean_metric
+from harness.pipeline.public_data import write_public_data
+from harness.report.write import write_board
+from harness.stats.intervals import mean_metric
 
 
 def large_board(folder: Path, shared_data: Path) -> None:
@@ -24,8 +24,8 @@ def large_board(folder: Path, shared_data: Path) -> None:
         replies, _ = bench.recorded_answers(chat / "model_answer.jsonl")
         ratings, _, _ = bench.recorded_verdicts(chat / "gpt-4_single.jsonl.gz", replies)
         name = f"row-{i}"
-        compared.append(Judged(name, answers, [], verdicts))
-        rated.append(Judged(name, replies, [], ratings))
+        compared.append(JudgedRow(name, answers, [], verdicts))
+        rated.append(JudgedRow(name, replies, [], ratings))
         values = [None if v.value is None else v.value - 1 for v in verdicts]
         outcomes = {
             "alpaca_eval": {v.question_id: v.value for v in verdicts},

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli.app import app
 from harness.report.page import embedded, packed, page, write_page
-from tests.boards import four_rows
 from tests.report.boards import NASTY, board_with_answers
+from tests.sample_boards import four_rows
 
 
 @given(st.text())
@@ -60,7 +60,7 @@ def test_the_same_board_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_board_without_answers_has_its_page(tmp_path: Path) -> None:
-    from harness.leaderboard import write_board
+    from harness.report.write import write_board
 
     write_board(tmp_path, "x", four_rows())
     done = CliRunner().invoke(app, ["report", str(tmp_path)])

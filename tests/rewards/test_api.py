@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness import chat, models
 from harness.components import build
 from harness.errors import ModelError
+from harness.models import chat
+from harness.models import load as models
 from harness.protocols import Ready
 from harness.types import Message
 from tests.fake_server import FakeServer
@@ -71,14 +72,14 @@ def test_with_a_tokenizer_the_text_is_made_here(tiny_model: Path) -> None:
         made = reward(root(server), format="openrlhf", tokenizer=str(tiny_model))
         assert made.score(ROWS[:1], ready()) == [2.5]
     assert server.requests[0]["query"] == [tokenizer.decode(ids)]
-    with pytest.raises(ValidationError, match="openrlhf is sent texts: name the reward model's tokenizer"):
+    with pytest.raises(ValidationError, match="openrlhf needs the reward model's tokenizer"):
         reward("http://127.0.0.1:1", format="openrlhf")
 
 
 def test_several_outputs_need_weights() -> None:
     with FakeServer(lambda body: classified(2.0, 0.5)).running() as server:
         assert reward(root(server), weights=[1, -2]).score(ROWS[:1], ready()) == [1.0]
-        with pytest.raises(ModelError, match="m has 2 outputs; expected 1: give `weights`"):
+        with pytest.raises(ModelError, match="m has 2 outputs; expected 1: set `weights`"):
             reward(root(server)).score(ROWS[:1], ready())
 
 

@@ -82,7 +82,7 @@ def test_counts_are_what_they_are_called(tmp_path: Path) -> None:
 
 
 def test_the_shipped_weights_are_those_that_the_recorded_verdicts_give(shared_data: Path, tmp_path: Path) -> None:
-    from harness.calibration_sample import read_recorded
+    from harness.judging.calibration.sample import read_recorded
     from tests.perf.features_judge import FIRST, fitted, halves, part
 
     recorded = read_recorded([shared_data / "alpaca_eval" / "recorded"])

@@ -1,7 +1,7 @@
 """Reward models without a model of their own: length, noise over another one, several as one, judges, log-ratios."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from harness.components import build
 from harness.errors import DataError
 from harness.protocols import Ready, ScoreRows
-from harness.types import JudgeReply, JudgeRequest, Message, Messages
+from harness.types import Ask, JudgeReply, JudgeRequest, Message, Messages
+from tests.stand_ins import ScriptedAsk
 
 Row = tuple[Messages, str]
 LENGTH = {"name": "length"}
@@ -22,8 +23,8 @@ def prompt(i: int) -> Messages:
     return (Message(role="user", content=f"prompt {i}"),)
 
 
-def ready(*parts: ScoreRows, ask: Any = None, folder: Path = Path()) -> Ready:
-    return Ready(folder, advance=lambda _: None, ask=ask or (lambda judge: pytest.fail("asks")), parts=parts)
+def ready(*parts: ScoreRows, ask: Ask | None = None, folder: Path = Path()) -> Ready:
+    return Ready(folder, advance=lambda _: None, ask=lambda judge: ask or pytest.fail("asks a judge"), parts=parts)
 
 
 def scorer(scores: dict[str, float | None]) -> ScoreRows:
@@ -103,10 +104,6 @@ def test_wrong_ensembles_are_refused(fields: dict[str, Any], said: str) -> None:
         build("reward", {"name": "ensemble", **fields})
 
 
-def asks(reply: Callable[[JudgeRequest], JudgeReply]) -> Any:
-    return lambda judge: lambda requests: [reply(request) for request in requests]
-
-
 def judge_reward(**fields: Any) -> Any:
     return build("reward", {"name": "llm_judge", "judge": {"name": "local", "model": "a/b"}, **fields})
 
@@ -124,13 +121,13 @@ def judge_reward(**fields: Any) -> Any:
     ],
 )
 def test_a_judge_rates(reply: JudgeReply, score: float | None) -> None:
-    sent: list[JudgeRequest] = []
-    found = judge_reward().score([(prompt(3), "the {response}")], ready(ask=asks(lambda r: sent.append(r) or reply)))
+    ask = ScriptedAsk(reply)
+    found = judge_reward().score([(prompt(3), "the {response}")], ready(ask=ask))
     assert found == ([None] if score is None else [pytest.approx(score, abs=1e-6)])
-    text = sent[0].messages[0].content
+    text = ask.requests[0].messages[0].content
     assert "[User]\nprompt 3\n" in text
     assert "\nthe {response}\n" in text
-    assert sent[0].choices == tuple(str(n) for n in range(1, 11))
+    assert ask.requests[0].choices == tuple(str(n) for n in range(1, 11))
 
 
 def test_a_tournament_ranks_by_who_beats_whom() -> None:
@@ -146,12 +143,12 @@ def test_a_tournament_ranks_by_who_beats_whom() -> None:
 
     reward = judge_reward(mode="tournament")
     assert reward.groupwise
-    scores = reward.score(rows, ready(ask=asks(better)))
+    scores = reward.score(rows, ready(ask=ScriptedAsk(better)))
     assert scores[0] < scores[1] < scores[2]
     assert sum(scores[:3]) == pytest.approx(0, abs=1e-6)
     assert scores[1] == pytest.approx(0, abs=1e-3)
     assert scores[3:] == [None, None]
-    always_first = reward.score(rows[:3], ready(ask=asks(lambda _: JudgeReply(text="A"))))
+    always_first = reward.score(rows[:3], ready(ask=ScriptedAsk("A")))
     assert always_first == pytest.approx([0, 0, 0], abs=1e-4)
 
 
@@ -167,7 +164,8 @@ def test_a_template_of_ones_own(tmp_path: Path) -> None:
 def test_the_implicit_reward_is_the_log_ratio(tiny_model: Path, tmp_path: Path) -> None:
     import torch
 
-    from harness import chat, models
+    from harness.models import chat
+    from harness.models import load as models
     from tests.tiny import tiny_causal_lm
 
     other = tiny_causal_lm(tmp_path / "policy", seed=7)

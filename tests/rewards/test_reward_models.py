@@ -1,6 +1,5 @@
 """Reward models: what is trained orders unseen pairs, and a score depends on its own row alone."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -8,33 +7,10 @@ import torch
 
 from harness.components import build
 from harness.errors import ModelError
+from harness.models.classifier import classifier_scores
 from harness.protocols import Ready
-from harness.scoring import classifier_scores
-from harness.types import Message, PreferencePair, prompt_id
-
-WORDS = ["water", "list", "explain", "paper", "green", "the", "a", "of", "and", "tea", "river"]
-
-
-def pairs(count: int, seed: int) -> list[PreferencePair]:
-    """The chosen answer ends in 'good', the rejected one in 'poor'; lengths say nothing."""
-    rng = random.Random(seed)
-
-    def words(n: int) -> str:
-        return " ".join(rng.choice(WORDS) for _ in range(n))
-
-    made = []
-    for i in range(count):
-        messages = (Message(role="user", content=f"{i} {words(4)}?"),)
-        made.append(
-            PreferencePair(
-                id=prompt_id(messages),
-                messages=messages,
-                chosen=f"{words(rng.randint(1, 9))} good",
-                rejected=f"{words(rng.randint(1, 9))} poor",
-                source="test",
-            )
-        )
-    return made
+from harness.types import Message, PreferencePair
+from tests.rewards.pairs import pairs
 
 
 def accuracy(scores: list[float | None]) -> float:
@@ -126,7 +102,7 @@ def test_the_outputs_of_a_classifier_with_several_are_weighted(wordy_tiny_model:
     each = [scores({str(k): 1.0}) for k in range(3)]
     expected = [2 * a - 0.5 * c for a, _, c in zip(*each, strict=True)]
     assert scores({"LABEL_0": 2.0, "2": -0.5}) == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(ModelError, match=r"3 outputs \(LABEL_0, LABEL_1, LABEL_2\); expected one, or say"):
+    with pytest.raises(ModelError, match=r"3 outputs \(LABEL_0, LABEL_1, LABEL_2\); expected one, or weights"):
         scores({})
     with pytest.raises(ModelError, match="no output 'LABEL_9'; expected a label or a number below 3; did you mean"):
         scores({"LABEL_9": 1.0})

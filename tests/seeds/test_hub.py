@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from harness.components import build
 from harness.errors import DataError
+from harness.protocols import Origin
 from harness.seeds.hub import Hub
 from tests.fake_hub import COMMIT, fake_hub
 
@@ -105,7 +106,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     seed = hub(licence="MIT")
     seed.check()
     assert not seed.quick
-    assert (seed.home, seed.licence) == ("https://huggingface.co/datasets/someone/pairs", "MIT")
+    assert seed.origin == Origin("MIT", home="https://huggingface.co/datasets/someone/pairs")
     assert seed.identity()["revision"] == "main"
     with pytest.raises(DataError, match=r"hub dataset 'someone/pairs' can't be read .*give a copy as `path`") as caught:
         seed.pairs()

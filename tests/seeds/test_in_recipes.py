@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness.execute import execute
-from harness.pairs_file import likeness
-from harness.plan import make_plan
-from harness.recipe import Recipe
-from harness.stages import Stage
-from harness.store import Artifact, Store
+from harness.data.read import likeness
+from harness.engine.execute import execute
+from harness.engine.stage import Stage
+from harness.engine.store import Artifact, Store
+from harness.pipeline.plan import make_plan
+from harness.recipe.recipe import Recipe
 from harness.types import PreferencePair
 from tests.a_recipe import RECIPE, edited, load, recipe_folder, refused
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from harness.components import build
 from harness.errors import DataError
+from harness.protocols import Origin
 from harness.seeds.jsonl import Jsonl
 
 ROW = '{"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}\n'
@@ -68,8 +69,5 @@ def test_a_json_list_and_columns_by_name(tmp_path: Path) -> None:
     assert (pair.messages[0].content, pair.chosen, pair.rejected, pair.source) == ("2 + 2?", "4", "5", "sums")
     assert from_file(path, columns=columns).identity() != from_file(path).identity()
     assert from_file(path, licence="MIT").identity() == from_file(path).identity()
-    assert (from_file(path, licence="MIT").licence, from_file(path).licence, from_file(path).home) == (
-        "MIT",
-        None,
-        None,
-    )
+    assert from_file(path, licence="MIT").origin == Origin("MIT", home=None)
+    assert from_file(path).origin == Origin(None, home=None)

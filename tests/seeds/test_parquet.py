@@ -9,6 +9,7 @@ import pytest
 
 from harness.components import build
 from harness.errors import DataError
+from harness.protocols import Origin
 from harness.seeds.parquet import Parquet
 
 
@@ -41,7 +42,7 @@ def test_a_file_and_a_folder_of_shards(tmp_path: Path) -> None:
     one = from_path(folder / "a.parquet", columns=COLUMNS)
     assert {p.source for p in one.pairs()} == {"a"}
     assert [p.id for p in one.pairs()] == [p.id for p in seed.pairs()[:2]]
-    assert (one.home, one.licence, from_path(folder, licence="MIT").licence) == (None, None, "MIT")
+    assert (one.origin, from_path(folder, licence="MIT").origin) == (Origin(), Origin("MIT"))
 
 
 def test_rows_and_files_that_can_not_be_read(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.components import build
 from harness.errors import DataError
-from harness.seed_set import PublicSet
+from harness.seeds._base import PublicSet
 from harness.types import PreferencePair
 
 SETS = ("orca_dpo_pairs", "ultrafeedback", "hh_rlhf", "instruction_preference")
@@ -42,9 +42,9 @@ def test_home_licence_and_commit(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("socket.socket.connect", refuse)
     seed = public(name)
     seed.check()
-    assert seed.licence in {"Apache-2.0", "MIT"}
-    assert seed.home
-    assert seed.home.startswith("https://")
+    assert seed.origin.licence in {"Apache-2.0", "MIT"}
+    assert seed.origin.home
+    assert seed.origin.home.startswith("https://")
     assert not seed.quick
     assert len(seed.identity()["revision"]) == 40
     assert public(name, revision="0" * 40).identity() == {**seed.identity(), "revision": "0" * 40}
@@ -131,7 +131,7 @@ def test_ultrafeedback_as_the_hub_has_it(tmp_path: Path, caplog: pytest.LogCaptu
     expected = [([("user", f"question {i}")], f"good {i}", f"bad {i}") for i in range(6) if i != 3]
     assert [shown(p) for p in pairs] == expected
     assert seed.left_out() == {"same_text": 0, "repeated_prompts": 0, "unreadable": 1}
-    assert "row 2: rejected.1.content: expected text, got an empty one" in caplog.text
+    assert "row 2: rejected.1.content: expected text, got an empty string" in caplog.text
     assert len(public("ultrafeedback", path=str(tmp_path), split="test_prefs").pairs()) == 1
     one = public("ultrafeedback", path=str(tmp_path / "data" / "train_prefs-00000-of-00002.parquet"))
     assert one.pairs() == pairs[:2]
@@ -188,7 +188,7 @@ def test_a_large_copy_is_checked_by_its_first_pair(tmp_path: Path, monkeypatch: 
     path.write_bytes(path.read_bytes() + b"nonsense\n")
     with pytest.raises(DataError, match=r"x\.jsonl:2: not JSON"):
         public("orca_dpo_pairs", path=str(path)).check()
-    monkeypatch.setattr("harness.seed_set.QUICK", 10)
+    monkeypatch.setattr("harness.seeds._base.QUICK", 10)
     seed = public("orca_dpo_pairs", path=str(path))
     seed.check()
     assert not seed.quick

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from harness.training.batch import Group
+from harness.training.ranked.batch import Group
 from harness.types import Message, RankedExample, Response
 
 SIZES: dict[str, Any] = {

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from harness import models
 from harness.errors import DataError, ModelError
 from harness.losses.mdpo_linear import MdpoLinear
-from harness.recipe import Training
-from harness.training.trainer import train_policy
+from harness.models import load as models
+from harness.recipe.training import Training
+from harness.training.ranked.trainer import train_policy
 from harness.types import RankedExample
 from tests.training.models import example, examples
-from tests.training.test_trainer import LORA, policy_of, reference_of, train
+from tests.training.runs import LORA, policy_of, reference_of, train
 
 GOOD = example("good", ("aaa", 2.0), ("ae1", 1.0), ("111", 0.0))
 
@@ -66,7 +66,7 @@ def test_what_is_longer_than_the_models_window_is_refused(tiny_model: Path, tmp_
             micro_batch_size=1,
             advance=lambda _n: None,
         )
-    from harness.training.logps import score_rows
+    from harness.logprobs.score import score_rows
 
     model, tokenizer = models.load_causal_lm(str(tiny_model), dtype="float32"), models.load_tokenizer(str(tiny_model))
     rows = [(data[0].messages, r.text) for r in data[0].responses]

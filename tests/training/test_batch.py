@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness import chat, models
 from harness.errors import DataError
-from harness.training.batch import Group, collate, pad, row, single_rows, tokenize
+from harness.logprobs.rows import pad, token_row
+from harness.models import chat
+from harness.models import load as models
+from harness.training.ranked.batch import Group, collate, single_rows, tokenize
 from tests.training.models import example
 
 X = -100
@@ -91,7 +93,7 @@ def test_exact_tensors_of_shared_rows() -> None:
 
 
 def test_a_row_of_one_response_is_the_plain_sequence() -> None:
-    batch = pad([row([1, 2, 3], [[11, 12]])], pad_id=0)
+    batch = pad([token_row([1, 2, 3], [[11, 12]])], pad_id=0)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 11]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1]]
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.training.budget import Budget, Epoch, steps_for, used
+from harness.training.budget import Budget, Epoch, budget_used, steps_for
 
 epochs = st.builds(Epoch, st.integers(1, 40), st.integers(40, 5000), st.integers(1, 12))
 
@@ -51,6 +51,6 @@ def test_at_least_one_step() -> None:
 
 def test_what_a_report_says_was_used() -> None:
     report = {"steps": 4, "prompts_seen": 13, "forward_tokens": 700}
-    assert [used(report, unit, "train/a").amount for unit in ("steps", "prompts", "tokens")] == [4, 13, 700]
+    assert [budget_used(report, unit, "train/a").amount for unit in ("steps", "prompts", "tokens")] == [4, 13, 700]
     with pytest.raises(DataError, match=r"^train/a: expected 'forward_tokens' in its report, .* match steps instead"):
-        used({"steps": 4}, "tokens", "train/a")
+        budget_used({"steps": 4}, "tokens", "train/a")

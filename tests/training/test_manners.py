@@ -5,38 +5,19 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import PrivateAttr
 
 from harness.losses.dpo_best_random import DpoBestRandom
 from harness.losses.dpo_best_rest import DpoBestRest
 from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.losses.lipo_lambda import LipoLambda
 from harness.losses.mdpo_linear import MdpoLinear
-from harness.protocols import RankedLogps
-from harness.recipe import Lora
+from harness.protocols import Loss, RankedLogps
+from harness.recipe.training import Lora
 from harness.training.budget import Budget
-from harness.training.probe import usable
+from harness.training.ranked.probe import usable_groups
 from tests.training.models import example, examples, random_group
-from tests.training.test_trainer import (
-    LORA,
-    assert_same_weights,
-    train,
-)
-
-UNEVEN = [
-    *examples(6),
-    example("short", ("aaa", 1.0), ("1", 0.0)),
-    example("three", ("e", 2.0), ("ee", 1.0), ("0", 0.0)),
-]
-
-
-def assert_same_steps(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], rel: float) -> None:
-    assert len(ours) == len(theirs)
-    for one, two in zip(ours, theirs, strict=True):
-        for name in ("loss", "learning_rate", "margin_mean", "margin_variance", "tokens", "prompts"):
-            assert one[name] == pytest.approx(two[name], rel=rel, abs=1e-4), name
-        for a, b in zip(one["logp_by_rank"], two["logp_by_rank"], strict=True):
-            assert a == (b if b is None else pytest.approx(b, rel=rel, abs=1e-4))
-        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-3)
+from tests.training.runs import LORA, UNEVEN, assert_same_steps, assert_same_weights, train
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
@@ -52,7 +33,7 @@ def test_bounded_memory_is_exact(tiny_model: Path, tmp_path: Path, lora: Lora | 
 
 
 def test_bounded_memory_holds_one_response(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.training import head
+    from harness.logprobs import head
 
     seen: list[tuple[int, bool]] = []
     before = head.response_logps
@@ -83,16 +64,20 @@ def test_responses_that_the_loss_does_not_look_at_are_not_computed(tiny_model: P
     assert full["unused_responses"] == 0
 
 
-class Spied:
+class Spied(Loss):
     """A loss that keeps the draws it is given in training, by what the prompt's scores sum to."""
 
-    def __init__(self) -> None:
-        self.draws: list[tuple[float, tuple[float, ...]]] = []
+    name: str = "spied"
+    _draws: list[tuple[float, tuple[float, ...]]] = PrivateAttr(default_factory=list)
+
+    @property
+    def draws(self) -> list[tuple[float, tuple[float, ...]]]:
+        return self._draws
 
     def __call__(self, batch: RankedLogps) -> tuple[torch.Tensor, torch.Tensor]:
         if len(batch.mask) <= 4 and batch.draws is not None:  # not where it is tried on many random log-ratios
             rows = zip(batch.scores.sum(1).tolist(), batch.draws.tolist(), strict=True)
-            self.draws += [(round(total, 3), tuple(draws)) for total, draws in rows]
+            self._draws += [(round(total, 3), tuple(draws)) for total, draws in rows]
         return DpoBestRandom()(batch)
 
 
@@ -139,7 +124,7 @@ def test_weights_of_zero_are_trained_with(tiny_model: Path, tmp_path: Path, weig
 
 def test_a_response_that_only_a_detached_weight_depends_on_is_computed() -> None:
     group = random_group(1, lengths=(5, 9, 7))._replace(scores=(1.2, 0.6, 0.0))
-    (kept,) = usable([group], LipoLambda(tie_margin=1.0), everything=False)
+    (kept,) = usable_groups([group], LipoLambda(tie_margin=1.0), all_responses=False)
     assert kept.computed == (True, True, True)
-    (kept,) = usable([group], DpoBestWorst(), everything=False)
+    (kept,) = usable_groups([group], DpoBestWorst(), all_responses=False)
     assert kept.computed == (True, False, True)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from harness.training.order import EpochOrder
+from harness.training.ranked.order import EpochOrder
 
 
 def test_it_is_the_order_that_accelerate_gives_a_random_sampler() -> None:

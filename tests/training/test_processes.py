@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from harness.errors import ModelError
-from harness.recipe import Accelerate, Lora, Training
-from harness.training.job import TrainingJob
+from harness.recipe.training import Accelerate, Lora, Training
+from harness.training.ranked.job import TrainingJob
 from harness.types import RankedExample
 from tests.training.models import example, examples
-from tests.training.test_manners import UNEVEN, assert_same_steps
-from tests.training.test_trainer import (
+from tests.training.runs import (
     LENGTHS,
     LORA,
+    UNEVEN,
+    assert_same_steps,
     assert_same_weights,
     policy_of,
     reference_of,
@@ -79,7 +80,7 @@ def test_a_configuration_that_ships(tiny_model: Path, tmp_path: Path, caplog: py
     _, expected = train(tiny_model, UNEVEN, tmp_path / "one", epochs=2, micro=1)
     launched = job(tiny_model, UNEVEN, tmp_path / "two", epochs=2, save_every=2)
     file = Path(__file__).parents[2] / "recipes" / "accelerate" / "ddp.yaml"
-    with caplog.at_level("INFO", logger="harness.training.job"):
+    with caplog.at_level("INFO", logger="harness.training.ranked.job"):
         launched.launch(Accelerate(num_processes=2, config=file), lambda _n: None)
     assert "training in 2 process(es): MULTI_CPU" in caplog.text
     steps = [json.loads(line) for line in (tmp_path / "two" / "steps.jsonl").read_text().splitlines()]

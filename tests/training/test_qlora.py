@@ -5,17 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.logprobs.head import evaluating, response_logps
+from harness.logprobs.rows import FORWARD
 from harness.losses.mdpo_linear import MdpoLinear
-from harness.recipe import Lora
-from harness.training.batch import FORWARD, collate
-from harness.training.head import evaluating, response_logps
+from harness.recipe.training import Lora
 from harness.training.policy import load_policy
+from harness.training.ranked.batch import collate
 from tests.tiny import tiny_causal_lm
 from tests.training.models import examples, random_group
-from tests.training.test_trainer import (
-    policy_of,
-    train,
-)
+from tests.training.runs import policy_of, train
 
 
 def test_gradients_of_4_bits_are_those_of_the_weights_that_they_stand_for(tmp_path: Path) -> None:

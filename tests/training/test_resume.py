@@ -12,21 +12,16 @@ import pytest
 import torch
 
 from tests.training.models import examples
-from tests.training.test_manners import assert_same_steps
-from tests.training.test_trainer import (
-    assert_same_weights,
-    train,
-    untimed,
-)
+from tests.training.runs import assert_same_steps, assert_same_weights, train, untimed
 
 CHILD = """
 import json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from tests.training.models import examples
-from tests.training.test_trainer import train
+from tests.training.runs import train
 after = int(sys.argv[4])
-from harness.training.ranked_trainer import RankedTrainer
+from harness.training.ranked.ranked_trainer import RankedTrainer
 own = RankedTrainer._save_checkpoint
 def save(self, *args, **kwargs):
     own(self, *args, **kwargs)

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from harness import chat, models
 from harness.errors import DataError, ModelError
-from harness.recipe import Lora, Policy, Training
-from harness.training import sft
-from harness.training.logps import score_rows
-from harness.training.sft import best_responses, fine_tune
+from harness.logprobs.score import score_rows
+from harness.models import chat
+from harness.models import load as models
+from harness.recipe.recipe import Policy
+from harness.recipe.training import Lora, Training
+from harness.training.trl import sft
+from harness.training.trl.sft import best_responses, fine_tune
 from harness.types import RankedExample
 from tests.training.models import example, examples
-from tests.training.test_trainer import LENGTHS, LORA, assert_same_weights, weights
+from tests.training.runs import LENGTHS, LORA, assert_same_weights, weights
 
 
 def tune(
@@ -130,14 +132,14 @@ def test_what_adapters_have_learnt_is_in_the_merged_weights(
 ) -> None:
     logits: list[torch.Tensor] = []
     ids = torch.arange(1, 9)[None]
-    merged = sft.merged
+    merge_adapters = sft.merge_adapters
 
     def spy(model: Any, *rest: Any) -> Any:
         with torch.no_grad():
             logits.append(model.eval()(input_ids=ids).logits)
-        return merged(model, *rest)
+        return merge_adapters(model, *rest)
 
-    monkeypatch.setattr(sft, "merged", spy)
+    monkeypatch.setattr(sft, "merge_adapters", spy)
     tune(tiny_model, examples(4), tmp_path / "run", epochs=4)
     loaded = models.load_causal_lm(str(tmp_path / "run" / "checkpoint"), dtype="float32")
     with torch.no_grad():

@@ -31,7 +31,7 @@ def test_no_steps_no_signs() -> None:
 
 def test_collapsing_likelihood_is_by_the_token() -> None:
     (sign,) = failure_signs(steps(falling(40), best_log_ratio=-20.0))
-    assert sign.startswith("chosen likelihood is collapsing: the best responses ended 0.89 nats a token")
+    assert sign.startswith("chosen likelihood is collapsing: the best responses ended 0.89 nats per token")
     assert failure_signs(steps(falling(40), best_log_ratio=-20.0, tokens=200.0)) == []
 
 

@@ -1,93 +1,35 @@
+"""Training on ranked examples: it learns, it repeats, its checkpoints load, and its budget and its faults are told."""
+
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import PrivateAttr
 
-from harness import chat, models
 from harness.errors import DataError, ModelError
+from harness.logprobs.score import score_rows
 from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.losses.mdpo_linear import MdpoLinear
+from harness.models import chat
+from harness.models import load as models
 from harness.protocols import Loss, RankedLogps
-from harness.recipe import Lora, Policy, Training
+from harness.recipe.recipe import Policy
+from harness.recipe.training import Lora, Training
 from harness.training.budget import Budget
-from harness.training.logps import score_rows
-from harness.training.trainer import train_policy
-from harness.types import RankedExample
+from harness.training.ranked.trainer import train_policy
 from tests.training.models import example, examples
-
-LENGTHS = {"max_prompt_length": 64, "max_length": 128}
-LORA = Lora(r=4)
-
-
-def policy_of(folder: Path) -> Policy:
-    return Policy(model=str(folder), dtype="float32")
-
-
-def reference_of(
-    folder: Path, data: Sequence[RankedExample], dtype: models.Dtype = "float32", bits: Any = None
-) -> dict[str, list[float]]:
-    rows = [(e.messages, r.text) for e in data for r in e.responses]
-    model, tokenizer = models.load_causal_lm(str(folder), dtype=dtype, bits=bits), models.load_tokenizer(str(folder))
-    found = iter(score_rows(model, tokenizer, rows, **LENGTHS, batch_size=8, advance=lambda _n: None))
-    return {e.id: [next(found).logp for _ in e.responses] for e in data}
-
-
-def train(
-    model: Path,
-    data: Sequence[RankedExample],
-    folder: Path,
-    loss: Loss | None = None,
-    *,
-    micro: int = 2,
-    seed: int = 3,
-    bounded_memory: bool = False,
-    partial_folder: Path | None = None,
-    budget: Budget | None = None,
-    **changes: Any,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The report and the lines of steps.jsonl of a run in `folder`."""
-    fields = {"learning_rate": 5e-3, "batch_size": 4, "lora": LORA, "warmup_ratio": 0.0, **LENGTHS} | changes
-    folder.mkdir()
-    training = Training.model_validate(fields)
-    report = train_policy(
-        policy_of(model),
-        data,
-        reference_of(model, data, bits=training.lora.bits if training.lora else None),
-        loss or MdpoLinear(beta=0.1),
-        training,
-        folder=folder,
-        seed=seed,
-        micro_batch_size=micro,
-        advance=lambda _n: None,
-        bounded_memory=bounded_memory,
-        partial_folder=partial_folder,
-        budget=budget,
-    )
-    return report, [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    (file,) = (folder / "checkpoint").glob("*.safetensors")
-    return load_file(file)
-
-
-def untimed(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Steps without what depends on the clock and the machine."""
-    timed = ("tokens_per_second", "peak_memory_gb")
-    return [{name: value for name, value in step.items() if name not in timed} for step in steps]
-
-
-def assert_same_weights(one: Path, two: Path, *, atol: float) -> None:
-    first, second = weights(one), weights(two)
-    assert first.keys() == second.keys()
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=0, atol=atol, msg=name)
+from tests.training.runs import (
+    LENGTHS,
+    LORA,
+    assert_same_weights,
+    reference_of,
+    train,
+    untimed,
+    weights,
+)
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
@@ -115,7 +57,7 @@ def test_checkpoint_loads_in_transformers_and_equals_what_was_trained(
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from harness.training import trainer
+    from harness.training.ranked import trainer
 
     data = examples(4)
     kept: list[Any] = []
@@ -209,7 +151,7 @@ def test_gradient_checkpointing_changes_nothing(tiny_model: Path, tmp_path: Path
 def test_counts_prompts_and_the_tokens_of_rows(
     tiny_model: Path, tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.training import trainer
+    from harness.training.ranked import trainer
 
     if not shared:
         monkeypatch.setattr(trainer, "shared_prefix_obstacle", lambda *_: "told not to")
@@ -240,28 +182,28 @@ def test_a_budget_ends_training_and_the_learning_rate_together(tiny_model: Path,
 
 
 def test_all_tied_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="every one has all its scores tied"):
+    with pytest.raises(DataError, match="in each, all scores are tied"):
         train(tiny_model, [example("x", ("a", 1.0), ("b", 1.0))], tmp_path / "run")
 
 
-class Exploding:
+class Exploding(Loss):
     """A loss that stops being a number at a step (of one forward of four prompts each)."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
-        self.calls = 0
+    name: str = "exploding"
+    step: int
+    _calls: int = PrivateAttr(0)
 
     def __call__(self, batch: RankedLogps) -> tuple[torch.Tensor, torch.Tensor]:
         losses, valid = DpoBestWorst()(batch)
-        self.calls += len(losses) == 4
-        return (losses * math.nan if self.calls == self.step else losses), valid
+        self._calls += len(losses) == 4
+        return (losses * math.nan if self._calls == self.step else losses), valid
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_weights(tiny_model: Path, tmp_path: Path) -> None:
     options = {"micro": 4, "epochs": 5, "lr_scheduler": "constant_with_warmup"}
     _, whole = train(tiny_model, examples(4), tmp_path / "whole", DpoBestWorst(), **options)
     train(tiny_model, examples(4), tmp_path / "two", DpoBestWorst(), **options | {"epochs": 2})
-    report, steps = train(tiny_model, examples(4), tmp_path / "run", Exploding(3), **options)
+    report, steps = train(tiny_model, examples(4), tmp_path / "run", Exploding(step=3), **options)
     assert report["stopped"].startswith("training step 3: the loss is not finite on examples p")
     assert report["stopped"].endswith("the weights of step 2 were kept")
     assert report["steps"] == len(steps) == 2
@@ -271,7 +213,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_weights(tiny_model: Path, 
 
 def test_a_first_step_that_is_no_number_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"training step 1: the loss is not finite .* lower learning_rate"):
-        train(tiny_model, examples(4), tmp_path / "run", Exploding(1), micro=4)
+        train(tiny_model, examples(4), tmp_path / "run", Exploding(step=1), micro=4)
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
@@ -281,7 +223,7 @@ def test_unknown_target_modules_are_named(tiny_model: Path, tmp_path: Path) -> N
 
 
 def test_shared_rows_train_as_separate_rows(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.training import trainer
+    from harness.training.ranked import trainer
 
     data = examples(6)
     report, shared = train(tiny_model, data, tmp_path / "shared", epochs=3)

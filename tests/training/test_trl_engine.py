@@ -11,19 +11,23 @@ from typing import Any
 import pytest
 import torch
 
-from harness import chat, components, models
+from harness import components
+from harness.data.pairings import Pairing, ranked_pairs
 from harness.errors import DataError, ModelError
+from harness.logprobs.score import score_rows
 from harness.losses.dpo_best_worst import DpoBestWorst
+from harness.models import chat
+from harness.models import load as models
 from harness.protocols import RankedLogps
-from harness.recipe import Lora, Policy, Training
-from harness.training import trl_engine
-from harness.training.batch import tokenize
-from harness.training.logps import score_rows
-from harness.training.trl_engine import draw_pairs, train_with_trl
-from harness.trl_loss import TRL_LOSSES, Pairing, TrlLoss, ranked_pairs
+from harness.recipe.recipe import Policy
+from harness.recipe.training import Lora, Training
+from harness.recipe.trl_loss import TRL_LOSSES, TrlLoss
+from harness.training.ranked.batch import tokenize
+from harness.training.trl import dpo as trl_engine
+from harness.training.trl.dpo import draw_pairs, train_with_trl
 from harness.types import RankedExample
 from tests.training.models import example, examples
-from tests.training.test_trainer import LENGTHS, LORA, assert_same_weights, train, weights
+from tests.training.runs import LENGTHS, LORA, assert_same_weights, train, weights
 
 PAIRINGS: list[Pairing] = ["best_worst", "best_rest", "adjacent", "all_pairs"]
 
@@ -198,7 +202,7 @@ def test_lora_on_a_half_precision_policy(tiny_model: Path, tmp_path: Path, check
 
 def test_a_quantised_base_is_trained_as_by_the_harness_itself(tiny_model: Path, tmp_path: Path) -> None:
     """Adapters stay in float32. TRL has rounded their first values, so that the two are not as close as elsewhere."""
-    from harness.training.trainer import train_policy
+    from harness.training.ranked.trainer import train_policy
 
     data, lora = examples(8), {"r": 4, "bits": 4}
     theirs, expected = train_trl(tiny_model, data, tmp_path / "trl", lora=lora, epochs=5, learning_rate=1e-3)
@@ -243,9 +247,9 @@ def test_checkpoint_loads_in_transformers(tiny_model: Path, tmp_path: Path, lora
 
 
 def test_what_cant_be_trained_is_told_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="every one has all its scores tied"):
+    with pytest.raises(DataError, match="in each, all scores are tied"):
         train_trl(tiny_model, [example("x", ("a", 1.0), ("b", 1.0))], tmp_path / "tied")
-    with pytest.raises(ModelError, match=r"TRL can't train it so: .*nowhere"):
+    with pytest.raises(ModelError, match=r"TRL can't train it this way: .*nowhere"):
         train_trl(tiny_model, examples(2), tmp_path / "nowhere", lora=Lora(target_modules=("nowhere",)))
 
 

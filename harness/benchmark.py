@@ -1,0 +1,188 @@
+"""The base class of benchmarks: what a benchmark must define, and all that boards, gates and reports use of it."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from harness.errors import DataError
+from harness.figures import Figure
+from harness.files import file_name, json_text, read_json_list
+from harness.protocols import Component
+from harness.stats.intervals import mean_metric
+from harness.types import Answer, Ask, Metric, Question, Verdict
+
+
+class JudgedRow(NamedTuple):
+    """A board's row on one benchmark: its id, its answers, the reference's answers (if the reference is a row), and the
+    verdicts."""
+
+    row: str
+    answers: Sequence[Answer]
+    reference: Sequence[Answer]
+    verdicts: Sequence[Verdict]
+
+
+class ExamplePrompt(NamedTuple):
+    """A prompt in a page's browser of answers. `reference`: (name, text) of the answer that it is compared with."""
+
+    category: str
+    turns: tuple[str, ...]
+    reference: tuple[str, str] | None = None
+
+
+class ExampleAnswer(NamedTuple):
+    """A row's answer to a prompt. Each list has one item per turn: the text, the verdict's value, the judge's reply,
+    and why it was not scored."""
+
+    turns: list[str]
+    values: list[float | None]
+    replies: list[str]
+    unscored: list[str | None]
+
+
+class Examples(NamedTuple):
+    """Prompts by id, and answers by row and prompt id."""
+
+    prompts: dict[str, ExamplePrompt]
+    answers: dict[str, dict[str, ExampleAnswer]]
+
+
+class Published(NamedTuple):
+    """Rows of a public leaderboard: metrics by row. `provenance`: for the board's rows. `judge`: who gave the verdicts.
+    `comparable`: whether rows with a given benchmark identity and the same judge belong to the same table."""
+
+    rows: dict[str, dict[str, Metric]]
+    provenance: dict[str, Any]
+    judge: str
+    comparable: Callable[[Mapping[str, Any]], bool]
+
+
+class Benchmark(Component):
+    """A set of questions, the judge prompts about their answers, and the metrics computed from the judge's replies.
+
+    `figures` declares what it measures; boards, comparisons, gates, effects and charts use nothing else. Outcomes are
+    the verdicts' values by question (`id/turn` where a verdict has a turn; `id#2` for a question's second sample).
+    """
+
+    title: ClassVar[str] = ""
+    """Its name on boards."""
+    figures: ClassVar[tuple[Figure, ...]] = ()
+
+    @classmethod
+    def figures_of(cls, identity: Mapping[str, Any]) -> tuple[Figure, ...]:
+        """The figures of a benchmark with this identity: `figures`, unless its options change their meaning."""
+        return cls.figures
+
+    @property
+    def needs_row(self) -> str | None:
+        """The row whose answers `verdicts` and `metrics` need as reference, or None."""
+        return None
+
+    @property
+    def compares(self) -> bool:
+        """Whether a judge names the better of two answers by one of two replies: reward models can judge that too."""
+        return False
+
+    @property
+    def calibrated_by(self) -> str | None:
+        """The official annotator that judges are calibrated against; None: there is no calibration for it."""
+        return None
+
+    def prepare(self) -> None:
+        """Fetch and check all files that a run needs. Raises DataError."""
+
+    @abstractmethod
+    def load_questions(self) -> list[Question]:
+        """The questions to answer, in order. Raises DataError."""
+
+    def all_prompts(self) -> list[tuple[str, str]]:
+        """(id, text) of every prompt of the whole set, even if only a part is asked: none of them may be trained on."""
+        return [(f"{q.id}/{i}", text) for q in self.load_questions() for i, text in enumerate(q.turns, start=1)]
+
+    def question_identity(self) -> dict[str, Any]:
+        """The identity of the questions, as JSON-able data: the part of `identity()` that answers depend on."""
+        return self.identity()
+
+    @abstractmethod
+    def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
+        """The judge's verdicts on `answers`, one per question or turn. `reference`: the reference row's answers, if the
+        benchmark compares with one."""
+
+    def metrics(
+        self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
+    ) -> dict[str, Metric]:
+        """Metrics by name (`<benchmark>.<figure>`), with intervals. By default: for each declared figure that is a mean
+        over prompts, the mean of its values, with prompts resampled."""
+        outcomes = {v.key: v.value for v in verdicts}
+        result = {}
+        for figure in self.figures_of(self.identity()):
+            if figure.pairing is not None and figure.pairing.kind != "resamples":
+                values = figure.pairing.values(outcomes)
+                prompts = [key.split("/")[0] for key in values]
+                result[figure.metric] = mean_metric(list(values.values()), groups=prompts)
+        return result
+
+    def reference_texts(self, reference: Sequence[Answer]) -> dict[str, str]:
+        """The texts that answers are compared with, by question; empty where they are not compared."""
+        return {}
+
+    def recorded_answers(self, path: Path) -> tuple[list[Answer], dict[str, int]]:
+        """(a model's answers from a file in the benchmark's public format, counts of irregularities in it). Raises
+        DataError."""
+        raise DataError(f"{path}: benchmark '{self.name}' reads no recorded answers; remove the system's answers to it")
+
+    def recorded_verdicts(self, path: Path, answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
+        """(verdicts on `answers` from a file in the public format, one per question or turn; counts of irregularities
+        in it; who gave the verdicts). Raises DataError."""
+        raise DataError(f"{path}: benchmark '{self.name}' reads no recorded verdicts; remove the system's verdicts")
+
+    def published(self) -> Published | None:
+        """The rows of a public leaderboard that the recipe asks for; None if it asks for none."""
+        return None
+
+    def public_files(self, judge: str, rows: Sequence[JudgedRow]) -> dict[str, str]:
+        """Answers and verdicts of all rows in the public formats: text by path in a board's folder, laid out as the
+        benchmark's own tools expect. `judge`: its name. By default: one file per row, as `examples` reads it."""
+        questions = {q.id: q for q in self.load_questions()}
+        files = {}
+        for row in rows:
+            lines = [
+                {
+                    "id": answer.question_id,
+                    "category": questions[answer.question_id].category if answer.question_id in questions else None,
+                    "prompt": list(questions[answer.question_id].turns) if answer.question_id in questions else [],
+                    "answer": list(answer.turns),
+                    "verdicts": [
+                        v.model_dump(mode="json") for v in row.verdicts if v.question_id == answer.question_id
+                    ],
+                    "judge": judge,
+                }
+                for answer in row.answers
+            ]
+            files[f"data/{self.name}/{file_name(row.row)}.json"] = json_text(lines)
+        return files
+
+    @classmethod
+    def examples(cls, folder: Path, rows: Sequence[str]) -> Examples:
+        """The content of the files that `public_files` wrote into `folder`, for the page. Raises DataError."""
+        prompts: dict[str, ExamplePrompt] = {}
+        answers: dict[str, dict[str, ExampleAnswer]] = {}
+        for row in rows:
+            path = folder / f"{file_name(row)}.json"
+            for line in read_json_list(path) if path.is_file() else []:
+                key, turns = str(line["id"]), list(line["answer"])
+                prompts.setdefault(key, ExamplePrompt(str(line["category"] or folder.name), tuple(line["prompt"])))
+                example = ExampleAnswer(turns, [None] * len(turns), [""] * len(turns), [None] * len(turns))
+                for verdict in (Verdict.model_validate(v) for v in line["verdicts"]):
+                    turn = (verdict.turn or 1) - 1
+                    if turn < len(turns):
+                        example.values[turn], example.replies[turn] = verdict.value, verdict.reply
+                        example.unscored[turn] = verdict.invalid
+                answers.setdefault(row, {})[key] = example
+        return Examples(prompts, answers)
+
+    @classmethod
+    def notes(cls, judge: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+        """Notes that a reader of the figures `metrics` needs; `judge`: the judge's identity."""
+        return []

@@ -1,0 +1,89 @@
+"""The installed `alpaca_eval` package, run without its side effects and without its slow use of pandas."""
+
+import contextlib
+import importlib.util
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RecipeError
+
+
+def package_folder() -> Path:
+    """The folder of the installed `alpaca_eval`, without importing it."""
+    spec = importlib.util.find_spec("alpaca_eval")
+    if spec is None or spec.origin is None:
+        raise RecipeError("the package alpaca-eval is not installed; pip install alpaca-eval")
+    return Path(spec.origin).parent
+
+
+def mapping_frame(rows: Sequence[Mapping[str, str]]) -> Any:
+    """A data frame whose `apply` passes rows as mappings instead of Series. The package applies two functions to every
+    row, and building the Series would take pandas as long as the judge takes for two rounds of replies."""
+    import pandas as pd
+
+    class RowMapping(dict[Any, Any]):
+        def __getitem__(self, key: Any) -> Any:
+            return [dict.__getitem__(self, k) for k in key] if isinstance(key, list) else dict.__getitem__(self, key)
+
+    class MappingFrame(pd.DataFrame):
+        @property
+        def _constructor(self) -> Any:
+            return MappingFrame
+
+        def apply(self, func: Any, axis: Any = 0, **options: Any) -> Any:  # type: ignore[override]
+            if axis != 1 or options:
+                return super().apply(func, axis=axis, **options)
+            return pd.Series([func(RowMapping(row)) for row in self.to_dict(orient="records")], index=self.index)
+
+    return MappingFrame(rows)
+
+
+@contextlib.contextmanager
+def alpaca_eval_contained() -> Iterator[None]:
+    """Import and run `alpaca_eval` without its side effects: on import it sets the root logger's level; later it logs
+    to the root logger, draws progress bars over ours and changes scikit-learn's configuration."""
+    root = logging.getLogger()
+    level, silent = root.level, logging.NullHandler()
+    # Without a handler, the package's first message would set one up that writes to the terminal.
+    root.addHandler(silent)
+    root.addFilter(_not_the_packages)
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import alpaca_eval.utils as utils
+            import pandas as pd
+            import sklearn
+        root.setLevel(level)
+        # The package works row by row, which takes three times as long with Arrow's strings as with Python's.
+        strings = pd.option_context("mode.string_storage", "python")
+        with _no_progress_bars(utils), sklearn.config_context(), strings, warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", module="sklearn")
+            yield
+    finally:
+        root.setLevel(level)
+        root.removeFilter(_not_the_packages)
+        root.removeHandler(silent)
+
+
+def _not_the_packages(record: logging.LogRecord) -> bool:
+    return "alpaca_eval" not in Path(record.pathname).parts
+
+
+@contextlib.contextmanager
+def _no_progress_bars(utils: Any) -> Iterator[None]:
+    original = utils.dataframe_chunk_generator
+    from alpaca_eval.annotators import base
+
+    def quiet(df: Any, chunksize: int | None = None, tqdm_desc: str | None = None) -> Any:
+        return original(df, chunksize)
+
+    base.utils.dataframe_chunk_generator = quiet
+    try:
+        yield
+    finally:
+        base.utils.dataframe_chunk_generator = original

@@ -1,0 +1,63 @@
+"""AlpacaEval's win rates and output lengths, and the average of several verdicts on one pair."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.benchmarks.alpaca_eval.package import alpaca_eval_contained
+from harness.stats.intervals import mean_metric, proportion_metric
+from harness.types import Answer, Metric, Verdict
+
+
+def averaged(rounds: Sequence[Verdict]) -> Verdict:
+    """The average of several verdicts on one pair; not scored if one of them is not."""
+    values = [v.value for v in rounds]
+    scored = [v for v in values if v is not None]
+    missing = next((v for v in rounds if v.value is None), None)
+    prices: list[Any] = [v.detail.get("price") for v in rounds if v.detail.get("asked")]
+    price = None if None in prices else sum(prices)
+    detail = {
+        **rounds[0].detail,
+        "preferences": values,
+        "price": price,
+        "replies": [v.reply for v in rounds],
+    }
+    if any(v.detail.get("from_text") for v in rounds):
+        detail["from_text"] = True
+    value = None if missing else sum(scored) / len(scored)
+    return rounds[0].model_copy(
+        update={"value": value, "invalid": missing.invalid if missing else None, "detail": detail}
+    )
+
+
+def win_rates(preferences: Sequence[float | None]) -> dict[str, Metric]:
+    """The rates of the package's `get_winrate`, with the harness's intervals."""
+    scored = [p for p in preferences if p is not None]
+    won = mean_metric([None if p is None else p - 1 for p in preferences], scale=100)
+    if not scored:
+        return {"win_rate": won, "discrete_win_rate": won}
+    with alpaca_eval_contained():
+        from alpaca_eval.metrics import get_winrate
+
+        package: Mapping[str, Any] = get_winrate([{"preference": p} for p in scored])
+    # A preference of exactly 1.5 is a draw; any other counts as the side it leans to.
+    discrete = mean_metric([None if p is None else 0.5 if p == 1.5 else round(p) - 1 for p in preferences], scale=100)
+    stderr = None if len(scored) < 2 else float(package["standard_error"])
+    figures = {
+        "win_rate": won.model_copy(update={"value": float(package["win_rate"]), "stderr": stderr}),
+        "discrete_win_rate": discrete.model_copy(update={"value": float(package["discrete_win_rate"])}),
+    }
+    for name, key in {"wins": "n_wins", "losses": "n_wins_base", "draws": "n_draws"}.items():
+        figures[name] = Metric(value=float(package[key]), n=won.n, n_invalid=won.n_invalid)
+    return figures
+
+
+def length_metrics(outputs: Sequence[str], answers: Sequence[Answer]) -> dict[str, Metric]:
+    """`avg_length` of the outputs, in characters, and `truncated`, the percentage of answers cut at the token limit;
+    the latter is absent if no answer has finish reasons."""
+    length = mean_metric([len(text) for text in outputs])
+    # The package cuts the mean to a whole number.
+    value = None if length.value is None else float(int(length.value))
+    metrics = {"avg_length": length.model_copy(update={"value": value})}
+    if ended := [a.finish_reasons[-1] == "length" for a in answers if a.finish_reasons]:
+        metrics["truncated"] = proportion_metric(ended, scale=100)
+    return metrics

@@ -1,0 +1,39 @@
+"""The figures that MT-bench declares for boards and gates."""
+
+from typing import Any
+
+from harness.figures import Figure, Pairing
+
+CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+
+
+def _figures(pairwise: bool) -> tuple[Figure, ...]:
+    """Ratings from 1 to 10; if `pairwise`, percentages of wins over another row's answers."""
+    scale = 100.0 if pairwise else 1.0
+    common: dict[str, Any] = {
+        "group": "MT-bench",
+        "decimals": 1 if pairwise else 2,
+        "unit": "%" if pairwise else "",
+        "limits": (0.0, 100.0) if pairwise else (0.0, 10.0),
+        "margin": 2.0 if pairwise else 0.2,
+    }
+
+    def figure(name: str, short: str, **more: Any) -> Figure:
+        return Figure(metric=f"mt_bench.{name}", title=name.replace("_", " "), short=short, **{**common, **more})
+
+    def count(name: str) -> Figure:
+        return figure(name, name, decimals=0, unit="", limits=None, higher_is_better=None, place="details")
+
+    overall = figure(
+        *(("win_rate", "win %") if pairwise else ("score", "score")),
+        compared=True,
+        rated=True,
+        pairing=Pairing(scale=scale),
+    )
+    turns = tuple(figure(f"turn_{k}", f"turn {k}", pairing=Pairing(scale=scale, turn=k)) for k in (1, 2))
+    categories = tuple(figure(name, name, place="category") for name in CATEGORIES)
+    return (overall, *turns, *categories, *(map(count, ("wins", "ties", "losses")) if pairwise else ()))
+
+
+RATING_FIGURES = _figures(pairwise=False)
+PAIR_FIGURES = _figures(pairwise=True)

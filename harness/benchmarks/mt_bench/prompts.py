@@ -1,0 +1,165 @@
+"""MT-bench's judge prompts, FastChat's templates filled in as by its `run_judge_single` and `run_judge_pair`, and the
+parsing of the judge's replies."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from harness.errors import DataError
+from harness.types import JudgeReply, JudgeRequest, Message
+
+NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
+"""FastChat's `NEED_REF_CATS`: categories whose judge prompts include a reference answer."""
+RATING_REPLIES = tuple(f"[[{rating}]]" for rating in range(1, 11))
+WINNER_REPLIES = ("[[A]]", "[[B]]", "[[C]]")
+"""Assistant A is better, assistant B is better, or a tie."""
+WINNER_VALUES = (1.0, 0.0, 0.5)
+"""Assistant A's score for each of WINNER_REPLIES."""
+SINGLE_TEMPLATES, PAIR_TEMPLATES = ("single-v1", "single-math-v1"), ("pair-v2", "pair-math-v1")
+"""Names of FastChat's templates without and with a reference answer."""
+_ORDINALS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+MOST_TURNS = 2 + len(_ORDINALS)
+
+
+class MtQuestion(NamedTuple):
+    """A question: the user's turns, and the reference answers if its category needs them."""
+
+    id: str
+    category: str
+    turns: tuple[str, ...]
+    reference: tuple[str, ...] | None
+
+
+def template_name(question: MtQuestion, turn: int, kinds: tuple[str, str] = SINGLE_TEMPLATES) -> str:
+    """The name of the judge prompt for a turn: FastChat's name, extended here for turns after the second."""
+    name = kinds[question.reference is not None]
+    if turn == 1:
+        return name
+    return f"{name}-multi-turn" + (f" (turn {turn})" if turn > 2 else "")
+
+
+def check_templates(templates: Mapping[str, Mapping[str, Any]], where: str, kinds: tuple[str, str]) -> None:
+    """Raises DataError for a missing or incomplete template."""
+    form = "[[rating]]" if kinds is SINGLE_TEMPLATES else "[[A]]"
+    for name in (part + end for end in ("", "-multi-turn") for part in kinds):
+        template = templates.get(name, {})
+        if not isinstance(template.get("prompt_template"), str) or template.get("output_format") != form:
+            raise DataError(f"{where}: expected a template '{name}' with prompt_template and output_format {form}")
+
+
+def rating_request(
+    templates: Mapping[str, Mapping[str, Any]], question: MtQuestion, answer: Sequence[str], turn: int
+) -> JudgeRequest:
+    """The judge request for a rating of one turn; the prompt shows all turns up to it."""
+    return _request(templates, question, turn, {"answer": answer}, SINGLE_TEMPLATES, RATING_REPLIES)
+
+
+def pair_request(
+    templates: Mapping[str, Mapping[str, Any]],
+    question: MtQuestion,
+    first: Sequence[str],
+    second: Sequence[str],
+    turn: int,
+) -> JudgeRequest:
+    """The judge request for a choice between two answers to one turn; `first` is assistant A's."""
+    return _request(templates, question, turn, {"answer_a": first, "answer_b": second}, PAIR_TEMPLATES, WINNER_REPLIES)
+
+
+def _request(
+    templates: Mapping[str, Mapping[str, Any]],
+    question: MtQuestion,
+    turn: int,
+    answers: Mapping[str, Sequence[str]],
+    kinds: tuple[str, str],
+    choices: tuple[str, ...],
+) -> JudgeRequest:
+    name = template_name(question, turn, kinds)
+    template = templates[template_name(question, min(turn, 2), kinds)]
+    text, system = template["prompt_template"], template.get("system_prompt") or ""
+    if turn > 2:
+        text, system = _longer(text, system, turn, [*answers, "ref_answer"], name)
+    values: dict[str, str] = {}
+    if turn == 1:
+        values = {"question": question.turns[0]} | {key: texts[0] for key, texts in answers.items()}
+    else:
+        values = {f"question_{i + 1}": text for i, text in enumerate(question.turns[:turn])}
+        values |= {f"{key}_{i + 1}": t for key, texts in answers.items() for i, t in enumerate(texts[:turn])}
+    values |= {f"ref_answer_{i + 1}": t for i, t in enumerate((question.reference or ())[:turn])}
+    try:
+        prompt = text.format(**values)
+    except (KeyError, IndexError, ValueError) as error:
+        raise DataError(f"judge prompt '{name}' can't be filled in: {error}; it may name {sorted(values)}") from None
+    messages = (Message(role="system", content=system),) if system else ()
+    return JudgeRequest(messages=(*messages, Message(role="user", content=prompt)), max_tokens=2048, choices=choices)
+
+
+def _longer(text: str, system: str, turn: int, keys: Sequence[str], name: str) -> tuple[str, str]:
+    """A two-turn template extended to more turns: the part from the first answer's end to the second answer's end is
+    repeated for each further turn, and `second` becomes the turn's ordinal. Raises DataError for a template without
+    such a part."""
+    if turn > MOST_TURNS:
+        raise DataError(f"judge prompt '{name}': expected a conversation of at most {MOST_TURNS} turns")
+    for key in keys:
+        start, end = text.find(f"{{{key}_1}}"), text.find(f"{{{key}_2}}")
+        if start < 0 and key == "ref_answer":
+            continue
+        if start < 0 or end < start:
+            raise DataError(
+                f"judge prompt '{name}': expected {{{key}_1}} and then {{{key}_2}} in the two-turn template"
+            )
+        start, end = start + len(f"{{{key}_1}}"), end + len(f"{{{key}_2}}")
+        block = text[start:end]
+        more = "".join(_numbered(re.sub(r"_2\}", f"_{k}}}", block), k) for k in range(3, turn + 1))
+        text = text[:end] + more + text[end:]
+    return text, _numbered(system, turn)
+
+
+def _numbered(text: str, turn: int) -> str:
+    """The text with `second` replaced by the turn's ordinal."""
+    ordinal = _ORDINALS[turn - 3]
+    return re.sub(r"\bsecond\b", ordinal, text)
+
+
+def has_probabilities(reply: JudgeReply, choices: Sequence[str] = RATING_REPLIES) -> bool:
+    """Whether the reply has log-probabilities for all choices."""
+    return reply.logprobs is not None and set(choices) <= set(reply.logprobs)
+
+
+def choice_weights(reply: JudgeReply, choices: Sequence[str]) -> list[float]:
+    """The choices' probabilities, normalised."""
+    assert reply.logprobs is not None
+    probabilities = [math.exp(reply.logprobs[choice]) for choice in choices]
+    return [p / sum(probabilities) for p in probabilities]
+
+
+def rating_problem(reply: JudgeReply) -> str | None:
+    """Why no rating can be read from a reply; None where one can."""
+    return None if has_probabilities(reply) else parse_rating(reply.text)[1]
+
+
+def winner_problem(reply: JudgeReply) -> str | None:
+    """Why no winner can be read from a reply; None where one can."""
+    return None if has_probabilities(reply, WINNER_REPLIES) else parse_winner(reply.text)[1]
+
+
+def parse_rating(judgment: str) -> tuple[float | None, str | None]:
+    """(rating, None) by FastChat's patterns: the first `[[5]]`, else the first `[5]`; or (None, the reason)."""
+    from fastchat.llm_judge.common import one_score_pattern, one_score_pattern_backup
+
+    match = re.search(one_score_pattern, judgment) or re.search(one_score_pattern_backup, judgment)
+    if match is None:
+        return None, "no rating in the judge's reply" if judgment.strip() else "the judge's reply is empty"
+    rating = float(match.group(1))
+    if not 1 <= rating <= 10:
+        return None, f"the rating {match.group(1)} is outside [1, 10]"
+    return rating, None
+
+
+def parse_winner(judgment: str) -> tuple[float | None, str | None]:
+    """(1 for assistant A, 0 for B, 0.5 for a tie; None) by FastChat's rule: `[[A]]` if it is anywhere in the reply,
+    else `[[B]]`, else `[[C]]`; or (None, the reason)."""
+    for mark, value in zip(WINNER_REPLIES, WINNER_VALUES, strict=True):
+        if mark in judgment:
+            return value, None
+    return None, "no [[A]], [[B]] or [[C]] in the judge's reply" if judgment.strip() else "the judge's reply is empty"

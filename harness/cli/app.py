@@ -1,0 +1,97 @@
+"""The `harness` command: its subcommands, and what an error or an interruption looks like."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from harness import __version__
+from harness.cli import boards, calibrate, components, data, run, store
+from harness.cli.console import short
+from harness.errors import HarnessError
+
+# Set before anything imports the libraries that read them.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # pydantic would look through every installed package
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TQDM_DISABLE", "1")  # one view of a run's progress: ours
+# Threads that spin while they wait lose most of their time wherever another process wants the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Augment a seed preference set, train DPO, Multi-DPO and their rivals on the same ranked data, "
+    "judge every checkpoint, and write the leaderboard: all from one recipe.",
+)
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(run.run)
+app.command()(run.validate)
+app.command()(run.plan)
+app.command()(data.leaks)
+app.command("export")(data.export_)
+app.command("import")(data.import_)
+app.command()(calibrate.calibrate)
+app.command()(short(components.components))
+app.command()(boards.show)
+app.command()(boards.report)
+app.command()(boards.gate)
+app.command()(boards.merge)
+app.add_typer(boards.baseline_app, name="baseline")
+app.add_typer(store.app, name="cache")
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: an error that the user can put right is one line and exit code 2, an interruption exit code 130."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns the exception into its exit code
+            raise KeyboardInterrupt
+        sys.exit(code)
+    except HarnessError as error:
+        print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that isn't writable
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"harness: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except TyperException as error:
+        if str(error):  # empty without a command: the help has been printed
+            print(f"harness: {error}; see harness --help", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, Abort):
+        print("harness: stopped; the same command goes on from the last finished stage", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

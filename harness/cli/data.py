@@ -1,0 +1,130 @@
+"""Commands about data: leaks, export, import."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from harness.errors import HarnessError, nearest
+
+if TYPE_CHECKING:
+    from harness.data.convert import ConversionSummary
+
+
+def leaks(
+    file: Annotated[
+        Path, typer.Argument(help="Prompts in JSONL, plain or .gz: objects with a seed file's columns, or texts.")
+    ],
+    against: Annotated[str, typer.Option(help="Evaluation sets, separated by commas.")] = "alpaca_eval,mt_bench",
+    threshold: Annotated[float, typer.Option(min=0.1, max=1, help="The least overlap that counts as a leak.")] = 0.8,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A folder with alpaca_eval/ and mt_bench/; by default $HARNESS_DATA, or else they are downloaded.",
+        ),
+    ] = None,
+) -> None:
+    """Find prompts that leak from an evaluation set, verbatim or edited: prints one JSON line a prompt. Exit code 1: at
+    least one leaks."""
+    import json
+
+    from harness.data.leak_check import evaluation_prompts, read_prompts
+    from harness.data.leaks import LeakIndex
+
+    # A failed download is one line of ours, without the hub client's line for every attempt.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    prompts = read_prompts(file)
+    index = LeakIndex(evaluation_prompts(against.split(","), data), threshold)
+    hits = 0
+    for number, text in prompts:
+        if leak := index.find(text):
+            hits += 1
+            row = {"line": number, "matched": leak.text, "overlap": leak.overlap, "set": leak.set, "id": leak.id}
+            print(json.dumps(row, ensure_ascii=False))
+    print(f"harness: {hits} of {len(prompts)} prompts overlap {against}", file=sys.stderr)
+    if hits:
+        raise typer.Exit(1)
+
+
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="jsonl, parquet, trl, simpo, nemo-rl or nectar; by default as the file's name ends.",
+    ),
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write: Parquet if its name ends in .parquet.")
+]
+
+
+def export_(
+    source: Annotated[Path, typer.Argument(help="A ranked dataset: its folder, or a JSONL or Parquet file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The file to write: Parquet if its name ends in .parquet."),
+    ] = None,
+    form: FormatOption = None,
+    pairs: Annotated[
+        str, typer.Option(help="For the format trl: best_worst, best_rest, adjacent or all_pairs.")
+    ] = "best_worst",
+    split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
+    hub: Annotated[
+        str | None,
+        typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Upload the dataset's folder and card unchanged."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new dataset on the hub private.")] = False,
+) -> None:
+    """Write a ranked dataset in another trainer's format, or upload its folder to the Hugging Face hub."""
+    if hub:
+        if out or form or pairs != "best_worst" or split != "all":
+            raise HarnessError("--push-to-hub uploads the folder as it is: leave out -o, --format, --pairs and --split")
+        from harness.data.hub import push
+
+        print(push(source, hub, private=private))
+        return
+    if out is None or private:
+        raise HarnessError(
+            "--private: only with --push-to-hub" if private else "expected -o FILE, or --push-to-hub OWNER/NAME"
+        )
+    from harness.data.convert import NativeFormat, Split, export
+    from harness.data.formats import Format
+    from harness.data.pairings import Pairing
+
+    formats = (*get_args(Format), *get_args(NativeFormat))
+    chosen = _one_of("--format", form or out.suffix.removeprefix("."), formats)
+    kind, half = _one_of("--pairs", pairs, get_args(Pairing)), _one_of("--split", split, get_args(Split))
+    _report(out, export(source, out, chosen, kind, half))  # type: ignore[arg-type]
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(help="A file in that format: JSONL, a JSON list or Parquet.")],
+    out: OutOption,
+    form: FormatOption = None,
+    name: Annotated[str | None, typer.Option("--source", help="The source to record for its examples.")] = None,
+) -> None:
+    """Convert another trainer's preference dataset into a ranked dataset."""
+    from harness.data.convert import NativeFormat
+    from harness.data.convert import import_ as read
+    from harness.data.formats import Format
+
+    formats = (*get_args(Format), *get_args(NativeFormat))
+    chosen = _one_of("--format", form or source.suffix.removeprefix("."), formats)
+    _report(out, read(source, out, chosen, name))  # type: ignore[arg-type]
+
+
+def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise HarnessError(f"{option}: unknown '{value}'; {nearest(value, choices)}")
+    return value
+
+
+def _report(out: Path, counts: "ConversionSummary") -> None:
+    print(f"{out}: {counts.rows} rows of {counts.examples} examples")
+    for content, count in counts.left_out.items():
+        print(f"left out: {count} {content}")

@@ -1,0 +1,153 @@
+"""Commands about recipes: run, validate, plan."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.console import print_board, report_gates, short
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.engine.execute import Overview
+    from harness.pipeline.run import CompletedRun
+    from harness.recipe.load import Study
+
+RecipeArgument = Annotated[Path, typer.Argument(help="A recipe in YAML; see recipes/.", show_default=False)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Edit the recipe first: --set seed=1 (repeatable)."),
+]
+CellOption = Annotated[
+    str | None,
+    typer.Option("--cell", metavar="ID", help="Only this cell of a sweep, on a board of its own; see harness plan."),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", metavar="FOLDER", help="Where results are kept between runs; by default in the cache folder."
+    ),
+]
+BoardsOption = Annotated[
+    Path, typer.Option("--leaderboards", metavar="FOLDER", help="Where boards are written, one folder each.")
+]
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        metavar="DOLLARS",
+        min=0,
+        help="Stop before this run's judges cost more than this; for prices see prices.yaml.",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run the stages on a Ray cluster: HOST:PORT, auto, or local to start one on this machine.",
+    ),
+]
+
+
+def run(
+    recipe: RecipeArgument,
+    edits: SetOption = None,
+    cell: CellOption = None,
+    leaderboards: BoardsOption = Path("leaderboards"),
+    store: StoreOption = None,
+    max_cost: MaxCostOption = None,
+    ray: RayOption = None,
+) -> None:
+    """Run a recipe, or all cells of its sweep, from seed pairs to leaderboard. Finished stages are not run again."""
+    from rich.console import Console
+
+    from harness.boards.read import read_board
+    from harness.files import store_folder
+
+    started = time.monotonic()
+    study = _study(recipe, edits, cell)
+    from harness.pipeline.run import run_study  # after the recipe: its mistakes are told in a moment
+
+    console = Console(highlight=False)
+    done = run_study(study, leaderboards, store_folder(store), _view(console), max_cost=max_cost, ray=ray)
+    if done.plan.rows:
+        print_board(read_board(done.folder), console)
+    _summarise(done, time.monotonic() - started, console)
+    if gates := done.plan.gates:
+        from harness.gate.recipe import run_gates
+
+        report_gates(run_gates(done.folder, gates))
+
+
+@contextmanager
+def _view(console: "Console") -> "Iterator[Overview]":
+    """The run's progress; Ctrl-C ends it after the current batch."""
+    from harness.engine.interrupts import gently, to_stderr
+    from harness.pipeline.progress import RunView
+
+    with gently(to_stderr, last=True), RunView(console) as view:
+        yield view
+
+
+def _study(recipe: Path, edits: list[str] | None, cell: str | None, check: bool = True) -> "Study":
+    from harness.recipe.load import load_study
+
+    study = load_study(recipe, edits or (), check=check)
+    return study if cell is None else study.only(cell)
+
+
+def _summarise(done: "CompletedRun", seconds: float, console: "Console") -> None:
+    """A run's last lines: what was run, what it cost, and where everything is."""
+    board = (
+        f"Board: {done.folder}/board.md, its page: {done.folder}/index.html"
+        if done.plan.rows
+        else "No methods and no evaluation: no board."
+    )
+    counts = f"{done.executed.ran} stages run, {done.reused} found in the store, {seconds:.0f} s in all."
+    lines = [f"{counts} {board}", *([done.judging] if done.judging else [])]
+    if not done.plan.study.axes:  # a sweep has many datasets and checkpoints: `harness cache ls` lists them
+        lines += [f"Ranked dataset: {data.path}, its card: {data.card}" for data in done.datasets.values()]
+        lines += [f"Checkpoint {row}: {checkpoint.path}" for row, checkpoint in done.checkpoints.items()]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+@short
+def validate(
+    recipe: RecipeArgument,
+    edits: SetOption = None,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Check only the recipe itself: no files, models, packages or keys it names."),
+    ] = False,
+) -> None:
+    """Check a recipe, and every cell of a sweep, without running it: fields, components, files, models, keys."""
+    study = _study(recipe, edits, None, check=not offline)
+    checked = study.cells[0].recipe
+    counts = [f"{len(checked.methods)} methods"] if checked.policy else []
+    counts += [f"{len(checked.systems)} systems from files"] if checked.systems else []
+    counts += [f"{len(study.cells)} cells of a sweep"] if study.axes else []
+    print(f"{recipe}: fine ({', '.join(counts)})")
+
+
+@short
+def plan(recipe: RecipeArgument, edits: SetOption = None, cell: CellOption = None, store: StoreOption = None) -> None:
+    """Show a recipe's stages with their keys, which ones the store has, and what the others may cost. For a sweep: its
+    cells, the stages they share, and what sharing saves compared with running each cell alone."""
+    from rich.console import Console
+
+    from harness.engine.store import Store
+    from harness.files import store_folder
+    from harness.pipeline.estimates import Estimates
+    from harness.pipeline.plan_view import plan_view
+    from harness.pipeline.study import make_study_plan
+
+    study = _study(recipe, edits, cell)
+    console = Console(highlight=False)
+    for part in plan_view(Estimates(make_study_plan(study), Store(store_folder(store)))):
+        console.print(part)

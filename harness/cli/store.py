@@ -1,0 +1,152 @@
+"""Commands about the store: ls, verify, gc."""
+
+import json
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.engine.store import Store
+
+from harness.cli.console import short
+
+app = typer.Typer(no_args_is_help=True, help="Maintain the store: list it, check it, remove what nothing needs.")
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="FOLDER", help="The store; by default the one in the cache folder.")
+]
+BoardsOption = Annotated[
+    Path, typer.Option("--leaderboards", metavar="FOLDER", help="Name these boards beside the artifacts they need.")
+]
+
+
+@app.callback()
+def _cache() -> None:
+    pass
+
+
+def _open(folder: Path | None) -> "Store":
+    from harness.engine.store import Store
+    from harness.errors import StoreError
+    from harness.files import store_folder
+
+    root = store_folder(folder)
+    if not root.is_dir():
+        raise StoreError(f"{root}: there is no store; give its folder with --store, or set HARNESS_HOME")
+    return Store(root)
+
+
+@app.command("ls")
+@short
+def list_(
+    store: StoreOption = None,
+    leaderboards: BoardsOption = Path("leaderboards"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """List artifacts and journals with their sizes and what needs them."""
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    from harness.boards.read import stage_keys
+    from harness.engine.maintenance import leftovers, list_artifacts, size
+
+    opened = _open(store)
+    boards = sorted(path.parent for path in leaderboards.glob("*/board.json"))
+    artifacts = sorted(
+        list_artifacts(opened, {board: stage_keys(board) for board in boards}), key=lambda a: (a.stage, a.made)
+    )
+    journals = sorted(opened.journals.rglob("*.jsonl"))
+    left = leftovers(opened)
+    if as_json:
+        listing = {
+            "store": str(opened.root),
+            "artifacts": [artifact._asdict() for artifact in artifacts],
+            "journals": [{"path": str(p.relative_to(opened.root)), "bytes": size(p)} for p in journals],
+            "leftovers": [{"path": str(p.relative_to(opened.root)), "bytes": size(p)} for p in left],
+        }
+        print(json.dumps(listing, indent=1))
+        return
+    table = Table(box=None, header_style="bold")
+    for title in ("artifact", "stage", "size", "made", "needed by", "boards"):
+        table.add_column(
+            title, no_wrap=title in ("artifact", "size", "made"), justify="right" if title == "size" else "left"
+        )
+    for a in artifacts:
+        date = datetime.fromtimestamp(a.made, UTC).strftime("%Y-%m-%d %H:%M")
+        users = ", ".join(f"{n} {stage}" if n > 1 else stage for stage, n in Counter(a.used_by).items())
+        table.add_row(a.key[:12], a.stage, decimal(a.bytes), date, users or "–", ", ".join(a.boards) or "–")
+    console = Console(highlight=False)
+    console.print(table)
+    sizes = [sum(a.bytes for a in artifacts), sum(map(size, journals)), sum(map(size, left))]
+    console.print(
+        f"{len(artifacts):,} artifacts, {decimal(sizes[0])}; {len(journals):,} journals, {decimal(sizes[1])}; "
+        f"{len(left):,} leftovers, {decimal(sizes[2])}; in {opened.root}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def verify(
+    store: StoreOption = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove broken artifacts; a run makes them again.")] = False,
+) -> None:
+    """Check every artifact and journal against what was recorded when it was made. Exit code 2: something is broken."""
+    from harness.engine.maintenance import artifacts, find_damage, remove
+    from harness.recipe.plain_yaml import one_line
+
+    opened = _open(store)
+    broken = list(find_damage(opened))
+    folders = list(dict.fromkeys(fault.artifact for fault in broken if fault.artifact))
+    removed = remove(opened, folders) if delete else []
+    for fault in broken:
+        advice = ""
+        if fault.artifact:
+            advice = "removed" if fault.artifact in removed else "--delete removes the artifact; a run makes it again"
+        text = "; ".join(filter(None, (f"{fault.path}: {fault.text}", advice)))
+        print(f"harness cache: {one_line(text)}", file=sys.stderr)
+    sound = len(artifacts(opened)) - len(folders) + len(removed)
+    print(f"{sound:,} artifacts are as they were made, {len(folders):,} are not; {len(broken):,} faults in all")
+    if (broken and len(removed) < len(folders)) or any(fault.artifact is None for fault in broken):
+        raise typer.Exit(2)
+
+
+@app.command()
+def gc(
+    keep: Annotated[
+        list[Path] | None, typer.Option("--keep", metavar="BOARD", help="A board whose rows stay reproducible.")
+    ] = None,
+    boards: Annotated[list[Path] | None, typer.Argument(metavar="[BOARD]...", help="More boards to keep.")] = None,
+    store: StoreOption = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Also remove the checkpoints that interrupted trainings would resume from."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+) -> None:
+    """Remove artifacts that no kept board needs, and what dead runs left behind. Journals are kept: they hold replies
+    that were paid for."""
+    from rich.filesize import decimal
+
+    from harness.boards.read import stage_keys
+    from harness.engine.maintenance import remove, size, unneeded
+    from harness.errors import DataError
+
+    opened = _open(store)
+    if not (kept := [*(keep or ()), *(boards or ())]):
+        raise DataError("cache gc: no board to keep, so that everything would be removed; name boards: --keep BOARD")
+    garbage = unneeded(opened, {board: stage_keys(board) for board in kept}, partial)
+    sizes = {folder: size(folder) for folder in garbage.folders}
+    removed = garbage.folders if dry_run else remove(opened, garbage.folders)
+    for folder in removed:
+        action = "would remove" if dry_run else "removed"
+        print(f"{action} {folder.relative_to(opened.root)} ({decimal(sizes[folder])})")
+    busy = len(garbage.folders) - len(removed)
+    print(
+        f"{len(removed):,} folders, {decimal(sum(sizes[f] for f in removed))}; {garbage.remaining:,} artifacts are kept"
+        + (f"; {busy:,} are being made by a run and stay" if busy else "")
+    )

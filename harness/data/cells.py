@@ -1,0 +1,48 @@
+"""Validated cells of rows in other trainers' formats. All `*_cell` functions raise DataError naming the row."""
+
+import math
+from typing import Any
+
+from harness.errors import DataError
+from harness.types import Message, Messages
+
+
+def as_dicts(messages: Messages) -> list[dict[str, str]]:
+    """Messages as JSON-able objects."""
+    return [m.model_dump() for m in messages]
+
+
+def messages_cell(value: Any, place: str, column: str) -> Messages:
+    """A prompt: a text or a list of messages."""
+    if isinstance(value, str):
+        return (Message(role="user", content=value),)
+    try:
+        messages = tuple(Message.model_validate({"role": m["role"], "content": m["content"]}) for m in value)
+    except (TypeError, KeyError, ValueError):
+        raise DataError(f"{place}: {column}: expected a text or a list of {{role, content}}") from None
+    if not messages or messages[-1].role != "user":
+        raise DataError(f"{place}: {column}: expected the last message to be the user's")
+    return messages
+
+
+def answer_cell(value: Any, place: str, column: str) -> str:
+    """A response: a text, or a list of messages of which it is the last."""
+    if isinstance(value, list) and value and isinstance(value[-1], dict):
+        value = value[-1].get("content")
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {column}: expected a text or a list of messages")
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def score_cell(value: Any, place: str, column: str = "score") -> float | None:
+    """A finite score; None if there is none."""
+    if value is None:
+        return None
+    if not is_number(value):
+        raise DataError(f"{place}: {column}: expected a finite number, got {str(value)[:40]}")
+    return float(value)

@@ -1,0 +1,273 @@
+"""Converts ranked datasets to and from other formats: TRL's pairs, SimPO's lists, NeMo-RL's and Nectar's rankings.
+
+    trl       prompt, chosen, rejected (message lists), score_chosen, score_rejected: one row per pair
+    simpo     prompt, prompt_id, all_generated_responses, all_rm_scores, chosen, rejected
+    nemo-rl   context (messages), completions: [{rank (0 the best), completion (messages), reward}]
+    nectar    prompt (a Human/Assistant transcript), answers: [{answer, model, rank (1 the best)}], num_responses
+
+Each function says what its format can't represent. Such items are counted, never dropped silently.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain
+from typing import Any, Literal, NamedTuple
+
+from harness.data.cells import answer_cell, as_dicts, is_number, messages_cell, score_cell
+from harness.data.pairings import Pairing, ranked_pairs
+from harness.errors import DataError
+from harness.types import Message, Messages, RankedExample, Response, prompt_id
+
+Format = Literal["trl", "simpo", "nemo-rl", "nectar"]
+ForeignRow = dict[str, Any]
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
+
+
+class Conversion(NamedTuple):
+    """Rows or examples, and how many items the target format can't represent, by description."""
+
+    rows: list[Any]
+    left_out: dict[str, int]
+
+
+def ranked(
+    messages: Messages, texts: Sequence[str], scores: Sequence[float | None], sources: Sequence[str], source: str
+) -> RankedExample:
+    """An example from responses in any order: sorted best first, unscored ones last, with ranks filled in. `source`:
+    the name of the imported set."""
+    order = sorted(range(len(texts)), key=lambda i: -float("inf") if scores[i] is None else scores[i], reverse=True)  # type: ignore[arg-type,return-value]
+    sorted_scores = [scores[i] for i in order if scores[i] is not None]
+    responses = tuple(
+        Response(
+            text=texts[i],
+            source=sources[i],
+            score=scores[i],
+            rank=None if scores[i] is None else 1 + sorted_scores.index(scores[i]),
+        )
+        for i in order
+    )
+    provenance = {"imported_from": source}
+    return RankedExample(
+        id=prompt_id(messages),
+        messages=messages,
+        responses=responses,
+        source=source,
+        split="train",
+        provenance=provenance,
+    )
+
+
+def to_trl(examples: Iterable[RankedExample], pairing: Pairing) -> Conversion:
+    """One row per pair of `pairing`. Not represented: responses without a score or in no pair, examples without a
+    strict preference, and the responses' sources."""
+    rows, left_out = [], Counter[str]()
+    for example in examples:
+        scored = [r for r in example.responses if r.score is not None]
+        left_out["responses without a score"] += len(example.responses) - len(scored)
+        pairs = ranked_pairs([r.score for r in scored if r.score is not None], pairing)
+        left_out["prompts without a preference"] += not pairs
+        left_out[f"responses in no pair of {pairing}"] += len(scored) - len(set(chain(*pairs))) if pairs else 0
+        for better, worse in pairs:
+            sides = {"chosen": scored[better], "rejected": scored[worse]}
+            texts = {name: [{"role": "assistant", "content": r.text}] for name, r in sides.items()}
+            figures = {f"score_{name}": r.score for name, r in sides.items()}
+            rows.append({"prompt": as_dicts(example.messages), **texts, **figures})
+    return _converted(rows, left_out)
+
+
+def from_trl(rows: Iterable[tuple[str, ForeignRow]], source: str) -> Conversion:
+    """One example per prompt. Responses are ranked by their scores if every pair has scores that are consistent with
+    the preference and with the other pairs. Otherwise they are ranked by the preferences alone: a response's score is
+    then the length of the longest chain of preferences below it, and the prompt is counted if any score is discarded.
+    Equal texts of one prompt are one response. Prompts with cyclic preferences are left out."""
+    groups: dict[str, tuple[Messages, list[tuple[str, str]], list[tuple[Any, Any]]]] = {}
+    for place, row in rows:
+        messages = messages_cell(row.get("prompt"), place, "prompt")
+        chosen, rejected = (answer_cell(row.get(name), place, name) for name in ("chosen", "rejected"))
+        _, pairs, pair_scores = groups.setdefault(prompt_id(messages), (messages, [], []))
+        pairs.append((chosen, rejected))
+        pair_scores.append((row.get("score_chosen"), row.get("score_rejected")))
+    examples, left_out = [], Counter[str]()
+    for messages, pairs, pair_scores in groups.values():
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        scores = _consistent_scores(pairs, pair_scores)
+        try:
+            levels = _levels(pairs) if scores is None else scores
+        except CycleError:
+            left_out["prompts with cyclic preferences"] += 1
+            continue
+        if scores is None:
+            discarded = any(score is not None for two in pair_scores for score in two)
+            left_out["prompts with missing or inconsistent scores"] += discarded
+        examples.append(ranked(messages, texts, [levels[t] for t in texts], ["imported"] * len(texts), source))
+    return _converted(examples, left_out)
+
+
+def _consistent_scores(
+    pairs: Sequence[tuple[str, str]], pair_scores: Sequence[tuple[Any, Any]]
+) -> dict[str, float] | None:
+    """A score for each text; None if one is missing, a text has two, or a chosen text doesn't have the higher one."""
+    scores: dict[str, float] = {}
+    for texts, two in zip(pairs, pair_scores, strict=True):
+        if not all(is_number(score) for score in two) or two[0] <= two[1]:
+            return None
+        if any(scores.setdefault(text, float(score)) != score for text, score in zip(texts, two, strict=True)):
+            return None
+    return scores
+
+
+def _levels(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """The length of the longest chain of preferences below each text. Raises CycleError."""
+    worse: dict[str, set[str]] = {}
+    for chosen, rejected in pairs:
+        worse.setdefault(chosen, set()).add(rejected)
+        worse.setdefault(rejected, set())
+    levels: dict[str, float] = {}
+    for text in TopologicalSorter(worse).static_order():
+        levels[text] = max((levels[other] + 1 for other in worse[text]), default=0.0)
+    return levels
+
+
+def to_simpo(examples: Iterable[RankedExample]) -> Conversion:
+    """One row per example; `prompt` is the user's message. Not represented: system messages and earlier turns (such
+    examples are left out), and the responses' sources."""
+    rows, left_out = [], Counter[str]()
+    for example in examples:
+        if len(example.messages) != 1:
+            left_out["prompts with several messages"] += 1
+            continue
+        prompt = example.messages[0].content
+        texts = [r.text for r in example.responses]
+        row: ForeignRow = {"prompt": prompt, "prompt_id": example.id, "all_generated_responses": texts}
+        row["all_rm_scores"] = [r.score for r in example.responses]
+        scored = [r.text for r in example.responses if r.score is not None]
+        for name, text in (("chosen", scored[:1]), ("rejected", scored[-1:])):
+            row[name] = [{"role": "user", "content": prompt}, *({"role": "assistant", "content": t} for t in text)]
+        rows.append(row)
+    return _converted(rows, left_out)
+
+
+def from_simpo(rows: Iterable[tuple[str, ForeignRow]], source: str) -> Conversion:
+    """One example per row, with all its responses and scores."""
+    examples = []
+    for place, row in rows:
+        texts, scores = row.get("all_generated_responses"), row.get("all_rm_scores")
+        if not isinstance(texts, list) or not isinstance(scores, list) or len(texts) != len(scores) or not texts:
+            raise DataError(f"{place}: expected lists of equal length as all_generated_responses and all_rm_scores")
+        messages = messages_cell(row.get("prompt"), place, "prompt")
+        values = [score_cell(score, place) for score in scores]
+        answers = [answer_cell(text, place, "all_generated_responses") for text in texts]
+        examples.append(ranked(messages, answers, values, ["imported"] * len(texts), source))
+    return _converted(examples, Counter())
+
+
+def to_nemo(examples: Iterable[RankedExample]) -> Conversion:
+    """One row per example; completions of equal reward share a rank. Not represented: responses without a score (they
+    have no rank), examples without any scored response, and the responses' sources."""
+    rows, left_out = [], Counter[str]()
+    for example in examples:
+        scored = [r for r in example.responses if r.score is not None]
+        left_out["responses without a score"] += len(example.responses) - len(scored)
+        left_out["prompts without a scored response"] += not scored
+        if not scored:
+            continue
+        levels = sorted({r.score for r in scored if r.score is not None}, reverse=True)
+        completions = [
+            {
+                "rank": levels.index(r.score),  # type: ignore[arg-type]
+                "completion": [{"role": "assistant", "content": r.text}],
+                "reward": r.score,
+            }
+            for r in scored
+        ]
+        rows.append({"context": as_dicts(example.messages), "completions": completions})
+    return _converted(rows, left_out)
+
+
+def from_nemo(rows: Iterable[tuple[str, ForeignRow]], source: str) -> Conversion:
+    """One example per row. If any completion has no `reward`, all scores are negative ranks, which carry only the
+    order."""
+    examples = []
+    for place, row in rows:
+        completions = row.get("completions")
+        if not isinstance(completions, list) or not all(isinstance(c, dict) for c in completions) or not completions:
+            raise DataError(f"{place}: expected a list of objects with rank and completion under completions")
+        messages = messages_cell(row.get("context"), place, "context")
+        texts = [answer_cell(c.get("completion"), place, "completion") for c in completions]
+        rewards = [c.get("reward") for c in completions]
+        ranks = [score_cell(c.get("rank"), place, "rank") for c in completions]
+        values = rewards if all(is_number(r) for r in rewards) else [None if r is None else -r for r in ranks]
+        examples.append(
+            ranked(messages, texts, [score_cell(v, place) for v in values], ["imported"] * len(texts), source)
+        )
+    return _converted(examples, Counter())
+
+
+def to_nectar(examples: Iterable[RankedExample]) -> Conversion:
+    """One row per example; `model` is the response's source. Not represented: scores (only their order) and responses
+    without one. Left out: prompts without any scored response, with a system message, or with a text that contains a
+    turn marker of the transcript."""
+    rows, left_out = [], Counter[str]()
+    for example in examples:
+        if any(m.role == "system" for m in example.messages):
+            left_out["prompts with a system message"] += 1
+            continue
+        if any(_TURN.search(m.content) for m in example.messages):
+            left_out["prompts that contain a turn marker"] += 1
+            continue
+        names = {"user": "Human", "assistant": "Assistant"}
+        prompt = "".join(f"\n\n{names[m.role]}: {m.content}" for m in example.messages) + "\n\nAssistant: "
+        scored = [r for r in example.responses if r.score is not None]
+        left_out["responses without a score"] += len(example.responses) - len(scored)
+        left_out["prompts without a scored response"] += not scored
+        if not scored:
+            continue
+        descending = sorted((r.score for r in scored if r.score is not None), reverse=True)
+        # Ranks are computed from the scores, because a user's file may lack them.
+        ranks = [1.0 + descending.index(r.score) for r in scored if r.score is not None]
+        answers = [{"answer": r.text, "model": r.source, "rank": k} for r, k in zip(scored, ranks, strict=True)]
+        rows.append({"prompt": prompt, "answers": answers, "num_responses": len(answers)})
+    return _converted(rows, left_out)
+
+
+def from_nectar(rows: Iterable[tuple[str, ForeignRow]], source: str) -> Conversion:
+    """One example per row. The format has no scores: a response's score is its negative rank, which carries only the
+    order."""
+    examples = []
+    for place, row in rows:
+        answers, prompt = row.get("answers"), row.get("prompt")
+        if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers) or not answers:
+            raise DataError(f"{place}: expected a list of objects with answer and rank under answers")
+        before, *turns = _TURN.split(prompt) if isinstance(prompt, str) else ("?", "")
+        names = turns[::2]
+        if before or not names or names[-1] != "Assistant" or turns[-1].strip() or len(names) < 2:
+            raise DataError(
+                f"{place}: prompt: expected a transcript of Human: and Assistant: turns, the last one empty"
+            )
+        roles: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
+        messages = tuple(Message(role=roles[n], content=t) for n, t in zip(names[:-1], turns[1:-1:2], strict=True))
+        texts = [answer_cell(a.get("answer"), place, "answer") for a in answers]
+        ranks = [score_cell(a.get("rank"), place, "rank") for a in answers]
+        sources = [str(a.get("model") or "imported") for a in answers]
+        examples.append(ranked(messages, texts, [None if r is None else -r for r in ranks], sources, source))
+    return _converted(examples, Counter())
+
+
+IMPORTS: dict[Format, Callable[[Iterable[tuple[str, ForeignRow]], str], Conversion]] = {
+    "trl": from_trl,
+    "simpo": from_simpo,
+    "nemo-rl": from_nemo,
+    "nectar": from_nectar,
+}
+EXPORTS: dict[Format, Callable[[Iterable[RankedExample]], Conversion]] = {
+    "simpo": to_simpo,
+    "nemo-rl": to_nemo,
+    "nectar": to_nectar,
+}
+"""Without `trl`, which takes a pairing: see `to_trl`."""
+
+
+def _converted(rows: list[Any], left_out: Counter[str]) -> Conversion:
+    return Conversion(rows, {what: count for what, count in left_out.items() if count})

@@ -1,0 +1,92 @@
+"""Datasets on the Hugging Face hub: uploading a ranked dataset, resolving and downloading a seed set."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.data.convert import read_ranked
+from harness.errors import DataError
+
+FILES = ("README.md", "ranked.jsonl", "heldout.jsonl")
+"""The files of a folder that are uploaded. Not `artifact.json`, which describes the machine."""
+
+
+def push(folder: Path, repo: str, *, private: bool = False) -> str:
+    """Upload the card and the rows of a dataset's folder to the hub dataset `repo` (`OWNER/NAME`) in one commit.
+
+    Creates the dataset if it doesn't exist. Returns the commit's URL. The token is read from HF_TOKEN. Raises
+    DataError, whose text never contains the token.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII):
+        raise DataError(f"--push-to-hub: expected OWNER/NAME, got '{repo[:80]}'")
+    if not (folder / "README.md").is_file() or not (folder / "ranked.jsonl").is_file():
+        raise DataError(f"{folder}: expected a dataset's folder, with ranked.jsonl and its card, README.md")
+    read_ranked(folder)  # don't upload what can't be read back
+    token = _token()
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi(token=token)
+    files = [name for name in FILES if (folder / name).is_file()]
+    try:
+        # Without --private, visibility is not set: the owner's default or the existing dataset's setting applies.
+        api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
+        public = private and not api.repo_info(repo, repo_type="dataset").private
+        if not public:
+            added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
+            created = api.create_commit(repo, added, commit_message="Ranked dataset", repo_type="dataset")
+            return str(created.commit_url)
+    except Exception as error:  # network, access and validation errors come in many classes
+        reason = str(getattr(error, "server_message", None) or error) or type(error).__name__
+        reason = " ".join(reason.replace(token, "HF_TOKEN").split())[:300]
+        advice = "check the name, the network, and that HF_TOKEN may write there"
+        raise DataError(f"hub dataset '{repo}': not uploaded ({reason}); {advice}") from None
+    raise DataError(f"hub dataset '{repo}': not uploaded, because it already exists and is public; leave out --private")
+
+
+def _token() -> str:
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not token:
+        raise DataError("--push-to-hub: HF_TOKEN is not set; set it to a token with write access")
+    # Anything else would be rejected as a header, in an error message that shows the token.
+    if not re.fullmatch(r"[!-~]+", token):
+        raise DataError("--push-to-hub: HF_TOKEN is not a token; expected one word of ASCII characters")
+    return token
+
+
+def commit(dataset: str, revision: str | None) -> str | None:
+    """The commit of a dataset's revision: the revision itself if it is a commit, else the one in this machine's hub
+    cache, else the one reported by the hub, which is then cached, so that a resumed run uses the same data. None if the
+    hub can't be reached."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionResolutionError
+
+    try:
+        resolution = HfApi().resolve_revision(dataset, repo_type="dataset", revision=revision, local_files_only=True)
+    except RevisionResolutionError:
+        try:
+            resolution = HfApi().resolve_revision(dataset, repo_type="dataset", revision=revision)
+        except Exception:  # network, access and not-found errors come in many classes; `dataset_folder` reports which
+            return None
+    return str(resolution.resolved)
+
+
+def dataset_folder(dataset: str, revision: str | None, patterns: Sequence[str] | None = None) -> Path:
+    """The folder in the hub's cache with the dataset's files at a revision; only those that match `patterns`, if given.
+    Files that are already cached are not downloaded again. Raises DataError."""
+    from huggingface_hub import snapshot_download
+
+    pinned = commit(dataset, revision) or revision
+    try:
+        return Path(
+            snapshot_download(
+                dataset, repo_type="dataset", revision=pinned, allow_patterns=list(patterns) if patterns else None
+            )
+        )
+    except Exception as error:  # as above
+        summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        at = f" at revision {pinned}" if pinned else ""
+        raise DataError(
+            f"hub dataset '{dataset}'{at} can't be read ({summary}); check the id, the network, HF_TOKEN, "
+            "or give a copy as `path`"
+        ) from None

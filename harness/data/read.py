@@ -1,0 +1,185 @@
+"""Reads the preference pairs of a dataset and splits them into training and held-out pairs.
+
+`harness.data.pairs` describes the supported columns. Every row is checked. An unreadable row raises DataError with its
+location; in a public set, which the user can't correct, it is left out and counted instead.
+"""
+
+import hashlib
+import logging
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from harness.data.pairs import FORMS, Columns, UnknownColumns, Unreadable, columns_of, to_pair
+from harness.data.rows import LocatedRow, json_rows
+from harness.errors import DataError
+from harness.types import Messages, PreferencePair
+
+_log = logging.getLogger(__name__)
+
+
+def _a_share(value: float) -> float:
+    if value > 1:
+        raise ValueError("expected at most 1 (the share of rows to take; no row is taken twice)")
+    return value
+
+
+Weight = Annotated[float, Field(gt=0), AfterValidator(_a_share)]
+"""The share of a seed set's rows to take, above 0 and at most 1."""
+
+
+def _share_or_count(value: float) -> float:
+    if value < 1:
+        return value
+    if value != int(value):
+        raise ValueError("expected a share below 1, or a whole number of prompts")
+    return int(value)
+
+
+Holdout = Annotated[float, Field(gt=0), AfterValidator(_share_or_count)]
+"""The held-out part: a share of the prompts (a float, above 0 and below 1) or their number (an int, at least 1)."""
+
+
+def heldout_count(holdout: float, prompts: int) -> int:
+    """The number of prompts that a `Holdout` holds out; `split` explains when the actual number differs by a few."""
+    return holdout if isinstance(holdout, int) else round(holdout * prompts)
+
+
+class LoadedPairs(NamedTuple):
+    """A set's pairs. `left_out`: how many rows were left out, by reason: `same_text` (chosen and rejected are equal: no
+    preference), `repeated_prompts` (only a prompt's first row is kept) and `unreadable`."""
+
+    pairs: list[PreferencePair]
+    left_out: dict[str, int]
+
+
+def read_pairs(
+    rows: Iterable[LocatedRow],
+    name: str,
+    source: str,
+    *,
+    columns: Columns | None = None,
+    limit: int | None = None,
+    weight: float = 1.0,
+    strict: bool = True,
+) -> LoadedPairs:
+    """The pairs of a set's rows, in order.
+
+    Of rows with the same prompt (the same id) only the first is kept, because everything is joined by id. `limit`: stop
+    after so many pairs. `weight`: the share of these pairs to take if below 1 (rounded, at least one), chosen by the
+    hash of their ids. `strict`: an unreadable row raises DataError; otherwise it is left out. Rows left out are counted
+    and logged. `name`: the set's name in errors. Raises DataError, also if there are no pairs.
+    """
+    pairs: dict[str, PreferencePair] = {}
+    left_out = Counter({"same_text": 0, "repeated_prompts": 0, "unreadable": 0})
+    mapping, first_error = None, ""
+    for place, row in rows:
+        try:
+            mapping = mapping or columns_of(row, columns)
+            pair = to_pair(row, mapping, source)
+        except Unreadable as error:
+            if strict or isinstance(error, UnknownColumns):
+                raise DataError(f"{place}: {error}") from None
+            first_error = first_error or f"{place}: {error}"
+            left_out["unreadable"] += 1
+            continue
+        if pair.chosen == pair.rejected:
+            left_out["same_text"] += 1
+            continue
+        left_out["repeated_prompts"] += pair.id in pairs
+        pairs.setdefault(pair.id, pair)
+        if len(pairs) == limit:
+            break
+    if not pairs:
+        raise DataError(first_error or f"{name}:1: expected at least one row with the columns {FORMS}")
+    for reason, count in left_out.items():
+        if count:
+            _log.warning("%s: %d rows %s and were left out", name, count, _REASONS[reason] % {"first": first_error})
+    selected = _lowest(pairs, max(1, round(weight * len(pairs))), "weight") if weight < 1 else pairs.keys()
+    return LoadedPairs([pair for pair in pairs.values() if pair.id in selected], dict(left_out))
+
+
+_REASONS = {
+    "same_text": "have the same text as chosen and rejected",
+    "repeated_prompts": "repeat an earlier prompt",
+    "unreadable": "can't be read (the first: %(first)s)",
+}
+
+
+def parse_pairs(
+    content: bytes, name: str, source: str, *, limit: int | None = None, weight: float = 1.0
+) -> list[PreferencePair]:
+    """`read_pairs` for the content of a JSONL file or a JSON list. Raises DataError."""
+    return read_pairs(json_rows(content, name), name, source, limit=limit, weight=weight).pairs
+
+
+def split(
+    pairs: Sequence[PreferencePair], holdout: float, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """(training, held-out) pairs, each in the order of `pairs`. No prompt is on both sides.
+
+    Prompts with the same `likeness` form a group and stay together. Groups are sorted by the lowest SHA-256 of
+    `seed:id` among their prompts. In that order, every group is held out that doesn't exceed the rest of
+    `heldout_count`. If some prompts are still missing, the smallest skipped group is held out too if that brings the
+    number closer. So the number is exact whenever a prompt without a duplicate is left for training, the order of rows
+    doesn't matter, and another seed gives another split. The drawback of exact shares is that a new prompt can move
+    another one across the split. (A threshold on the hash would move none, but would give small sets uneven shares.)
+    Raises DataError if a side would be empty.
+    """
+    groups: defaultdict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        groups[likeness(pair.messages)].add(pair.id)
+    total = sum(map(len, groups.values()))
+    heldout = _whole_groups(groups.values(), heldout_count(holdout, total), str(seed))
+    if not 0 < len(heldout) < total:
+        sides = f"{total - len(heldout)} for training and {len(heldout)} held out"
+        distinct = "" if len(groups) == total else f" ({len(groups)} without duplicates)"
+        message = f"holdout {holdout} of {total} prompts{distinct} leaves {sides}; expected at least 1 on each side"
+        raise DataError(message)
+    return [p for p in pairs if p.id not in heldout], [p for p in pairs if p.id in heldout]
+
+
+def _whole_groups(groups: Iterable[set[str]], count: int, salt: str) -> set[str]:
+    """The union of whole groups with about `count` ids in all; see `split`."""
+    heldout: set[str] = set()
+    skipped: list[set[str]] = []
+    for group in sorted(groups, key=lambda group: min(_hash(i, salt) for i in group)):
+        if len(group) <= count - len(heldout):
+            heldout |= group
+        else:
+            skipped.append(group)
+    missing = count - len(heldout)
+    smallest = min(skipped, key=len, default=set())
+    return heldout | smallest if len(smallest) < 2 * missing else heldout
+
+
+def likeness(messages: Messages) -> str:
+    """A normal form, equal for prompts that a reader would call the same: roles and words of all turns except the
+    system's, ignoring case, character width, punctuation and white space. Symbols count (1 + 1 is not 1 1). A turn
+    without any word is kept as it is."""
+    return "\n".join(f"{m.role}: {_words(m.content)}" for m in messages if m.role != "system")
+
+
+def _words(text: str) -> str:
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_NON_WORD.sub(_without_punctuation, normal).split()) or text.strip()
+
+
+_NON_WORD = re.compile(r"[^\w\s]+")
+
+
+def _without_punctuation(match: re.Match[str]) -> str:
+    """Keep combining marks (parts of letters) and symbols; replace punctuation by spaces."""
+    return "".join(c if unicodedata.category(c)[0] in "MS" else " " for c in match[0])
+
+
+def _lowest(ids: Iterable[str], count: int, salt: str) -> set[str]:
+    return set(sorted(ids, key=lambda i: _hash(i, salt))[:count])
+
+
+def _hash(prompt: str, salt: str) -> bytes:
+    return hashlib.sha256(f"{salt}:{prompt}".encode()).digest()

@@ -1,0 +1,130 @@
+"""Figures: a benchmark's declaration of what it measures, as boards, comparisons, gates and charts read it."""
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Literal
+
+from harness.types import Record
+
+HELDOUT = "heldout"
+"""The group of figures that need no benchmark: how well a policy orders the held-out pairs."""
+
+
+class Pairing(Record):
+    """How two rows are compared in a figure, prompt by prompt.
+
+    `mean`: the figure is the mean over prompts of scale · (outcome - offset). `share`: it is the percentage of prompts
+    whose outcome is above `offset` (one that equals it counts one half), times scale / 100. `resamples`: it is not a
+    mean over prompts; rows are compared by the figure in bootstrap resamples that they all share. `turn`: only outcomes
+    of this turn (`id/1`) count. Outcomes of several samples of one question (`id#2`) are averaged first.
+    """
+
+    kind: Literal["mean", "share", "resamples"] = "mean"
+    scale: float = 1.0
+    offset: float = 0.0
+    turn: int | None = None
+
+    def values(self, outcomes: Mapping[str, float | None]) -> dict[str, float | None]:
+        """The figure's value for each prompt, in its unit; None where it was not scored. Empty for `resamples`."""
+        if self.kind == "resamples":
+            return {}
+        of_turn = {k: v for k, v in outcomes.items() if self.turn is None or k.split("/")[1:2] == [str(self.turn)]}
+        return {k: None if v is None else self._value(v) for k, v in _averaged(of_turn).items()}
+
+    def _value(self, outcome: float) -> float:
+        if self.kind == "share":
+            return self.scale * ((outcome > self.offset) + 0.5 * (outcome == self.offset))
+        return self.scale * (outcome - self.offset)
+
+
+def _averaged(outcomes: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Outcomes by question and turn, averaged over the question's samples (`81#2/1`)."""
+    if not any("#" in key for key in outcomes):
+        return dict(outcomes)
+    samples: dict[str, list[float | None]] = {}
+    for key, value in outcomes.items():
+        question, slash, turn = key.partition("/")
+        samples.setdefault(f"{question.split('#')[0]}{slash}{turn}", []).append(value)
+    scored = {key: [x for x in values if x is not None] for key, values in samples.items()}
+    return {key: fmean(values) if values else None for key, values in scored.items()}
+
+
+class Figure(Record):
+    """A figure that a benchmark declares.
+
+    metric: `<benchmark>.<name>`. group: its heading in tables, the benchmark's title. short: its title in the terminal.
+    decimals: how many tables show (files hold full precision). higher_is_better: None where neither direction is.
+    margin: how much worse a gate lets a row be by default, in the figure's unit.
+    place: the board's main table, the table by category, or the further figures.
+    pairing: how rows are compared by it; None: they are not. compared: boards compare every pair of rows by it.
+    rated: Bradley-Terry strengths are fitted to it. limits: its smallest and largest value, where it has both.
+    note: a sentence for the board's notes.
+    """
+
+    metric: str
+    group: str
+    title: str
+    short: str = ""
+    decimals: int = 1
+    unit: str = ""
+    higher_is_better: bool | None = True
+    margin: float = 2.0
+    place: Literal["board", "category", "details"] = "board"
+    pairing: Pairing | None = None
+    compared: bool = False
+    rated: bool = False
+    limits: tuple[float, float] | None = None
+    note: str | None = None
+    difference_unit: str | None = None
+    """The unit of differences, where it is not the figure's own: percent points for a share."""
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark's name, or `heldout`: the group of the row's outcomes."""
+        return self.metric.split(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The metric's name without the benchmark."""
+        return self.metric.partition(".")[2]
+
+    @property
+    def head(self) -> str:
+        """`AlpacaEval win rate, %`."""
+        return f"{self.group} {self.title}{f', {self.unit}' if self.unit else ''}".strip()
+
+    @property
+    def difference_head(self) -> str:
+        """`AlpacaEval win rate, % points`."""
+        unit = self.difference_unit or (f"{self.unit} points" if self.unit else "")
+        return f"{self.group} {self.title}{f', {unit}' if unit else ''}".strip()
+
+    @property
+    def difference_decimals(self) -> int:
+        """Decimals of a difference: one where it is in percent points."""
+        return 1 if self.difference_unit else self.decimals
+
+
+HELDOUT_FIGURES = (
+    Figure(
+        metric="heldout.pair_accuracy",
+        group="Held-out",
+        title="pair accuracy",
+        short="pair acc.",
+        decimals=3,
+        pairing=Pairing(kind="share", scale=100),
+        compared=True,
+        difference_unit="percent points",
+    ),
+    Figure(metric="heldout.kendall_tau", group="Held-out", title="Kendall tau", short="tau", decimals=3),
+    Figure(
+        metric="heldout.margin",
+        group="Held-out",
+        title="margin",
+        short="margin",
+        decimals=4,
+        margin=0.1,
+        pairing=Pairing(),
+    ),
+)
+"""Figures of every board with trained rows: implicit rewards on held-out pairs, the margin in nats."""

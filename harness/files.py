@@ -1,0 +1,136 @@
+"""Reading data files: the package's assets, a local folder, or a download with a pinned SHA-256."""
+
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from platformdirs import user_cache_path
+
+from harness.errors import DataError
+
+T = TypeVar("T")
+
+
+def asset(*parts: str) -> Path:
+    """A file that ships with the package."""
+    return Path(__file__).parent.joinpath("assets", *parts)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content; a `.gz` file is decompressed. Raises DataError."""
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from None
+    except (EOFError, zlib.error) as error:  # a damaged .gz
+        raise DataError(f"{path} can't be read: {error}") from None
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def official(data: bytes, expected: str, where: str, instead: str) -> bytes:
+    """The data, if it has the pinned SHA-256. Raises DataError; `instead` says how to use other data."""
+    digest = sha256(data)
+    if digest != expected:
+        raise DataError(f"{where} is not the official file: SHA-256 {digest}, expected {expected}; {instead}")
+    return data
+
+
+def json_list(data: bytes, where: str) -> list[dict[str, Any]]:
+    """The objects of a JSON list. Raises DataError."""
+    try:
+        rows = json.loads(data)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON ({error}); expected a list of objects") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{where}: expected a JSON list of objects")
+    return rows
+
+
+def json_lines(data: bytes, where: str) -> list[dict[str, Any]]:
+    """The objects of a JSONL file; blank lines are skipped. Raises DataError naming the line."""
+    rows = []
+    # Not splitlines(): JSON strings may contain U+2028 and other line separators.
+    for number, line in enumerate(data.decode("utf-8", errors="replace").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{where}, line {number}: not JSON ({error}); expected one object per line") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{where}, line {number}: expected a JSON object, got {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def json_text(value: Any) -> str:
+    """JSON for a file that other programs read. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def file_name(name: str) -> str:
+    """A file name (without extension) for any text. Unsafe characters are percent-encoded; a long name is shortened and
+    ends in a hash."""
+    safe = quote(name, safe="")
+    return f"{safe[:100]}-{sha256(name.encode())[:16]}" if len(safe) > 120 else safe
+
+
+def local_folder(data_dir: Path | None, benchmark: str) -> Path | None:
+    """The folder of a benchmark's files: `data_dir`, else `$HARNESS_DATA/<benchmark>` if it exists."""
+    if data_dir is not None:
+        return data_dir
+    shared = os.environ.get("HARNESS_DATA")
+    folder = Path(shared).expanduser() / benchmark if shared else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def download(url: str, expected: str, folder: str, how: str) -> bytes:
+    """Download a file and cache it. Raises DataError; `how` says how to get the file without a network."""
+    import pooch
+
+    target = cache_root() / "data" / folder
+    name = url.rsplit("/", 1)[-1]
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        path = pooch.retrieve(url, known_hash=f"sha256:{expected}", fname=name, path=target)
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
+        raise DataError(f"{url} can't be downloaded ({type(error).__name__}); {how}") from None
+    return Path(path).read_bytes()
+
+
+def evenly_spaced(rows: Sequence[T], limit: int | None) -> list[T]:
+    """`limit` of the n rows, evenly spaced and in order: row floor(i n / limit) for i = 0 .. limit - 1."""
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    return [rows[i * len(rows) // limit] for i in range(limit)]
+
+
+def cache_root() -> Path:
+    """The cache folder, which holds models and the store: `$HARNESS_HOME`, else the user's cache folder."""
+    home = os.environ.get("HARNESS_HOME")
+    return Path(home).expanduser().absolute() if home else user_cache_path("harness", appauthor=False)
+
+
+def store_folder(path: Path | None) -> Path:
+    """The store's folder: `path` if set, else the one in the cache folder."""
+    return path or cache_root() / "store"
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """`json_list` for a file. Raises DataError."""
+    return json_list(read_bytes(path), str(path))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """`json_lines` for a file. Raises DataError."""
+    return json_lines(read_bytes(path), str(path))

@@ -1,0 +1,274 @@
+"""Asking a judge: replies come from the journal, or else from the judge, and are written to disk as they arrive.
+
+The journal (`harness.engine.journal`) has one reply per line, keyed by the SHA-256 of (the judge's identity, the
+request). If a reply can't be read and is requested again, the key also includes the number of that attempt. A journaled
+reply is never requested again, whoever wrote it. A failed call is not written, so the next run tries again.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from pydantic import Field
+
+from harness.engine.journal import Journal, content_key
+from harness.errors import CostError
+from harness.judging.threads import in_threads
+from harness.protocols import Judge
+from harness.servers.prices import at_most
+from harness.servers.spending import Spending, Tab
+from harness.types import FREE, Advance, Ask, JudgeReply, JudgeRequest, Price, Record, Unread
+
+OnReply = Callable[[str, JudgeReply], None]
+"""Called with the key and the reply of each request, as replies arrive."""
+
+
+class Ledger(Record):
+    """Counts and costs of replies. `asked`: answered by the judge now; `from_journal`: answered earlier; `failed`:
+    without a reply; `transient`: failed requests that may succeed later. `unreadable`: replies that could not be read,
+    each requested again if `retries_invalid` allows it, and `unreadable_dollars` their cost. `faults`: failed calls, by
+    kind, including those that succeeded on a retry; a time-out, a broken connection or a broken reply may have been
+    charged, which only the server's bill shows. Tokens and `dollars` cover all replies, old and new, readable or not;
+    `dollars_now` only new ones. None if a reply's price is unknown."""
+
+    asked: int = 0
+    from_journal: int = 0
+    failed: int = 0
+    transient: int = 0
+    unreadable: int = 0
+    faults: dict[str, int] = Field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float | None = 0.0
+    dollars_now: float | None = 0.0
+    unreadable_dollars: float | None = 0.0
+
+
+class Asker(Ask):
+    """An `Ask` (see `harness.types`) over one judge and one journal. `ledger` sums all calls so far."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        journal: Path,
+        concurrency: int,
+        advance: Advance,
+        retries_invalid: int,
+        price: Price | None,
+        spending: Spending,
+    ) -> None:
+        self._judge = judge
+        self._journal = Journal(journal, JudgeReply, column="reply")
+        self._concurrency = concurrency
+        self._advance = advance
+        self._retries_invalid = retries_invalid if judge.resamples else 0
+        self._price = price
+        self._spending = spending
+        self._identity = judge.identity()
+        # Fields that the judge doesn't read are not part of its keys.
+        self._unkeyed = set[str]() if judge.reads_candidates else {"candidates"}
+        self._commit_lock = threading.Lock()
+        self.ledger = Ledger()
+
+    def __call__(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
+        """One reply per request, in order. Raises JudgeError if the judge can't be used at all, CostError if the run's
+        limit would be exceeded. Replies that arrived before that, or before Ctrl-C, are in the journal."""
+        keys = [self._key(request, 0) for request in requests]
+        replies = self._replies_by_key(keys, requests, lambda key, reply: None)
+        return [replies[key] for key in keys]
+
+    def readable(self, requests: Sequence[JudgeRequest], why: Unread) -> list[JudgeReply]:
+        """Like a call, but a reply that can't be read (`why` gives the reason) is requested again, up to
+        `retries_invalid` times, if the judge may reply differently. If none can be read, the last one is returned."""
+        reasons: dict[str, str | None] = {}
+
+        def classify(key: str, reply: JudgeReply) -> None:
+            if key not in reasons:
+                reasons[key] = None if reply.error is not None else why(reply)
+
+        replies: list[JudgeReply] = []
+        pending = list(range(len(requests)))
+        for attempt in range(self._retries_invalid + 1):
+            keys = [self._key(requests[i], attempt) for i in pending]
+            by_key = self._replies_by_key(keys, [requests[i] for i in pending], classify, first=attempt == 0)
+            for key, reply in by_key.items():
+                classify(key, reply)
+            latest = [by_key[key] for key in keys]
+            if attempt == 0:
+                replies = latest
+            for i, reply in zip(pending, latest, strict=True):
+                replies[i] = reply if reply.error is None else replies[i]
+            pending = [i for i, key in zip(pending, keys, strict=True) if reasons[key] is not None]
+            self._note_unreadable([reply for key, reply in by_key.items() if reasons[key] is not None])
+        return replies
+
+    def missing(self, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+        """The requests without a reply in the journal."""
+        journaled = self._journal.rows()
+        return [request for request in requests if self._key(request, 0) not in journaled]
+
+    def _key(self, request: JudgeRequest, attempt: int) -> str:
+        # Fields at their defaults are left out, so that keys from before these fields existed stay valid.
+        default = {"sample"} if request.sample == 0 else set()
+        unkeyed = self._unkeyed | default | ({"top_p"} if request.top_p in (None, 1) else set())
+        content: list[Any] = [self._identity, request.model_dump(mode="json", exclude=unkeyed)]
+        return content_key([*content, {"attempt": attempt}] if attempt else content)
+
+    def _replies_by_key(
+        self, keys: Sequence[str], requests: Sequence[JudgeRequest], on_reply: OnReply, *, first: bool = True
+    ) -> dict[str, JudgeReply]:
+        """The replies by key. `on_reply` receives the new ones while others are still under way. `first`: this is the
+        first attempt, so the progress bar has not counted these requests yet."""
+        times = Counter(keys) if first else Counter()
+        rows = self._journal.rows()
+        journaled = {key: rows[key] for key in keys if key in rows}
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in journaled}
+        self._advance(sum(times[key] for key in journaled))
+        new: dict[str, JudgeReply] = {}
+        try:
+            if missing:
+                self._ask(missing, times, new, on_reply)
+        finally:
+            self._enter(journaled, new)
+        return journaled | new
+
+    def _ask(
+        self,
+        missing: Mapping[str, JudgeRequest],
+        times: Mapping[str, int],
+        new: dict[str, JudgeReply],
+        on_reply: OnReply,
+    ) -> None:
+        """Ask for all missing replies; they are added to the journal and to `new`."""
+        limit = self._spending.limit
+        if limit is not None and (self._price is None or not self._judge.is_metered) and self._price != FREE:
+            raise CostError(f"--max-cost {limit:g} can't be kept: {unpriced(self._judge)}")
+        arrived: SimpleQueue[tuple[str, JudgeReply]] = SimpleQueue()
+        stop = threading.Event()
+
+        def reply_to(keys: Sequence[str]) -> None:
+            rows = list(zip(keys, self._replies([missing[key] for key in keys], stop), strict=True))
+            for row in rows:
+                arrived.put(row)
+            self._commit(arrived, new, times)
+            for key, reply in rows:
+                on_reply(key, reply)
+
+        batch_size = self._judge.requests_at_once
+        if batch_size is None:
+            in_threads(reply_to, list(missing), self._concurrency, stop)
+            return
+        # Longest first: batches hold prompts of similar length, and the largest batch comes first.
+        order = sorted(missing, key=lambda key: sum(len(m.content) for m in missing[key].messages), reverse=True)
+        for start in range(0, len(order), batch_size):
+            reply_to(order[start : start + batch_size])
+
+    def _replies(self, requests: Sequence[JudgeRequest], stop: threading.Event) -> list[JudgeReply]:
+        """The judge's replies with their prices, which are added to the run's spending."""
+        if not self._judge.is_metered:
+            replies = [self._priced(reply) for reply in self._judge.reply(requests)]
+            self._spending.note([r.price for r in replies if r.error is None], spent=True)
+            return replies
+        (request,) = requests
+        worst = at_most(request, self._price) if self._spending.limit is not None and self._price else 0.0
+        tab, price = Tab(self._spending, worst, stop), None
+        try:
+            reply = self._priced(self._judge.metered_reply(request, tab))
+            price = reply.price
+        finally:
+            tab.settle(price)
+        self._spending.note([reply.price] if reply.error is None else [], spent=False)
+        return [reply]
+
+    def _priced(self, reply: JudgeReply) -> JudgeReply:
+        counted = reply.prompt_tokens + reply.completion_tokens > 0
+        if reply.price is not None or reply.error is not None or self._price is None or not counted:
+            return reply
+        return reply.model_copy(update={"price": self._price.of(reply.prompt_tokens, reply.completion_tokens)})
+
+    def _commit(
+        self,
+        arrived: "SimpleQueue[tuple[str, JudgeReply]]",
+        new: dict[str, JudgeReply],
+        times: Mapping[str, int],
+    ) -> None:
+        """Write all replies that have arrived: while one thread waits for the disk, others' replies queue up."""
+        with self._commit_lock:
+            rows = []
+            try:
+                while True:
+                    rows.append(arrived.get_nowait())
+            except Empty:
+                pass
+            good = [row for row in rows if row[1].error is None]
+            if good:
+                self._journal.append(good)
+            new.update(rows)
+            if rows:
+                self._advance(sum(times.get(key, 0) for key, _ in rows))
+
+    def _enter(self, journaled: Mapping[str, JudgeReply], new: Mapping[str, JudgeReply]) -> None:
+        """Add replies to the ledger."""
+        answered = [reply for reply in new.values() if reply.error is None]
+        replies = [*journaled.values(), *answered]
+        faults = Counter(self.ledger.faults)
+        faults.update(fault for reply in [*journaled.values(), *new.values()] for fault in reply.faults)
+        before = self.ledger
+        self.ledger = before.model_copy(
+            update={
+                "asked": before.asked + len(answered),
+                "from_journal": before.from_journal + len(journaled),
+                "failed": before.failed + len(new) - len(answered),
+                "transient": before.transient + sum(reply.transient for reply in new.values()),
+                "faults": dict(sorted(faults.items())),
+                "prompt_tokens": before.prompt_tokens + sum(r.prompt_tokens for r in replies),
+                "completion_tokens": before.completion_tokens + sum(r.completion_tokens for r in replies),
+                "dollars": _total(before.dollars, replies),
+                "dollars_now": _total(before.dollars_now, answered),
+            }
+        )
+
+    def _note_unreadable(self, replies: Sequence[JudgeReply]) -> None:
+        before = self.ledger
+        self.ledger = before.model_copy(
+            update={
+                "unreadable": before.unreadable + len(replies),
+                "unreadable_dollars": _total(before.unreadable_dollars, replies),
+            }
+        )
+
+
+def unpriced(judge: Judge) -> str:
+    """Why a judge's price is unknown, and what to do."""
+    if judge.model_name is None:
+        return f"judge '{judge.name}' has no single price; use one of its models as the judge"
+    return (
+        f"the price of {judge.model_name} is not known; set the judge's `price: {{input: ..., output: ...}}` (dollars "
+        "per million tokens), or add the model to $HARNESS_HOME/prices.yaml"
+    )
+
+
+def _total(before: float | None, replies: Sequence[JudgeReply]) -> float | None:
+    prices = [r.price for r in replies]
+    amounts = [p for p in prices if p is not None]
+    return None if before is None or len(amounts) < len(prices) else before + sum(amounts)
+
+
+def make_ask(
+    judge: Judge,
+    journal: Path,
+    *,
+    concurrency: int,
+    advance: Advance,
+    retries_invalid: int = 0,
+    price: Price | None = None,
+    spending: Spending | None = None,
+) -> Asker:
+    """An `Ask` for a judge component. A judge with `requests_at_once` (a model in process) gets batches, in this
+    thread; a served one is called from `concurrency` threads, one request per call. `advance` is called with the number
+    of requests just finished, including those answered from the journal. `price`: of replies that come without one.
+    `spending`: the whole run's spending and limit."""
+    return Asker(judge, journal, concurrency, advance, retries_invalid, price, spending or Spending())

@@ -1,0 +1,51 @@
+"""How far apart texts are in meaning, by a sentence embedding model; needs sentence-transformers."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from harness.errors import ModelError
+from harness.models.load import device, local_path
+
+DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def installed() -> bool:
+    """Whether sentence-transformers is installed."""
+    return importlib.util.find_spec("sentence_transformers") is not None
+
+
+def resolved(setting: str | None) -> str | None:
+    """The model for a setting. `auto` means DEFAULT if the package is installed and the model is already cached on this
+    machine, else None. Any other setting is the model itself."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if setting != "auto":
+        return setting
+    return DEFAULT if installed() and isinstance(try_to_load_from_cache(DEFAULT, "config.json"), str) else None
+
+
+def load(model: str) -> Any:
+    """The embedding model. Raises ModelError."""
+    if not installed():
+        raise ModelError(f"embeddings by {model} need sentence-transformers; pip install sentence-transformers")
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(local_path(model), device=str(device()), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        summary = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"embedding model '{model}' can't be loaded: {summary}") from None
+
+
+def spread(model: Any, texts: Sequence[str]) -> float | None:
+    """The mean cosine distance over all pairs of texts: 0 if all mean the same, about 1 if they have nothing in common.
+    None for fewer than two texts.
+
+    For unit vectors u_i the mean cosine over pairs is (|sum u_i|^2 - n) / (n (n - 1)).
+    """
+    if len(texts) < 2:
+        return None
+    vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    total, n = vectors.astype("float64").sum(axis=0), len(texts)
+    return 1 - (float(total @ total) - n) / (n * (n - 1))

@@ -1,0 +1,247 @@
+"""A recipe becomes a plan: all stages with their keys, derived without running anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from harness.benchmark import Benchmark
+from harness.engine.stage import Stage
+from harness.errors import RecipeError
+from harness.recipe.arms import Arm, arms_of, matched_arm, method_problems
+from harness.recipe.data import Data
+from harness.recipe.plain_yaml import shown_path
+from harness.recipe.recipe import BASE, SFT, Evaluation, Policy, Recipe, System
+from harness.recipe.sizes import Sizes
+from harness.recipe.systems import SYSTEM, system_problems
+from harness.recipe.training import Training
+from harness.stages.agreement import comparison_stages
+from harness.stages.answers import answers_stage, recorded_answers_stage
+from harness.stages.dataset import dataset_stage
+from harness.stages.heldout import heldout_stage
+from harness.stages.prompts import prompts_stage
+from harness.stages.ranked import ranked_stage, seed_pairs_stage
+from harness.stages.reference import reference_stage
+from harness.stages.report import report_stage
+from harness.stages.responses import responses_stage
+from harness.stages.reward import reward_stage
+from harness.stages.seeds import leak_search, seeds_stage
+from harness.stages.sft import sft_stage
+from harness.stages.train import Sources, policy_stage
+from harness.stages.verdicts import recorded_verdicts_stage, verdicts_stage
+from harness.training.checkpoint import RowModel, scoring_bits
+from harness.training.setup import TrainingSetup
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of the board and the stages of its own. `policy`: the training of its model, None for the untrained policy
+    and for systems. `bits`: of the quantised base that its adapter is for. `heldout`: None without training data.
+    `start`: id of the fine-tuned row that its training starts from, and `sft` its stage. `arm`: its training, and
+    `matched` the one whose budget it gets. `system`: the files of a row from files. `answers` and `verdicts`: by
+    benchmark."""
+
+    id: str
+    method: str
+    policy: Stage | None = None
+    bits: Literal[4, 8] | None = None
+    heldout: Stage | None = None
+    start: str | None = None
+    sft: Stage | None = None
+    arm: Arm | None = None
+    matched: Arm | None = None
+    system: System | None = None
+    answers: Mapping[str, Stage] = field(default_factory=dict)
+    verdicts: Mapping[str, Stage] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> list[Stage]:
+        """This row's own stages."""
+        trained = [stage for stage in (self.policy, self.heldout) if stage]
+        return [*trained, *self.answers.values(), *self.verdicts.values()]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The data's stages, and those that several rows share, by name; and the rows."""
+
+    data: Mapping[str, Stage]
+    rows: tuple[PlannedRow, ...]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All stages, in an order in which they can run: data, training, the answers of all rows, then the verdicts, so
+        that a judge in process is loaded last."""
+        stages = [
+            *self.data.values(),
+            *(stage for row in self.rows if row.policy for stage in _matched_first(row.policy)),
+            *(row.heldout for row in self.rows if row.heldout),
+            *(stage for row in self.rows for stage in row.answers.values()),
+            *(stage for row in self.rows for stage in row.verdicts.values()),
+        ]
+        return list({stage.key: stage for stage in stages}.values())
+
+
+def _matched_first(policy: Stage) -> list[Stage]:
+    """A training after the one whose budget it gets."""
+    return [*(_matched_first(policy.inputs["match"]) if "match" in policy.inputs else []), policy]
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """The plan of a recipe. Raises RecipeError for methods that contradict each other."""
+    if problems := [*method_problems(recipe), *system_problems(recipe)]:
+        raise RecipeError(f"{shown_path(problems[0].path)}: {problems[0].message}")
+    data: dict[str, Stage] = {}
+    rows: list[PlannedRow] = []
+    if recipe.policy and recipe.data:
+        sizes = Sizes(recipe.data)
+        data = _data_stages(recipe.name, recipe.data, recipe.policy, recipe.evaluation, recipe.seed, sizes)
+        if recipe.methods:
+            setup = TrainingSetup(recipe.name, recipe.policy, recipe.runtime, recipe.seed, sizes)
+            trainings = _Trainings(setup, data["ranked"])
+            rows = trainings.rows(recipe)
+            data |= trainings.shared
+    if recipe.evaluation:
+        if recipe.policy and not rows:
+            rows = [PlannedRow(BASE, BASE)]
+        rows += [PlannedRow(system.id, SYSTEM, system=system) for system in recipe.systems]
+        rows = _evaluated(rows, recipe.evaluation, recipe.policy, recipe.seed, recipe.runtime.judge_concurrency)
+    return Plan(data, tuple(rows))
+
+
+def _data_stages(
+    name: str, data: Data, policy: Policy, evaluation: Evaluation | None, seed: int, sizes: Sizes
+) -> dict[str, Stage]:
+    """The stages of the ranked dataset by name, and those that only describe it: nothing is trained on the latter."""
+    search = leak_search(data, evaluation)
+    stages = {"seeds": seeds_stage(data, search, seed)}
+    if data.responses is None or data.reward is None:  # a recipe has both or neither
+        stages["ranked"] = seed_pairs_stage(stages["seeds"])
+    else:
+        if data.prompts:
+            stages["prompts"] = prompts_stage(data.prompts, stages["seeds"], search, seed)
+        stages["responses"] = responses_stage(data.responses, stages["seeds"], stages.get("prompts"), seed, sizes)
+        reward = reward_stage(data.reward, stages["seeds"], seed, sizes)
+        stages |= {role: part for role, part in reward.inputs.items() if role != "seeds"}  # its parts first
+        stages["reward"] = reward
+        stages["ranked"] = ranked_stage(data.reward, stages["responses"], reward, sizes)
+        stages |= comparison_stages(data.reward, data.other_rewards, stages, seed, sizes)
+    if data.report:
+        stages["report"] = report_stage(data.report, policy, stages["seeds"], stages["ranked"], seed, sizes)
+    return stages | {"dataset": dataset_stage(name, data, stages)}
+
+
+class _Trainings:
+    """Plans the trainings of a recipe. `shared`: the stages that several rows may share, by name; equal settings give
+    equal stages, with one key."""
+
+    def __init__(self, setup: TrainingSetup, ranked: Stage) -> None:
+        self.shared: dict[str, Stage] = {}
+        self._setup = setup
+        self._ranked = ranked
+        self._tuned: dict[str, PlannedRow] = {}
+        self._policies: dict[str, Stage] = {}
+
+    def rows(self, recipe: Recipe) -> list[PlannedRow]:
+        """The untrained base, then what was only fine-tuned, then a row per training."""
+        base = self._row(PlannedRow(BASE, BASE), recipe.training)
+        arms = arms_of(recipe)
+        matches = {arm.id: matched_arm(recipe, arm, arms) for arm in arms}
+        trained = []
+        for arm in arms:
+            tuned = self._fine_tuned(arm.training)
+            row = PlannedRow(
+                arm.id,
+                arm.method.label,
+                policy=self._policy(arm, matches),
+                start=tuned.id if tuned else None,
+                sft=tuned.policy if tuned else None,
+                arm=arm,
+                matched=matches[arm.id],
+            )
+            trained.append(self._row(row, arm.training))
+        return [base, *self._tuned.values(), *trained]
+
+    def _row(self, row: PlannedRow, training: Training) -> PlannedRow:
+        """The row with its measurement on the held-out pairs."""
+        bits = scoring_bits(training) if row.policy else None
+        model = RowModel(self._setup.policy, row.policy, row.sft, bits)
+        reference = self._reference(training, row.sft)
+        sizes, batch_size = self._setup.sizes, self._setup.runtime.score_batch_size
+        heldout = heldout_stage(row.id, model, training, self._ranked, reference, sizes, batch_size)
+        return replace(row, bits=bits, heldout=heldout)
+
+    def _reference(self, training: Training, sft: Stage | None) -> Stage:
+        sizes, batch_size = self._setup.sizes, self._setup.runtime.score_batch_size
+        stage = reference_stage(self._setup.policy, training, self._ranked, sft, sizes, batch_size)
+        return self.shared.setdefault(f"reference/{stage.key}", stage)
+
+    def _fine_tuned(self, training: Training) -> PlannedRow | None:
+        """The row of the fine-tuned policy that a training starts from: it shows what that step alone has brought."""
+        if training.sft is None:
+            return None
+        row = f"{SFT}-{len(self._tuned) + 1}" if self._tuned else SFT
+        stage = sft_stage(self._setup, row, training, training.sft, self._ranked)
+        if stage.key not in self._tuned:
+            self.shared[f"{SFT}/{stage.key}"] = stage
+            self._tuned[stage.key] = self._row(PlannedRow(row, SFT, policy=stage), training)
+        return self._tuned[stage.key]
+
+    def _policy(self, arm: Arm, matches: Mapping[str, Arm | None]) -> Stage:
+        """The training, planned after the one whose budget it gets."""
+        if arm.id not in self._policies:
+            matched = matches[arm.id]
+            tuned = self._fine_tuned(arm.training)
+            sft = tuned.policy if tuned else None
+            reference = self._reference(arm.training, sft)
+            budget = self._policy(matched, matches) if matched else None
+            self._policies[arm.id] = policy_stage(self._setup, arm, Sources(self._ranked, reference, sft, budget))
+        return self._policies[arm.id]
+
+
+def _evaluated(
+    rows: Sequence[PlannedRow], evaluation: Evaluation, policy: Policy | None, seed: int, concurrency: int
+) -> list[PlannedRow]:
+    """The rows with their answers to each benchmark, and the verdicts on them."""
+    for benchmark in evaluation.benchmarks:
+        answers = _answers(rows, evaluation, benchmark, policy, seed)
+        reference = _reference_answers(benchmark, answers)
+        verdicts = {
+            row.id: recorded_verdicts_stage(row.system, benchmark, answers[row.id], reference)
+            if row.system and evaluation.judge.recorded
+            else verdicts_stage(row.id, evaluation, benchmark, answers[row.id], reference, concurrency)
+            for row in rows
+            if row.id in answers
+        }
+        rows = [
+            replace(
+                row,
+                answers={**row.answers, benchmark.name: answers[row.id]},
+                verdicts={**row.verdicts, benchmark.name: verdicts[row.id]},
+            )
+            if row.id in answers
+            else row
+            for row in rows
+        ]
+    return list(rows)
+
+
+def _answers(
+    rows: Sequence[PlannedRow], evaluation: Evaluation, benchmark: Benchmark, policy: Policy | None, seed: int
+) -> dict[str, Stage]:
+    """By row; of a system only where it has a file for the benchmark."""
+    stages = {}
+    for row in rows:
+        if row.system and benchmark.name in row.system.answers:
+            stages[row.id] = recorded_answers_stage(row.system, benchmark)
+        elif policy and not row.system:
+            model = RowModel(policy, row.policy, row.sft, row.bits)
+            stages[row.id] = answers_stage(row.id, model, evaluation.answers, benchmark, seed)
+    return stages
+
+
+def _reference_answers(benchmark: Benchmark, answers: Mapping[str, Stage]) -> Stage | None:
+    """The answers of the row that a benchmark compares with, if it does. Raises RecipeError."""
+    row = benchmark.needs_row
+    if row and row not in answers:
+        raise RecipeError(f"evaluation.benchmarks: {benchmark.name}: no row '{row}' with answers to be the reference")
+    return answers[row] if row else None

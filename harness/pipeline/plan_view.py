@@ -1,0 +1,170 @@
+"""A plan as tables for a terminal: stages, cells of a sweep, what they share and what that saves."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.models.workload import device, models_of_unknown_size
+from harness.pipeline.estimates import Cost, Estimates, in_all
+from harness.pipeline.study import StudyPlan
+from harness.recipe.load import models_of
+from harness.servers.prices import dollars
+from harness.servers.spending import JudgeCost, total
+from harness.types import phase
+
+SHOWN = 60
+"""Cells that are listed."""
+
+
+def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
+    """What `harness plan` prints, part by part."""
+    plan = estimates.plan
+    yield from _sweep(plan, estimates) if plan.study.axes else _stages(plan, estimates)
+    sizeless = sorted({name for cell in plan.study.cells for name in models_of_unknown_size(models_of(cell.recipe))})
+    if sizeless:
+        yield Text(f"Models of unknown size, not in the times: {', '.join(sizeless)}.", style="yellow")
+    sweep = "own: stages that no other cell needs; alone: those of cells run one by one; " if plan.study.axes else ""
+    rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
+    yield Text(
+        f"{sweep}generate, train on, score: tokens; judge: calls. Times are for {device().name} ({rate}), "
+        "one stage after the other, with texts as long as they may be: a guide to what dominates, not a promise.",
+        style="dim",
+    )
+
+
+def _stages(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
+    table = Table(box=None, header_style="bold")
+    table.add_column("stage", overflow="fold")
+    for title in ("key", "state", "time", "generate", "train on", "judge"):
+        table.add_column(title, no_wrap=True, justify="left" if title in ("key", "state") else "right")
+    for stage in plan.stages:
+        is_stored = stage.key in estimates.there
+        cost = Cost() if is_stored else estimates.cost([stage.key])
+        state = "in the store" if is_stored else "to run"
+        table.add_row(stage.id, stage.key[:12], state, duration(cost.seconds), *_tokens(cost))
+    table.add_section()
+    left = estimates.left
+    amounts = [f"{value:,}" for value in (left.generated, left.trained, left.calls)]
+    table.add_row("about, in all", "", "", duration(left.seconds), *amounts, style="bold")
+    yield table
+    ids = {stage.key: stage.id for stage in plan.stages}
+    if estimates.judging:
+        yield _judging({ids[key]: cost for key, cost in estimates.judging.items()})
+
+
+def _judging(costs: Mapping[str, JudgeCost]) -> Table:
+    """What judging may cost, by stage."""
+    table = Table(box=None, header_style="bold", title="Judging", title_justify="left", title_style="bold")
+    table.add_column("stage", overflow="fold")
+    for title in ("calls", "answered\nalready", "tokens in,\nabout", "tokens out,\nabout", "about", "at most"):
+        table.add_column(title, no_wrap=True, justify="right")
+    table.add_column("prompts from")
+    for name, cost in [*costs.items(), ("in all", total(list(costs.values()), ""))]:
+        if name == "in all":
+            table.add_section()
+        counts = (f"{n:,}" for n in (cost.calls, cost.answered, cost.prompt_tokens, cost.reply_tokens))
+        table.add_row(name, *counts, dollars(cost.dollars), dollars(cost.at_most), cost.basis)
+    return table
+
+
+def _sweep(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
+    yield Text(f"{len(plan.study.cells)} cells, {len(plan.rows)} rows, {len(plan.stages):,} stages", style="bold")
+    yield _cells(plan, estimates)
+    yield _kinds(plan, estimates)
+    yield _totals(estimates)
+    saved, alone, together = _saved(estimates)
+    yield Text(
+        f"All cells in one run take {1 - saved:.0%} less time than each alone ({duration(together.seconds)} instead of "
+        f"{duration(alone.seconds)}) and generate {1 - _ratio(together.generated, alone.generated):.0%} fewer tokens "
+        f"({together.generated:,} instead of {alone.generated:,}).",
+        style="bold",
+    )
+
+
+def _saved(estimates: Estimates) -> tuple[float, Cost, Cost]:
+    alone, together = in_all(estimates.alone), estimates.together
+    return _ratio(together.seconds, alone.seconds), alone, together
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0
+
+
+def _cells(plan: StudyPlan, estimates: Estimates) -> Table:
+    table = Table(box=None, header_style="bold")
+    table.add_column("cell", overflow="fold", min_width=24)
+    for title in ("stages", "own", "in\nstore", "alone", "generate", "train on", "judge"):
+        table.add_column(title, no_wrap=True, justify="right")
+    paid = any(cost.dollars != 0 for cost in estimates.alone)
+    if paid:
+        table.add_column("dollars", no_wrap=True, justify="right")
+    for number, cell in enumerate(plan.study.cells[:SHOWN]):
+        keys = set(estimates.cell(number))
+        own = sum(len(plan.needed_by[key]) == 1 for key in keys)
+        cost = estimates.alone[number]
+        counts = [str(len(keys)), str(own), str(len(keys & estimates.there))]
+        table.add_row(
+            cell.id, *counts, duration(cost.seconds), *_tokens(cost), *([dollars(cost.dollars)] if paid else [])
+        )
+    if (more := len(plan.study.cells) - SHOWN) > 0:
+        table.add_row(f"… and {more} more")
+    return table
+
+
+def _kinds(plan: StudyPlan, estimates: Estimates) -> Table:
+    """Stages by kind: how many there are, and how many there would be in runs of their own."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("kind", no_wrap=True)
+    for title in ("stages", "alone", "shared", "in\nstore", "time", "generate", "train on", "judge"):
+        table.add_column(title, no_wrap=True, justify="right")
+    names = {stage.key: stage.name for stage in plan.stages}
+    alone = Counter(names[key] for key, cells in plan.needed_by.items() for _ in cells)
+    for kind in sorted(set(names.values()), key=lambda n: (phase(n), n)):
+        keys = [key for key, name in names.items() if name == kind]
+        shared = sum(len(plan.needed_by[key]) > 1 for key in keys)
+        cost = estimates.cost(keys)
+        counts = [len(keys), alone[kind], shared, len(estimates.there.intersection(keys))]
+        table.add_row(kind, *(f"{n:,}" for n in counts), duration(cost.seconds), *_tokens(cost))
+    return table
+
+
+def _totals(estimates: Estimates) -> Table:
+    table = Table(box=None, header_style="bold")
+    table.add_column("about, in all", no_wrap=True)
+    rows = {
+        "each cell alone": in_all(estimates.alone),
+        "all in one run": estimates.together,
+        "still to run": estimates.left,
+    }
+    paid = any(cost.dollars != 0 for cost in rows.values())
+    for title in ("time", "generate", "train on", "score", "judge", *(("dollars", "at most") if paid else ())):
+        table.add_column(title, no_wrap=True, justify="right")
+    for name, cost in rows.items():
+        tokens = [amount(value) for value in (cost.generated, cost.trained, cost.scored, cost.calls)]
+        table.add_row(
+            name, duration(cost.seconds), *tokens, *([dollars(cost.dollars), dollars(cost.at_most)] if paid else [])
+        )
+    return table
+
+
+def _tokens(cost: Cost) -> list[str]:
+    return [amount(value) if value else "" for value in (cost.generated, cost.trained, cost.calls)]
+
+
+def amount(value: int) -> str:
+    """`12,345`, `4.57M`, `1,234M`."""
+    millions = value / 1e6
+    return f"{value:,}" if millions < 1 else f"{millions:.2f}M" if millions < 100 else f"{millions:,.0f}M"
+
+
+def duration(seconds: float) -> str:
+    """`1 h 05 min`, `3 min 20 s`, `12 s`; nothing for nothing."""
+    if seconds < 0.05:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"

@@ -1,0 +1,70 @@
+"""A board's answers and verdicts in the benchmarks' public formats, so that their own tools read them."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.benchmark import Benchmark, JudgedRow
+from harness.boards.read import DATA
+from harness.components import identity
+from harness.engine.execute import ExecutionResult
+from harness.errors import StoreError
+from harness.pipeline.plan import PlannedRow
+from harness.pipeline.study import StudyPlan
+from harness.recipe.recipe import Recipe
+from harness.recipe.systems import is_replay
+from harness.types import Answer, Verdict
+
+
+def public_data(plan: StudyPlan, executed: ExecutionResult) -> dict[str, str]:
+    """Text by path in the board's folder, of all rows that were judged."""
+    by_judge: dict[tuple[str, str], tuple[Benchmark, list[JudgedRow]]] = {}
+    for made in plan.rows:
+        recipe, row = made.cell.recipe, made.row
+        for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
+            name = identity(benchmark)["name"]
+            if name in row.verdicts:
+                judge = _judge(recipe, benchmark, row, executed)
+                by_judge.setdefault((name, judge), (benchmark, []))[1].append(_judged(row, name, executed))
+    files: dict[str, str] = {}
+    for (_, judge), (benchmark, rows) in by_judge.items():
+        files |= benchmark.public_files(judge, rows)
+    return files
+
+
+def _judged(row: PlannedRow, name: str, executed: ExecutionResult) -> JudgedRow:
+    verdicts = executed.artifacts[row.verdicts[name].key]
+    reference = row.verdicts[name].inputs.get("reference")
+    return JudgedRow(
+        row.id,
+        executed.artifacts[row.answers[name].key].rows("answers.jsonl", Answer),
+        executed.artifacts[reference.key].rows("answers.jsonl", Answer) if reference else [],
+        verdicts.rows("verdicts.jsonl", Verdict),
+    )
+
+
+def _judge(recipe: Recipe, benchmark: Benchmark, row: PlannedRow, executed: ExecutionResult) -> str:
+    """The judge's name as the packages' files have it: who gave recorded verdicts, else the component and its model."""
+    if is_replay(recipe):
+        return str(executed.artifacts[row.verdicts[identity(benchmark)["name"]].key].report["recorded_by"])
+    assert recipe.evaluation
+    known = identity(recipe.evaluation.judge_of(benchmark))
+    model = known.get("model", "")
+    return str(model.get("model", known["name"]) if isinstance(model, Mapping) else model or known["name"])
+
+
+def write_public_data(folder: Path, files: Mapping[str, str]) -> None:
+    """Replace the board's `data` folder. Raises StoreError."""
+    target, scratch = folder / DATA, folder / f".{DATA}.{os.getpid()}.tmp"
+    try:
+        for name, text in files.items():
+            path = scratch / Path(name).relative_to(DATA)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        if files:
+            os.replace(scratch, target)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise StoreError(f"{target} can't be written ({error.strerror or error}); check space and rights") from None

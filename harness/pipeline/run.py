@@ -1,0 +1,141 @@
+"""A whole run: from a study to its board, with all that the store already has."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.engine.execute import ExecutionResult, Overview, execute
+from harness.engine.resources import Resources
+from harness.engine.store import Store
+from harness.judging.costs import judging_summary, start_spending
+from harness.pipeline.entries import make_entries
+from harness.pipeline.public_data import public_data, write_public_data
+from harness.pipeline.run_log import logging_to
+from harness.pipeline.study import StudyPlan, make_study_plan
+from harness.recipe.load import Study
+from harness.report.page import write_page
+from harness.report.write import write_board
+from harness.servers.spending import Spending
+from harness.training.checkpoint import CHECKPOINT, starting_policy
+from harness.types import RankedExample
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained policy on disk. `path`: its folder, which transformers and peft load. `adapter`: whether it is a LoRA
+    adapter rather than a whole model. `base`: the model that training started from, as the recipe names it, or where
+    supervised fine-tuning came before, the folder of that checkpoint."""
+
+    path: Path
+    adapter: bool
+    base: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A ranked dataset on disk. `path`: the training examples, JSONL; `card`: its README.md."""
+
+    path: Path
+    card: Path
+
+    def examples(self) -> list[RankedExample]:
+        """What is trained on: prompts with their responses, best first."""
+        return _examples(self.path)
+
+    def heldout(self) -> list[RankedExample]:
+        """What no stage has trained on."""
+        return _examples(self.path.with_name("heldout.jsonl"))
+
+
+def _examples(path: Path) -> list[RankedExample]:
+    # Not splitlines(): JSON strings may hold U+2028 and its like.
+    return [RankedExample.model_validate_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+@dataclass(frozen=True)
+class CompletedRun:
+    """What a run has left. `folder`: the board's; there is no board where the plan has no rows."""
+
+    plan: StudyPlan
+    executed: ExecutionResult
+    spending: Spending
+    folder: Path
+
+    @property
+    def reused(self) -> int:
+        """How many stages were not run because the store had them."""
+        return len(self.plan.stages) - self.executed.ran
+
+    @property
+    def judging(self) -> str | None:
+        """What judging has cost, in a line; None where nothing was judged."""
+        keys = dict.fromkeys(stage.key for member in self.plan.rows for stage in member.row.verdicts.values())
+        return judging_summary([self.executed.artifacts[key].report for key in keys], self.spending)
+
+    @property
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """The trained policies by row, in the board's order."""
+        checkpoints: dict[str, Checkpoint] = {}
+        for member in self.plan.rows:
+            row, policy = member.row, member.cell.recipe.policy
+            if row.policy is None or policy is None:
+                continue
+            path = self.executed.artifacts[row.policy.key].folder / CHECKPOINT
+            base = starting_policy(policy, self.executed.artifacts[row.sft.key] if row.sft else None)
+            checkpoints[row.id] = Checkpoint(path, (path / "adapter_config.json").exists(), base.model)
+        return checkpoints
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """The ranked datasets by the cell's id, which is empty where the recipe has no sweep."""
+        datasets: dict[str, Dataset] = {}
+        for cell, plan in zip(self.plan.study.cells, self.plan.plans, strict=True):
+            if stage := plan.data.get("dataset"):
+                folder = self.executed.artifacts[stage.key].folder
+                datasets[cell.id] = Dataset(folder / "ranked.jsonl", folder / "README.md")
+        return datasets
+
+
+def run_study(
+    study: Study,
+    boards: Path,
+    store_folder: Path,
+    view: AbstractContextManager[Overview],
+    *,
+    max_cost: float | None = None,
+    ray: str | None = None,
+) -> CompletedRun:
+    """Run what the store doesn't have, on the Ray cluster at `ray` if that is given, and write the study's board into
+    a folder of `boards`. `view` is open while stages run; `max_cost` in dollars is what this run's judges may cost.
+
+    Raises HarnessError, and OSError where something can't be written. What is finished by then is in the store."""
+    spending = start_spending([cell.recipe for cell in study.cells], max_cost)
+    folder = boards / study.name
+    with logging_to(folder / "run.log"):
+        _prepare(study)
+        plan = make_study_plan(study)
+        store = Store(store_folder)
+        with view as overview:
+            executed = _execute(plan, store, overview, spending, ray)
+        if plan.rows:
+            write_board(folder, study.name, make_entries(plan, executed))
+            write_public_data(folder, public_data(plan, executed))
+            write_page(folder)
+    return CompletedRun(plan, executed, spending, folder)
+
+
+def _prepare(study: Study) -> None:
+    """Download what benchmarks need, before hours of training rather than after."""
+    for cell in study.cells:
+        for benchmark in cell.recipe.evaluation.benchmarks if cell.recipe.evaluation else []:
+            benchmark.prepare()
+
+
+def _execute(plan: StudyPlan, store: Store, overview: Overview, spending: Spending, ray: str | None) -> ExecutionResult:
+    resources: Mapping[str, Resources] = plan.study.cells[0].recipe.runtime.resources
+    if ray is None:
+        return execute(plan, store, overview, spending, resources)
+    from harness.engine.cluster.execute import execute_on_ray
+
+    return execute_on_ray(plan, store, overview, spending, ray, resources)

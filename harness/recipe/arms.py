@@ -1,0 +1,189 @@
+"""The trainings of a recipe, one per row of the board: which methods, with which training seeds, on whose budget."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from harness.errors import nearest, quoted
+from harness.figures import HELDOUT, HELDOUT_FIGURES, Figure
+from harness.protocols import Loss
+from harness.recipe.problems import Problem
+from harness.recipe.recipe import BASE, SFT, Method, Recipe
+from harness.recipe.training import Training
+
+
+class Arm(NamedTuple):
+    """One training of a method. `seed`: one of the method's training seeds; None for a method without training seeds,
+    which is trained once with the recipe's seed, and whose row has the method's id."""
+
+    id: str
+    method: Method
+    training: Training
+    seed: int | None
+
+
+def arms_of(recipe: Recipe) -> list[Arm]:
+    """All trainings, in the recipe's order. Raises pydantic's ValidationError for a method's wrong training fields."""
+    arms = []
+    for method in recipe.methods:
+        training = recipe.training_of(method)
+        if training.seeds is None:
+            arms.append(Arm(method.id, method, training, None))
+        else:
+            arms += [Arm(f"{method.id}.seed-{seed}", method, training, seed) for seed in training.seeds]
+    return arms
+
+
+def matched_arm(recipe: Recipe, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+    """The training whose budget this one gets: of the method that it is matched to, the only training, or the one with
+    the same training seed (the recipe's seed if this one has none). None without `match` or such a training."""
+    if arm.method.match is None:
+        return None
+    candidates = [other for other in arms if other.method.id == _target(recipe, arm.method)]
+    if len(candidates) == 1:
+        return candidates[0]
+    seed = recipe.seed if arm.seed is None else arm.seed
+    return next((other for other in candidates if other.seed == seed), None)
+
+
+def _target(recipe: Recipe, method: Method) -> str:
+    """Id of the method that a method is matched to."""
+    return method.match_to or recipe.methods[0].id
+
+
+def row_ids(recipe: Recipe) -> list[str]:
+    """The rows of the run's board. Of the rows that are only fine-tuned just the first, `sft`: how many there are is
+    known from the plan."""
+    arms = arms_of(recipe)
+    rows = [BASE] if recipe.policy else []
+    rows += [*([SFT] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
+    return rows + [system.id for system in recipe.systems]
+
+
+def _may_be_row(row: str, rows: Sequence[str]) -> bool:
+    return row in rows or (SFT in rows and re.fullmatch(rf"{SFT}-\d+", row) is not None)
+
+
+def method_problems(recipe: Recipe) -> list[Problem]:
+    """What is wrong with the methods taken together, and with benchmarks and gates that name their rows."""
+    of_methods = _same_ids(recipe) or _unknown_targets(recipe) or _circles(recipe) or _unmatched_seeds(recipe)
+    return [*of_methods, *_wrong_weights(recipe), *_unknown_references(recipe), *_wrong_gates(recipe)]
+
+
+def _same_ids(recipe: Recipe) -> list[Problem]:
+    """A method's id that is also another method's with its training seed."""
+    seeded = {arm.id: arm for arm in arms_of(recipe) if arm.seed is not None}
+    problems = []
+    for i, method in enumerate(recipe.methods):
+        if arm := seeded.get(method.id):
+            message = f"'{method.id}' is the row of '{arm.method.id}' with training seed {arm.seed}; rename one of them"
+            problems.append(Problem(("methods", i, "id"), message))
+    return problems
+
+
+def _wrong_gates(recipe: Recipe) -> list[Problem]:
+    """Gates on rows, figures or baselines that do not exist."""
+    rows = row_ids(recipe)
+    # By class: a benchmark's identity would read its files, which are checked later.
+    benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
+    figures = {b.name: b.figures_of(b.model_dump(mode="json")) for b in benchmarks}
+    figures |= {HELDOUT: HELDOUT_FIGURES} if recipe.methods else {}
+    problems = []
+    for i, gate in enumerate(recipe.gates):
+        rows_of_run = [("row", gate.row)] + ([("baseline_row", gate.baseline_row)] if gate.baseline is None else [])
+        problems += [
+            Problem(("gates", i, field), f"no row {quoted(row)} in this recipe; {nearest(row, rows)}")
+            for field, row in rows_of_run
+            if row is not None and not _may_be_row(row, rows)
+        ]
+        if message := _wrong_metric(gate.metric, figures):
+            problems.append(Problem(("gates", i, "metric"), message))
+        if gate.baseline is not None and not gate.baseline.exists():
+            message = f"no file {gate.baseline}; make it from a board with harness baseline promote"
+            problems.append(Problem(("gates", i, "baseline"), message))
+    return problems
+
+
+def _wrong_metric(metric: str, figures: Mapping[str, Sequence[Figure]]) -> str | None:
+    group = metric.split(".")[0]
+    if group not in figures:
+        return f"this recipe does not measure {group}; it measures {', '.join(sorted(figures)) or 'nothing'}"
+    testable = [f.metric for f in figures[group] if f.pairing is not None and f.higher_is_better is not None]
+    if metric in testable:
+        return None
+    return f"no gate tests {quoted(metric)}; {nearest(metric, testable, 'expected one of')}"
+
+
+def _unknown_references(recipe: Recipe) -> list[Problem]:
+    """Benchmarks whose reference is no row of the run."""
+    rows = row_ids(recipe)
+    problems = []
+    for i, benchmark in enumerate(recipe.evaluation.benchmarks if recipe.evaluation else []):
+        reference = benchmark.needs_row
+        if reference is not None and not _may_be_row(reference, rows):
+            message = f"no row {quoted(reference)} in this recipe; {nearest(reference, ['file', *rows])}"
+            problems.append(Problem(("evaluation", "benchmarks", i, "reference"), message))
+    return problems
+
+
+def _wrong_weights(recipe: Recipe) -> list[Problem]:
+    """Losses with a list of weights, one per rank, for another number of responses than a prompt has."""
+    responses = recipe.data.responses if recipe.data else None
+    n = responses.n if responses else 2
+    losses = [(i, method.loss) for i, method in enumerate(recipe.methods) if isinstance(method.loss, Loss)]
+    return [
+        Problem(("methods", i, "loss", "weights"), f"{weights} weights for {n} responses; expected {n}, best first")
+        for i, loss in losses
+        if (weights := loss.responses_a_prompt) is not None and weights != n
+    ]
+
+
+def _match_field(i: int, method: Method) -> tuple[str, int, str]:
+    """The field that names, or implies, the method that method no. `i` is matched to."""
+    return "methods", i, "match_to" if method.match_to else "match"
+
+
+def _unknown_targets(recipe: Recipe) -> list[Problem]:
+    problems = []
+    for i, method in enumerate(recipe.methods):
+        others = [other.id for other in recipe.methods if other is not method]
+        if method.match is None:
+            if method.match_to:
+                message = "has no effect without `match`; add match: steps, prompts or tokens, or remove it"
+                problems.append(Problem(_match_field(i, method), message))
+        elif (target := _target(recipe, method)) == method.id:
+            advice = f"expected match_to: one of {', '.join(others)}" if others else "there is no other"
+            problems.append(Problem(_match_field(i, method), f"'{method.id}' would be matched to itself; {advice}"))
+        elif target not in others:
+            message = f"unknown method {quoted(target)}; {nearest(target, others)}"
+            problems.append(Problem(_match_field(i, method), message))
+    return problems
+
+
+def _circles(recipe: Recipe) -> list[Problem]:
+    """Methods whose budgets would depend on each other."""
+    target = {method.id: _target(recipe, method) for method in recipe.methods if method.match}
+    problems = []
+    for i, method in enumerate(recipe.methods):
+        chain = [method.id]
+        while chain[-1] in target and target[chain[-1]] not in chain:
+            chain.append(target[chain[-1]])
+        if target.get(chain[-1]) == method.id:
+            circle = " -> ".join([*chain, method.id])
+            message = f"matched in a circle: {circle}; one of them needs epochs of its own"
+            problems.append(Problem(_match_field(i, method), message))
+    return problems
+
+
+def _unmatched_seeds(recipe: Recipe) -> list[Problem]:
+    arms = arms_of(recipe)
+    problems = []
+    for i, method in enumerate(recipe.methods):
+        matching = [arm for arm in arms if arm.method is method and method.match]
+        if unmatched := [arm for arm in matching if matched_arm(recipe, arm, arms) is None]:
+            target = _target(recipe, method)
+            seed = recipe.seed if unmatched[0].seed is None else unmatched[0].seed
+            seeds = ", ".join(str(arm.seed) for arm in arms if arm.method.id == target)
+            message = f"'{target}' has no training with seed {seed} to match; its training seeds are {seeds}"
+            problems.append(Problem(_match_field(i, method), message))
+    return problems

@@ -1,0 +1,139 @@
+"""The recipe's `data` section: seed sets, new prompts, responses, and the reward model that ranks them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from harness.components import GeneratorField, ModelReference, RewardField, SeedField
+from harness.data.leaks import THRESHOLD
+from harness.data.read import Holdout
+from harness.recipe.prompt_template import DEFAULT, PromptTemplate
+from harness.types import RecipeSection
+
+ShotSampling = Literal["uniform", "by_category"]
+
+
+class PromptGeneration(RecipeSection):
+    """New prompts: the generator sees `shots` seed prompts and writes one more like them. `template`: `chat` for
+    instruct models, `text` for base models, or the path of a file (see `harness.recipe.prompt_template`)."""
+
+    generator: GeneratorField
+    count: int = Field(ge=1)
+    template: PromptTemplate = Field(DEFAULT, validate_default=True)
+    shots: int = Field(6, ge=1, le=32)
+    shot_sampling: ShotSampling = "uniform"
+    temperature: float = Field(0.7, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(64, ge=4)
+    min_words: int = Field(3, ge=1)
+    max_words: int = Field(400, ge=1)
+    languages: list[str] | None = None
+    """Allowed languages (ISO 639-1) of new prompts; None: those of the seed prompts."""
+    max_similarity: float = Field(0.7, gt=0, le=1)
+    """Largest Jaccard similarity, over words and word pairs, to a seed prompt or an accepted prompt."""
+    max_attempts: int = Field(8, ge=1)
+    """Rounds of generation after which the stage stops, even short of `count`."""
+
+
+class Source(RecipeSection):
+    """One of several generators, and how many of each prompt's responses it writes."""
+
+    generator: GeneratorField
+    n: int = Field(ge=1, le=64)
+
+
+class ResponseGeneration(RecipeSection):
+    """N responses per prompt, by one `generator` or by several `sources`, whose counts add up to N. `seed_prompts`:
+    also rank all (true) or the first so many of the seed's training prompts. `seed_responses`: their chosen and
+    rejected answers are two of the N, and the sources write the other N - 2 (the last ones fewer)."""
+
+    generator: GeneratorField | None = None
+    sources: list[Source] = Field(default_factory=list)
+    n: int = Field(4, ge=2, le=64)
+    temperature: float = Field(0.9, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(256, ge=1)
+    seed_prompts: bool | Annotated[int, Field(ge=1)] = True
+    seed_responses: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _n_from_sources(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("sources") and "n" not in fields:
+            counts = [s.get("n") for s in fields["sources"] if isinstance(s, dict)]
+            if all(isinstance(n, int) for n in counts):
+                return {**fields, "n": sum(counts)}
+        return fields
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> "ResponseGeneration":
+        if (self.generator is None) == (not self.sources):
+            raise ValueError("give either `generator` or `sources`: exactly one of them")
+        if self.sources and sum(s.n for s in self.sources) != self.n:
+            raise ValueError(f"the sources write {sum(s.n for s in self.sources)} responses, and n is {self.n}")
+        return self
+
+    def sources_of(self, missing: int) -> list[Source]:
+        """The sources of the `missing` responses, in order; the last ones write fewer than their `n`, or none."""
+        if self.generator is not None:
+            return [Source.model_construct(generator=self.generator, n=missing)]
+        shares = []
+        for source in self.sources:
+            shares.append(Source.model_construct(generator=source.generator, n=min(source.n, missing)))
+            missing -= shares[-1].n
+        return [share for share in shares if share.n]
+
+
+class Decontamination(RecipeSection):
+    """What to do about leaks: prompts that are also in the full evaluation sets of the recipe's benchmarks, perhaps
+    edited (see `harness.data.leaks`). `action`: `drop` them, or `keep` those of the seed sets (new prompts that leak
+    are always dropped); they are counted either way."""
+
+    action: Literal["drop", "keep"] = "drop"
+    threshold: float = Field(THRESHOLD, gt=0, le=1)
+
+
+class Report(RecipeSection):
+    """How varied the data is (see `harness.augmentation.diversity`), on at most `max_texts` texts per group, and how
+    likely under the policy. `embeddings`: the model that measures the spread in meaning (`harness.models.embedding`);
+    `auto`: a small English one, if sentence-transformers is installed and the model is on this machine; None: none, and
+    the spread is not measured."""
+
+    perplexity: bool = True
+    embeddings: ModelReference | None = "auto"
+    max_texts: int = Field(200, ge=2)
+
+
+class Data(RecipeSection):
+    """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them. Without `responses`
+    and `reward` nothing is augmented: the ranked dataset is the seed pairs themselves."""
+
+    seeds: list[SeedField] = Field(min_length=1)
+    holdout: Holdout = 0.2
+    train_limit: int | None = Field(None, ge=1)
+    """Keep only the first so many training pairs; the held-out pairs stay the same."""
+    decontaminate: Decontamination = Decontamination()
+    prompts: PromptGeneration | None = None
+    responses: ResponseGeneration | None = None
+    reward: RewardField | None = None
+    other_rewards: list[RewardField] = Field(default_factory=list)
+    """Reward models that score the same responses for comparison; their scores are not trained on."""
+    report: Report | Literal[False] = Report()
+
+    @model_validator(mode="after")
+    def _whole_or_none(self) -> "Data":
+        alternative = "leave out prompts, responses and reward to train on the seed's own pairs"
+        if self.responses is None and (self.reward is not None or self.prompts is not None):
+            field, use = ("reward", "scores") if self.reward is not None else ("prompts", "are answered by")
+            raise ValueError(f"`responses` is missing, and `{field}` {use} them: give it, or {alternative}")
+        if self.responses is not None and self.reward is None:
+            raise ValueError(f"`reward` is missing, and `responses` are ranked by it: give it, or {alternative}")
+        if self.other_rewards and self.reward is None:
+            raise ValueError(f"`other_rewards` are compared with `reward`, which is missing: give it, or {alternative}")
+        return self
+
+    @model_validator(mode="after")
+    def _some_prompts(self) -> "Data":
+        if self.responses is not None and self.prompts is None and not self.responses.seed_prompts:
+            raise ValueError("no prompts to rank: give `prompts`, or set responses.seed_prompts to true")
+        return self

@@ -1,0 +1,139 @@
+"""What pydantic found wrong with a recipe, in words: the field, what was expected, what was got, the nearest name."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel
+
+from harness.components import component_class
+from harness.errors import closest, nearest
+from harness.recipe.document import Document
+from harness.recipe.plain_yaml import FieldPath, shown_value
+
+
+class Problem(NamedTuple):
+    """A mistake: the field it is about, and the message."""
+
+    path: FieldPath
+    message: str
+
+
+MISSING = "missing; this field must be given"
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of fields",
+    "mapping_type": "a mapping of fields",
+    "model_type": "a mapping of fields",
+    "model_attributes_type": "a mapping of fields",
+    "path_type": "a path",
+    "none_required": "nothing",
+}
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+
+
+def problems(
+    document: Document, errors: Iterable[Mapping[str, Any]], model: type[BaseModel], prefix: FieldPath = ()
+) -> list[Problem]:
+    """One problem a field, in pydantic's order. `errors` are a ValidationError's on `model`, whose mapping stands at
+    `prefix` in the document."""
+    by_path: dict[FieldPath, list[Problem]] = {}
+    for problem in _each(document, errors, model, prefix):
+        by_path.setdefault(problem.path, []).append(problem)
+    # A misspelt field is both unknown and missing: the first says more.
+    for path, (first, *_) in list(by_path.items()):
+        meant = re.match(r"unknown field; did you mean '(.+?)'", first.message)
+        if meant and any(p.message == MISSING for p in by_path.get((*path[:-1], meant[1]), [])):
+            del by_path[*path[:-1], meant[1]]
+    return [_joined(document, found) for found in by_path.values()]
+
+
+def _each(
+    document: Document, errors: Iterable[Mapping[str, Any]], model: type[BaseModel], prefix: FieldPath
+) -> Iterator[Problem]:
+    for error in errors:
+        kind, loc, context = error["type"], _aliased(model, tuple(error["loc"])), error.get("ctx", {})
+        path = document.existing(prefix + loc)
+        if kind == "component_fields":
+            component = context.get("model") or component_class(context["kind"], context["component"])
+            yield from _each(document, context["inner"], component, prefix + loc)
+        elif kind == "extra_forbidden":
+            fields = _fields(model, loc[:-1])
+            yield Problem(path, f"unknown field; {nearest(str(loc[-1]), fields, 'expected one of')}")
+        elif kind == "missing" and path == prefix + loc:  # named, and left empty
+            yield Problem(path, f"expected {_EXPECTED['mapping_type']}")
+        elif kind == "missing":
+            yield Problem((*path, loc[-1]), MISSING)
+        elif kind in {"component_name", "component_type"}:
+            yield Problem(document.existing((*path, "name")), context["message"])
+        else:
+            yield Problem(path, _message(error))
+
+
+def _aliased(model: type[BaseModel], loc: FieldPath) -> FieldPath:
+    """A place whose first part is named as a recipe names it: pydantic names a field that was left out by its own."""
+    field = model.model_fields.get(str(loc[0])) if loc else None
+    return (field.alias, *loc[1:]) if field and field.alias else loc
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}"
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        return f"expected {words} {context[bound]:g}"
+    if kind == "too_short":
+        return f"expected at least {context['min_length']} item{'s' * (context['min_length'] > 1)}"
+    if kind == "literal_error":
+        return f"expected {context['expected']}"
+    if kind == "value_error":
+        return str(context["error"])
+    return re.sub(r"^Input should be (a valid )?", "expected ", str(error["msg"]))
+
+
+def _joined(document: Document, found: list[Problem]) -> Problem:
+    """One message for a field: where it could have been this or that, both, and what it is instead."""
+    path, message = found[0]
+    if not message.startswith("expected ") or document.existing(path) != path:
+        return Problem(path, message)
+    alternatives = dict.fromkeys(p.message.removeprefix("expected ") for p in found)
+    value = document.value(path)
+    message = f"expected {' or '.join(alternatives)}, got {shown_value(value, path)}"
+    if isinstance(value, str):
+        close = closest(value, re.findall(r"'([^']+)'", " ".join(alternatives)))
+        return Problem(path, f"{message}; did you mean '{close}'?" if close else message)
+    if "text" in alternatives and isinstance(value, (bool, int, float)):
+        message += "; put it in quotes"
+    return Problem(path, message)
+
+
+def _fields(model: type[BaseModel], loc: FieldPath) -> list[str]:
+    """Names, as a recipe writes them, of the fields that may stand at a place inside a model."""
+    for part in loc:
+        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
+        model = next(_models(field.annotation), model) if field else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,56 @@
+"""Checks of a recipe's `systems`: rows whose answers, and perhaps verdicts, come from files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.errors import nearest, quoted
+from harness.recipe.plain_yaml import FieldPath
+from harness.recipe.problems import Problem
+from harness.recipe.recipe import BASE, Recipe
+
+SYSTEM = "system"
+"""The method of a row whose answers come from files."""
+
+
+def is_replay(recipe: Recipe) -> bool:
+    """Whether the recipe's judge only replays recorded verdicts."""
+    return recipe.evaluation is not None and recipe.evaluation.judge.recorded
+
+
+def system_problems(recipe: Recipe) -> list[Problem]:
+    """What is wrong with the systems: ids that are taken, files that do not exist, missing verdicts."""
+    problems = []
+    # By name: a benchmark's identity would read its files, which are checked later.
+    benchmarks: list[str] = [b.name for b in recipe.evaluation.benchmarks] if recipe.evaluation else []
+    taken = {BASE, *(method.id for method in recipe.methods)}
+    for i, system in enumerate(recipe.systems):
+        path: FieldPath = ("systems", i)
+        if system.id in taken:
+            problems.append(Problem((*path, "id"), f"there is a row '{system.id}' already; give it another id"))
+        taken.add(system.id)
+        for field, files in (("answers", system.answers), ("verdicts", system.verdicts)):
+            problems += [
+                Problem((*path, field, name), f"no benchmark {quoted(name)} in evaluation; {nearest(name, benchmarks)}")
+                for name in files
+                if name not in benchmarks
+            ]
+            problems += _missing_files((*path, field), files)
+        for name in system.verdicts.keys() - system.answers.keys():
+            message = f"verdicts on answers that are not given: add answers.{name}"
+            problems.append(Problem((*path, "verdicts", name), message))
+        if is_replay(recipe):
+            for name in system.answers.keys() - system.verdicts.keys():
+                message = f"no recorded verdicts for judge 'replay': give verdicts.{name}, or another judge"
+                problems.append(Problem((*path, "answers", name), message))
+    if is_replay(recipe) and recipe.policy:
+        message = "'replay' has verdicts on the systems' answers only; the policy's rows need a judge that can be asked"
+        problems.append(Problem(("evaluation", "judge", "name"), message))
+    return problems
+
+
+def _missing_files(path: FieldPath, files: Mapping[str, Path]) -> list[Problem]:
+    return [
+        Problem((*path, name), f"no file {file}; expected the public format, plain or .gz")
+        for name, file in files.items()
+        if not file.is_file()
+    ]

@@ -1,0 +1,202 @@
+"""A sweep's part of a board: one section per axis, whose notes and tables Markdown, the page and the terminal draw."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.boards.catalog import Figures, by_group
+from harness.boards.effects import METHOD, Edge, Effect, SweepAxis, axes_of, by_method, edges, effects, levels
+from harness.boards.entry import Entry
+from harness.boards.format import bounds, number, signed
+from harness.figures import Figure
+from harness.report.markup import bullets, escape_markdown, table
+
+HOW_VARIED = (
+    "A difference compares rows that differ in nothing else, prompt by prompt, pooled over everything else that was "
+    "varied; its 95 % interval is a bootstrap over prompts, p a sign-flip permutation test, with Holm's correction "
+    "over the axis's values. Both are about these trained rows on other prompts: what another training run would give "
+    "is visible only where seeds were varied. Costs are the mean cost of a row produced on its own."
+)
+_COSTS = {
+    "reward accuracy": 3,
+    "generated share": 2,
+    "generated tokens": 0,
+    "training tokens": 0,
+    "judge tokens": 0,
+    "judge dollars": 4,
+}
+
+
+class SweepTable(NamedTuple):
+    """A titled table of texts; the first `left` columns hold words, the others figures."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+    left: int
+
+
+class SweepSection(NamedTuple):
+    """The notes and tables on one axis."""
+
+    title: str
+    notes: list[str]
+    tables: list[SweepTable]
+
+
+def sweep_sections(entries: Sequence[Entry]) -> list[SweepSection]:
+    """One section per axis, then Multi-DPO against pairs. A board without a sweep has only the last one, and only where
+    training budgets were matched."""
+    axes = axes_of(entries)
+    sections = [_axis_section(entries, axis, several=METHOD in [a.name for a in axes]) for axis in axes]
+    matched = any(entry.provenance.match_to for entry in entries)
+    if (axes or matched) and (multi_dpo := edges(entries)):
+        sections.append(_edge_section(entries, multi_dpo))
+    return [section for section in sections if section is not None]
+
+
+def sweep_markdown(entries: Sequence[Entry]) -> list[str]:
+    """The sections as Markdown."""
+    sections = sweep_sections(entries)
+    parts = ["## What was varied", HOW_VARIED] if sections else []
+    for section in sections:
+        parts.append(f"### {escape_markdown(section.title)}")
+        parts += [bullets(escape_markdown(note) for note in section.notes)] if section.notes else []
+        for content in section.tables:
+            # Words come from recipes and are escaped; figures are formatted here.
+            rows = [[escape_markdown(c) if i < content.left else c for i, c in enumerate(row)] for row in content.rows]
+            heads = [escape_markdown(head) for head in content.heads]
+            parts += [f"{escape_markdown(content.title)}:", table(heads, rows, left=content.left)]
+    return parts
+
+
+def verdict(effect: Effect, entries: Sequence[Entry]) -> str:
+    """An effect in one line: `4 against 2: AlpacaEval win rate, % points +3.1 (0.4 to 5.8), p 0.02`."""
+    figure = Figures(entries)[effect.metric]
+    return (
+        f"{effect.value} against {effect.against}: {figure.difference_head} "
+        f"{_difference_to(effect, figure)}, p {effect.comparison.adjusted_p:.2g}"
+    )
+
+
+def _axis_section(entries: Sequence[Entry], axis: SweepAxis, several: bool) -> SweepSection | None:
+    if len(levels(entries, axis)) < 2:
+        return None
+    axis_effects, figures = effects(entries, axis), Figures(entries)
+    real = [e for e in axis_effects if e.comparison.is_real]
+    notes = [verdict(e, entries) for e in real] or ["No difference is real at the 5 % level."]
+    if axis_effects:
+        detectable: dict[str, float] = {}
+        for e in axis_effects:
+            detectable[e.metric] = max(detectable.get(e.metric, 0.0), e.comparison.detectable)
+        sizes = ", ".join(
+            f"{figures[m].difference_head} {number(x, figures[m].difference_decimals)}" for m, x in detectable.items()
+        )
+        notes.append(f"A true difference this large would have been detected four times in five: {sizes}.")
+    tables = [_levels_table(entries, axis)]
+    if axis_effects:
+        tables.append(_effects_table(entries, axis_effects))
+    if several and axis.name != METHOD:
+        tables += [
+            t for f in figures.headlines if (t := _method_table(entries, axis, f)) is not None and len(t.rows) > 1
+        ]
+    tables += _category_tables(entries, axis)
+    fields = "" if axis.name == METHOD else f" ({', '.join(axis.fields)})"
+    return SweepSection(f"{axis.name}{fields}", notes, tables)
+
+
+def _levels_table(entries: Sequence[Entry], axis: SweepAxis) -> SweepTable:
+    axis_levels = levels(entries, axis)
+    columns = [f for f in Figures(entries).board if any(f.metric in level.figures for level in axis_levels)]
+    costs = [name for name in _COSTS if any(name in level.costs for level in axis_levels)]
+    # An amount that is the same for all values (the reward model's accuracy, on most axes) says nothing here.
+    costs = [n for n in costs if "tokens" in n or "dollars" in n or len({lv.costs.get(n) for lv in axis_levels}) > 1]
+    heads = [axis.name, "rows", *(f.head for f in columns), *costs]
+    rows = []
+    for level in axis_levels:
+        figures = [_number(level.figures.get(c.metric), c.decimals) for c in columns]
+        amounts = [_number(level.costs.get(name), _COSTS[name]) for name in costs]
+        rows.append([level.value, str(level.rows), *figures, *amounts])
+    return SweepTable("Means over the rows of each value", heads, rows, 1)
+
+
+def _effects_table(entries: Sequence[Entry], axis_effects: Sequence[Effect]) -> SweepTable:
+    seeds = any(e.over_seeds for e in axis_effects)
+    heads = ["value", "against", "metric", "difference", "p", "after Holm", "prompts", "pairs of rows"]
+    rows, figures = [], Figures(entries)
+    for e in axis_effects:
+        c, figure = e.comparison, figures[e.metric]
+        line = [e.value, e.against, figure.difference_head, _difference(e, figure), f"{c.p:.2g}"]
+        line += [f"{c.adjusted_p:.2g}", f"{c.prompts:,}", str(e.pairs)]
+        rows.append([*line, *([_over_seeds(e, figure)] if seeds else [])])
+    return SweepTable("Differences", [*heads, *(["over seeds, mean ± sd"] if seeds else [])], rows, 3)
+
+
+def _over_seeds(effect: Effect, figure: Figure) -> str:
+    """Mean and standard deviation of the difference over the seeds."""
+    if effect.over_seeds is None:
+        return "–"
+    mean, spread = effect.over_seeds
+    decimals = figure.difference_decimals
+    return f"{signed(mean, decimals)} ± {number(spread, decimals)} (n={len(effect.by_seed)})"
+
+
+def _method_table(entries: Sequence[Entry], axis: SweepAxis, figure: Figure) -> SweepTable | None:
+    """One row per method, one column per value of the axis."""
+    means = by_method(entries, axis, figure.metric)
+    if not means:
+        return None
+    values = [v for v in axis.values if any(v in by_value for by_value in means.values())]
+    rows = [
+        [method, *(_number(by_value.get(v), figure.decimals) for v in values)] for method, by_value in means.items()
+    ]
+    return SweepTable(f"{figure.head}, method × {axis.name}", ["method", *values], rows, 1)
+
+
+def _category_tables(entries: Sequence[Entry], axis: SweepAxis) -> list[SweepTable]:
+    """One table per benchmark with categories."""
+    axis_levels = levels(entries, axis)
+    tables = []
+    for group, figures in by_group(Figures(entries).categories).items():
+        columns = [f for f in figures if any(f.metric in level.figures for level in axis_levels)]
+        rows = [[lv.value, *(_number(lv.figures.get(f.metric), f.decimals) for f in columns)] for lv in axis_levels]
+        if columns:
+            tables.append(SweepTable(f"{group} by category", [axis.name, *(f.title for f in columns)], rows, 1))
+    return tables
+
+
+def _edge_section(entries: Sequence[Entry], multi_dpo: Sequence[Edge]) -> SweepSection:
+    """Multi-DPO against each method on pairs."""
+    heads = ["method", "against", "matched", "steps", "tokens", "metric", "difference", "p", "after Holm"]
+    rows, notes, figures = [], [], Figures(entries)
+    for edge in multi_dpo:
+        ratios = [f"{r:.2f} ×" if r is not None else "–" for r in (edge.steps, edge.tokens)]
+        for e in edge.effects:
+            figure = figures[e.metric]
+            line = [edge.method, edge.against, edge.matched, *ratios, figure.difference_head, _difference(e, figure)]
+            rows.append([*line, f"{e.comparison.p:.2g}", f"{e.comparison.adjusted_p:.2g}"])
+        real = [e for e in edge.effects if e.comparison.is_real]
+        basis = "at other steps and tokens" if edge.matched == "neither" else f"at matched {edge.matched}"
+        texts = "; ".join(f"{figures[e.metric].difference_head} {_difference_to(e, figures[e.metric])}" for e in real)
+        notes.append(f"{edge.method} less {edge.against}, {basis}: {texts or 'no difference that is real'}.")
+    for basis in ("steps", "tokens"):
+        if not any(basis in edge.matched for edge in multi_dpo):
+            notes.append(f"No method on pairs was given Multi-DPO's {basis}: a method's field match does that.")
+    effects_table = SweepTable("Multi-DPO less each", heads, rows, 3)
+    return SweepSection("Multi-DPO against training on pairs", notes, [effects_table])
+
+
+def _difference(effect: Effect, figure: Figure) -> str:
+    """`+3.1 [0.4, 5.8]`, for a table."""
+    low, high = bounds(effect.comparison.ci95, figure.difference_decimals)
+    return f"{signed(effect.comparison.difference, figure.difference_decimals)} [{low}, {high}]"
+
+
+def _difference_to(effect: Effect, figure: Figure) -> str:
+    """`+3.1 (0.4 to 5.8)`, for a sentence."""
+    low, high = bounds(effect.comparison.ci95, figure.difference_decimals)
+    return f"{signed(effect.comparison.difference, figure.difference_decimals)} ({low} to {high})"
+
+
+def _number(value: float | None, decimals: int) -> str:
+    """A number with thousands separators; `–` for None."""
+    return "–" if value is None else f"{round(value, decimals) + 0.0:,.{decimals}f}"

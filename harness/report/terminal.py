@@ -1,0 +1,189 @@
+"""A board drawn for a terminal of any width: no figure is ever broken across lines."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.boards.catalog import Figures, present
+from harness.boards.entry import Board, Entry, comparable
+from harness.boards.facts import doubts_of_rows, judge_name, training_problems
+from harness.boards.format import UNPAIRED, bounds, common_counts, number, visible
+from harness.boards.training_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure
+from harness.figures import Figure
+from harness.report.comparisons import real_differences
+from harness.report.notes import budget_notes, reconstruction_notes, uncalibrated_note
+from harness.report.sweep import sweep_sections
+from harness.types import Metric
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+_GAP = 2
+"""Character cells between two columns: a padding and an empty border."""
+
+
+def terminal_table(board: Board) -> "RenderableType":
+    """The board as a rich renderable: each figure with its interval below it, as many columns side by side as fit, and
+    the notes needed to read them."""
+    return _Terminal(board)
+
+
+class _Terminal:
+    """Lays the board out when it is drawn, because the width is known only then."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        from rich.panel import Panel
+        from rich.text import Text
+
+        entries = self.board.entries
+        groups = comparable(entries)
+        yield Text.assemble(("Leaderboard ", "dim"), (visible(self.board.name), "bold"))
+        for rows in groups:
+            if len(groups) > 1:
+                judge = visible(judge_name(rows[0])) or "no judge"
+                yield Text.assemble("\n", (judge, "bold"), ("  not comparable with the other tables", "dim"))
+            figures = Figures(rows).board
+            for columns in _blocks(present(figures, rows), rows, options.max_width):
+                yield ""
+                yield _table(columns, rows, _id_width(rows, options.max_width))
+            if groups_of_seeds := seed_groups(rows):
+                yield Text.assemble("\n", ("Over training seeds", "bold"))
+                yield Text(OVER_SEEDS, style="dim")
+                yield _seeds_table(groups_of_seeds, figures, options.max_width)
+        for section in sweep_sections(entries):
+            yield Text.assemble("\n", (visible(section.title), "bold"))
+            for note in section.notes:
+                yield Text(visible(note), style="dim")
+        yield ""
+        for entry in entries:
+            for problem in training_problems(entry):
+                yield Text(visible(f"{entry.id}: {problem}"), style="yellow")
+        for ids, doubt in doubts_of_rows(entries):
+            yield Text(visible(f"{ids}: {doubt}"), style="yellow")
+        if warning := uncalibrated_note(entries):
+            yield Panel(Text(visible(warning)), title="uncalibrated judge", title_align="left", border_style="yellow")
+        intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
+        for note in (*real_differences(self.board), intervals, *budget_notes(entries), *reconstruction_notes(entries)):
+            yield Text(visible(note), style="dim")
+
+
+def _blocks(columns: Sequence[Figure], rows: Sequence[Entry], width: int) -> list[list[Figure]]:
+    """The columns, split into tables that fit the width. A group (AlpacaEval, MT-bench, ...) is split only when it is
+    too wide for a table of its own."""
+    available = width - _id_width(rows, width)
+    blocks: list[list[Figure]] = [[]]
+    for name in dict.fromkeys(column.group for column in columns):
+        group = [column for column in columns if column.group == name]
+        if blocks[-1] and _width([*blocks[-1], *group], rows) > available:
+            blocks.append([])
+        for column in group:
+            if blocks[-1] and _width([*blocks[-1], column], rows) > available:
+                blocks.append([])
+            blocks[-1].append(column)
+    return blocks
+
+
+def _id_width(rows: Iterable[Entry], width: int) -> int:
+    """Width of the id column: ids are folded only where they would take more than half the width."""
+    from rich.cells import cell_len
+
+    longest = max(cell_len(visible(text)) for row in rows for text in (row.id, _loss(row)))
+    return min(longest, max(8, width // 2))
+
+
+def _width(columns: Sequence[Figure], rows: Sequence[Entry]) -> int:
+    """Character cells that the columns take, including the gaps before them."""
+    total = 0
+    for i, column in enumerate(columns):
+        first = i == 0 or columns[i - 1].group != column.group
+        common = common_counts(column, rows)
+        texts = [_head(column, rows, first), *(_cell(row.metrics.get(column.metric), column, common) for row in rows)]
+        total += _GAP + max(line.cell_len for text in texts for line in text.split("\n"))
+    return total
+
+
+def _table(columns: Sequence[Figure], rows: Sequence[Entry], id_width: int) -> "Table":
+    from rich.text import Text
+
+    table = _plain_table(header_style="")
+    table.add_column(Text("\nrow\n", style="bold"), width=id_width, overflow="fold")
+    for i, column in enumerate(columns):
+        first = i == 0 or columns[i - 1].group != column.group
+        table.add_column(_head(column, rows, first), justify="right", no_wrap=True)
+    for row in rows:
+        cells = [_cell(row.metrics.get(c.metric), c, common_counts(c, rows)) for c in columns]
+        table.add_row(Text.assemble((visible(row.id), "bold"), "\n", (visible(_loss(row)), "dim")), *cells)
+    return table
+
+
+def _plain_table(**options: Any) -> "Table":
+    """An empty table with a line below its head and no other borders."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), **options)
+
+
+def _loss(row: Entry) -> str:
+    return "untrained" if row.method == "base" else row.method
+
+
+def _head(column: Figure, rows: Sequence[Entry], first: bool) -> "Text":
+    """Group (over its first column only), title, and the counts if all rows share them."""
+    from rich.text import Text
+
+    head = Text.assemble((column.group if first else "", "cyan"), "\n", (column.short or column.title, "bold"), "\n")
+    if common_counts(column, rows) is None:
+        return head
+    metrics = [row.metrics[column.metric] for row in rows if column.metric in row.metrics]
+    return head.append(_counts(next(metric for metric in metrics if metric.value is not None)))
+
+
+def _cell(metric: Metric | None, column: Figure, common: str | None) -> "Text":
+    from rich.text import Text
+
+    if metric is None or (metric.value is None and not metric.n and not metric.n_invalid):
+        return Text("–", style="dim")
+    if metric.value is None:
+        reason = "not computable" if metric.n else "not scored"
+        return Text.assemble((reason, "yellow"), "\n", _counts(metric))
+    cell = Text(number(metric.value, column.decimals))
+    if metric.ci95 is not None:
+        low, high = bounds(metric.ci95, column.decimals)
+        dash = " – " if "-" in low + high else "–"
+        cell.append(f"\n{low}{dash}{high}", style="dim")
+    return cell if common else cell.append("\n").append(_counts(metric))
+
+
+def _counts(metric: Metric) -> "Text":
+    from rich.text import Text
+
+    text = Text(f"n={metric.n}", style="dim")
+    return text.append(f"\n{metric.n_invalid} invalid", style="yellow") if metric.n_invalid else text
+
+
+def _seeds_table(groups: Sequence[SeedGroup], figures: Sequence[Figure], width: int) -> "Table":
+    """One line per figure: narrow enough for any width."""
+    from rich.text import Text
+
+    table = _plain_table(header_style="bold")
+    table.add_column("method", max_width=max(8, width // 3), overflow="fold")
+    table.add_column("figure", overflow="fold")
+    table.add_column("mean ± sd", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for group in groups:
+        name = Text(visible(group.method_id), style="bold")
+        for column in figures:
+            if spread := group.metrics.get(column.metric):
+                table.add_row(
+                    name,
+                    f"{column.group} {column.short or column.title}",
+                    spread_figure(spread, column.decimals),
+                    f"n={spread.n}",
+                )
+                name = Text("")
+    return table

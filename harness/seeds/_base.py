@@ -1,0 +1,154 @@
+"""Base classes of seed sets: `SeedSet`, `FileSet` for the user's files, and `PublicSet` for published sets."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from harness.components import RecipePath
+from harness.data.hub import commit, dataset_folder
+from harness.data.pairs import Columns
+from harness.data.read import LoadedPairs, Weight, read_pairs
+from harness.data.rows import file_rows, files_sha256, matching
+from harness.protocols import Origin, Seed
+from harness.types import PreferencePair
+
+QUICK = 32 * 1024**2
+"""Files of up to this many bytes in total are quick to read."""
+
+
+class SeedSet(Seed):
+    """`limit`: use only the first pairs. `weight`: the share of them to use, for mixing several seed sets."""
+
+    limit: int | None = Field(None, ge=1)
+    weight: Weight = 1.0
+
+    def pairs(self) -> list[PreferencePair]:
+        """All pairs, in order; of rows with the same prompt, only the first."""
+        return list(self._read.pairs)
+
+    def left_out(self) -> dict[str, int]:
+        """How many rows `pairs` left out, by reason; see `harness.data.read.LoadedPairs`."""
+        return dict(self._read.left_out)
+
+    @cached_property
+    def _read(self) -> LoadedPairs:
+        # Read once per process: checks and estimates use the pairs too, and rows left out should be logged only once.
+        return self._read_up_to(self.limit, self.weight)
+
+    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
+        """The set's pairs; see `harness.data.read.read_pairs`. Raises DataError."""
+        raise NotImplementedError
+
+    def _check_rows(self, quick: bool) -> None:
+        """Check all rows if that is quick, else only the first pair."""
+        if quick:
+            self.pairs()
+        else:
+            self._read_up_to(1)
+
+
+class FileSet(SeedSet):
+    """Pairs from the user's file at `path`, or from the files of a folder. `columns` maps the columns
+    (`harness.data.pairs.Columns`); by default they are detected. `licence`: the data's, for the dataset card."""
+
+    unkeyed: ClassVar[frozenset[str]] = frozenset({"licence"})
+    patterns: ClassVar[tuple[str, ...]] = ()
+    """Which files of a folder are read: those that match the first pattern with any match. Empty: `path` is a file."""
+
+    path: RecipePath
+    columns: Columns | None = None
+    licence: str | None = None
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.licence)
+
+    @property
+    def quick(self) -> bool:
+        return _size(self._files()) <= QUICK
+
+    def identity(self) -> dict[str, Any]:
+        options = self.model_dump(mode="json", exclude={"path", *self.unkeyed})
+        return {**options, "sha256": files_sha256(self._files())}
+
+    def check(self) -> None:
+        self._check_rows(self.quick)
+
+    def _files(self) -> list[Path]:
+        return _files(self.path, self.patterns)
+
+    def _expect(self, file: Path) -> None:
+        """Raises DataError for a file in another format than the set's."""
+
+    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
+        source = self.path.name.removesuffix(".gz").rpartition(".")[0] or self.path.name
+        files = self._files()
+        for file in files:
+            self._expect(file)
+        rows = file_rows(files)
+        return read_pairs(rows, str(self.path), source, columns=self.columns, limit=limit, weight=weight)
+
+
+class PublicSet(SeedSet):
+    """A published set, from the hub dataset `dataset` at `revision` (by default a pinned commit); or from `path`: its
+    file (JSONL or a JSON list, plain or .gz, or Parquet), or a folder laid out as on the hub. A row that can't be read
+    as a pair is left out and counted. `harness validate` downloads nothing.
+    """
+
+    published: ClassVar[Origin]
+    dataset: ClassVar[str] = ""
+    columns: ClassVar[Columns | None] = None
+
+    path: RecipePath | None = None
+    revision: str
+
+    @property
+    def origin(self) -> Origin:
+        return self.published
+
+    @property
+    def quick(self) -> bool:
+        return self.path is not None and _size(self._files()) <= QUICK
+
+    def identity(self) -> dict[str, Any]:
+        options = self.model_dump(mode="json", exclude={"path", "revision", *self.unkeyed})
+        if self.path is not None:
+            return {**options, "sha256": files_sha256(self._files())}
+        return {**options, "revision": self._commit() or self.revision}
+
+    def check(self) -> None:
+        if self.path is not None:
+            self._check_rows(self.quick)
+
+    def patterns(self) -> tuple[str, ...]:
+        """Patterns of the data files in the set's folder; the first pattern with any match is used."""
+        raise NotImplementedError
+
+    def _commit(self) -> str | None:
+        return commit(self.dataset, self.revision)
+
+    def _folder(self) -> Path:
+        """The folder of the downloaded files."""
+        return dataset_folder(self.dataset, self.revision, self.patterns())
+
+    def _files(self) -> list[Path]:
+        return _files(self.path or self._folder(), self.patterns())
+
+    def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
+        name = str(self.path) if self.path else self.name
+        rows = file_rows(self._files())
+        return read_pairs(rows, name, self.name, columns=self.columns, limit=limit, weight=weight, strict=False)
+
+
+def _files(path: Path, patterns: Sequence[str]) -> list[Path]:
+    return matching(path, patterns) if patterns and path.is_dir() else [path]
+
+
+def _size(files: Sequence[Path]) -> int:
+    try:
+        return sum(path.stat().st_size for path in files)
+    except OSError:
+        return 0  # reading the files reports the error

@@ -1,0 +1,88 @@
+"""The stage that compares reward models: the one that ranks, those it is composed of, and others that the recipe names
+for comparison only. Nothing is trained on it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from harness.augmentation.admission import agreement
+from harness.augmentation.scorer import Scorer
+from harness.components import identity
+from harness.engine.stage import Context, Stage
+from harness.protocols import RewardModel
+from harness.recipe.sizes import Sizes
+from harness.stages.ranked import scores_by_prompt
+from harness.stages.reward import make_scorer, reward_stage, score_journals
+from harness.types import RankedExample
+
+
+def comparison_stages(
+    reward: RewardModel, others: Sequence[RewardModel], data: Mapping[str, Stage], seed: int, sizes: Sizes
+) -> dict[str, Stage]:
+    """Stages by name: `other/0` and so on, one per reward model in `others`, with those of their parts, and
+    `agreement`. None where there is nothing to compare. `data`: the stages `seeds`, `reward` and `ranked`."""
+    if not others and not reward.parts:
+        return {}
+    stages: dict[str, Stage] = {}
+    for i, other in enumerate(others):
+        stage = reward_stage(other, data["seeds"], seed, sizes, f"other/{i}")
+        stages |= {name: part for name, part in stage.inputs.items() if name != "seeds"}
+        stages[f"other/{i}"] = stage
+    stages["agreement"] = _agreement_stage(reward, others, data, stages)
+    return stages
+
+
+def _agreement_stage(
+    reward: RewardModel, others: Sequence[RewardModel], data: Mapping[str, Stage], compared: Mapping[str, Stage]
+) -> Stage:
+    """Its report has `models` (`name`, numbered where several share it, and how many responses were `not_scored`), and
+    `pairs` of them with Kendall's `tau`-b within prompts, over training and held-out prompts."""
+
+    def body(ctx: Context) -> dict[str, Any]:
+        ranked = ctx.inputs["ranked"]
+        examples = [e for file in ("ranked.jsonl", "heldout.jsonl") for e in ranked.rows(file, RankedExample)]
+        rows = [(e.messages, r.text) for e in examples for r in e.responses]
+        models: list[RewardModel] = [reward]
+        scores = [[[r.score for r in e.responses] for e in examples]]
+        other_scorers = [make_scorer(ctx, other, f"other/{i}") for i, other in enumerate(others)]
+        scorers = [*_parts(make_scorer(ctx, reward, "reward")), *(s for o in other_scorers for s in (o, *_parts(o)))]
+        for scorer in scorers:
+            models.append(scorer.model)
+            ctx.progress.start(f"scoring responses by {identity(scorer.model)['name']}", scorer.items(len(rows)))
+            scores.append(scores_by_prompt(examples, scorer(rows)))
+        names = _numbered([identity(model)["name"] for model in models])
+        return {
+            "models": [
+                {"name": name, "not_scored": sum(s is None for group in groups for s in group)}
+                for name, groups in zip(names, scores, strict=True)
+            ],
+            "pairs": [
+                {"first": a, "second": b, "tau": agreement(one, other).model_dump(mode="json")}
+                for (a, one), (b, other) in combinations(zip(names, scores, strict=True), 2)
+            ],
+        }
+
+    parts = {name: stage for name, stage in data["reward"].inputs.items() if name != "seeds"}
+    inputs = {"ranked": data["ranked"], "reward": data["reward"]} | parts | dict(compared)
+    journals = score_journals(reward, data["reward"])
+    for i, other in enumerate(others):
+        journals |= score_journals(other, compared[f"other/{i}"])
+    return Stage("agreement", "agreement", 1, {}, inputs, body, exclusive=journals, serves=data["ranked"].serves)
+
+
+def _parts(scorer: Scorer) -> Iterator[Scorer]:
+    """The scorers of all reward models that one is composed of, at any depth."""
+    for part in scorer.parts:
+        yield part
+        yield from _parts(part)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """In order, with `trained` as `trained 1`, `trained 2` where there are several of the name."""
+    totals, counts = Counter(names), Counter[str]()
+    numbered = []
+    for name in names:
+        counts[name] += 1
+        numbered.append(f"{name} {counts[name]}" if totals[name] > 1 else name)
+    return numbered

@@ -1,0 +1,85 @@
+"""The stage of the reward model: trained where it is of a kind that is, and tested on the held-out pairs."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.augmentation.admission import batch_invariance, pair_figures
+from harness.augmentation.scorer import Scorer
+from harness.components import identity
+from harness.engine.stage import Context, Estimate, Stage, derived_seed
+from harness.judging.costs import journal_name, judges_of
+from harness.models.workload import TRAINING, loading, work
+from harness.protocols import RewardModel
+from harness.recipe.sizes import Sizes
+from harness.types import PreferencePair
+
+
+def reward_stage(reward: RewardModel, seeds: Stage, seed: int, sizes: Sizes, role: str = "reward") -> Stage:
+    """The reward model's files, and in its report what `harness.augmentation.admission` measures on the held-out pairs.
+    Reward models that it is composed of have stages of their own, which are inputs of this one. `role`: its name among
+    the inputs of later stages."""
+    parts = [reward_stage(part, seeds, seed, sizes, f"{role}/part/{i}") for i, part in enumerate(reward.parts)]
+    seed = derived_seed(seed, "reward")
+
+    def body(ctx: Context) -> dict[str, Any]:
+        train = ctx.inputs["seeds"].rows("train.jsonl", PreferencePair)
+        heldout = ctx.inputs["seeds"].rows("heldout.jsonl", PreferencePair)
+        ctx.progress.start("training the reward model", None)
+        report = reward.fit(train, ctx.folder, seed=seed, advance=ctx.progress.advance)
+        rows = [(p.messages, text) for p in heldout for text in (p.chosen, p.rejected)]
+        scorer = make_scorer(ctx, reward, role, ctx.folder, ctx.key)
+        ctx.progress.start("checking whether scores depend on the batch", None)
+        invariance = batch_invariance(reward, scorer.ready, rows)
+        ctx.progress.start("reward model on held-out pairs", scorer.items(len(rows)))
+        scores = scorer(rows)
+        pairs = list(zip(scores[::2], scores[1::2], strict=True))
+        figures = pair_figures([(p.chosen, p.rejected) for p in heldout], pairs)
+        if (high := (figures["accuracy"]["ci95"] or (0, 1))[1]) < 0.5:
+            ctx.log.warning("the reward model orders held-out pairs worse than chance (accuracy at most %.3f)", high)
+        admission = {**figures, "batch": invariance}
+        name = identity(reward)["name"]
+        return {"name": name, "training": report, "heldout_accuracy": figures["accuracy"], "admission": admission}
+
+    params = {"reward": identity(reward), "seed": seed}
+    inputs = {"seeds": seeds} | {f"{role}/part/{i}": part for i, part in enumerate(parts)}
+    for part in parts:
+        inputs |= {name: stage for name, stage in part.inputs.items() if name != "seeds"}
+
+    def estimate() -> Estimate:
+        models = [] if parts else reward.models_in_process()
+        pair = 2 * sizes.pair_tokens
+        trained = round(sizes.seed_prompts * pair * reward.training_passes)
+        scored = sizes.heldout_prompts * pair
+        computed = work(models, trained, TRAINING, 6) + work(models, scored)
+        return Estimate(trained_tokens=trained, scored_tokens=scored, work=computed, waiting=loading(models))
+
+    journals = frozenset(name for part in parts for name in score_journals(reward, part))
+    return Stage(role, "reward", 4, params, inputs, body, estimate, exclusive=journals | _judge_journals(reward))
+
+
+def score_journals(reward: RewardModel, ready: Stage) -> frozenset[str]:
+    """Names of the journals that scoring with a reward model adds to. `ready`: the stage of the reward model."""
+    stages = [ready, *(stage for role, stage in ready.inputs.items() if role != "seeds")]
+    return frozenset(f"scores/{stage.key}" for stage in stages) | _judge_journals(reward)
+
+
+def _judge_journals(reward: RewardModel) -> frozenset[str]:
+    return frozenset(f"{journal_name(judge)}/reward" for judge in judges_of(reward))
+
+
+def make_scorer(
+    ctx: Context, reward: RewardModel, role: str, folder: Path | None = None, key: str | None = None
+) -> Scorer:
+    """The scorer of a reward model whose stage is the input called `role`, or (with `folder` and `key`) is running."""
+    parts = [make_scorer(ctx, part, f"{role}/part/{i}") for i, part in enumerate(reward.parts)]
+    if folder is None or key is None:
+        folder, key = ctx.inputs[role].folder, ctx.inputs[role].record.key
+    return Scorer(
+        reward,
+        folder,
+        key=key,
+        journals=ctx.store.journals,
+        advance=ctx.progress.advance,
+        parts=parts,
+        spending=ctx.spending,
+    )

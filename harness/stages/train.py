@@ -1,0 +1,154 @@
+"""The training stage of a method: by the harness's own trainer with any loss, or by TRL's with any of TRL's."""
+
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from harness.components import identity, source_hash
+from harness.engine.stage import Context, Estimate, Stage, derived_seed
+from harness.protocols import Loss
+from harness.recipe.arms import Arm
+from harness.recipe.recipe import policy_identity
+from harness.recipe.training import Training
+from harness.recipe.trl_loss import TrlLoss
+from harness.training.budget import Budget, budget_used
+from harness.training.checkpoint import starting_policy
+from harness.training.setup import TrainingSetup, training_identity
+from harness.types import RankedExample
+
+
+class Sources(NamedTuple):
+    """The stages that a training depends on. `sft`: the fine-tuned policy that it starts from. `matched`: the training
+    whose budget it gets; the report then has `match`, `budget` and `used`."""
+
+    ranked: Stage
+    reference: Stage
+    sft: Stage | None = None
+    matched: Stage | None = None
+
+
+def policy_stage(setup: TrainingSetup, arm: Arm, sources: Sources) -> Stage:
+    """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
+    loss = arm.method.loss
+    if isinstance(loss, TrlLoss):
+        return _trl_stage(setup, arm, loss, sources)
+    return _harness_stage(setup, arm, loss, sources)
+
+
+def _harness_stage(setup: TrainingSetup, arm: Arm, loss: Loss, sources: Sources) -> Stage:
+    training, runtime = arm.training, setup.runtime
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.ranked.job import TrainingJob
+
+        ranked, budget = ctx.inputs["ranked"], _budget(ctx, arm, sources)
+        ctx.progress.start(f"training {arm.id}", _prompts_to_see(training, ranked.report["train_prompts"], budget))
+        job = TrainingJob(
+            policy=starting_policy(setup.policy, ctx.inputs.get("sft")),
+            loss=loss.model_dump(mode="json"),
+            training=training,
+            seed=_seed(setup, arm),
+            micro_batch_size=runtime.micro_batch_size,
+            bounded_memory=runtime.bounded_memory,
+            report_to=runtime.report_to,
+            budget=budget,
+            examples=ranked.path("ranked.jsonl"),
+            reference=ctx.inputs["reference"].path("reference.json"),
+            folder=ctx.folder,
+            partial_folder=ctx.partial,
+            logs=ctx.store.logs / setup.recipe / arm.id,
+        )
+        advance = ctx.progress.advance
+        report = job.launch(runtime.launch.accelerate, advance) if runtime.launch else job.run(advance)
+        return _with_budget(report, arm, budget)
+
+    params = _params(setup, arm, sources, {"loss": {**identity(loss), "source": source_hash(loss)}})
+    if training.lora and training.lora.dropout:
+        # What is dropped depends on the forward passes, and on the process that runs them.
+        params["micro_batch_size"] = runtime.micro_batch_size
+        params["launch"] = runtime.launch.model_dump(mode="json") if runtime.launch else None
+
+    def estimate() -> Estimate:
+        if sources.matched:
+            return sources.matched.estimate()
+        return setup.estimate(round(training.epochs * setup.sizes.response_tokens(training)))
+
+    inputs = {"reference": sources.reference, **_inputs(sources)}
+    return Stage(f"train/{arm.id}", "train", 2, params, inputs, body, estimate)
+
+
+def _trl_stage(setup: TrainingSetup, arm: Arm, loss: TrlLoss, sources: Sources) -> Stage:
+    """By TRL's DPOTrainer, which computes the reference's log-probabilities itself."""
+    training, micro_batch_size = arm.training, setup.runtime.micro_batch_size
+
+    def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.trl.dpo import train_with_trl
+
+        budget = _budget(ctx, arm, sources)
+        ctx.progress.start(f"training {arm.id}", None)
+        report = train_with_trl(
+            starting_policy(setup.policy, ctx.inputs.get("sft")),
+            ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
+            loss,
+            training,
+            folder=ctx.folder,
+            seed=_seed(setup, arm),
+            micro_batch_size=micro_batch_size,
+            advance=ctx.progress.advance,
+            budget=budget,
+        )
+        return _with_budget(report, arm, budget)
+
+    params = _params(setup, arm, sources, {"engine": {"trl": version("trl")}, "loss": loss.model_dump(mode="json")})
+    if loss.sees_whole_batch or (training.lora and training.lora.dropout):
+        params["micro_batch_size"] = micro_batch_size
+
+    def estimate() -> Estimate:
+        if sources.matched:
+            return sources.matched.estimate()
+        n = setup.sizes.responses_a_prompt
+        pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
+        tokens = setup.sizes.response_tokens(training) * 2 * pairs / n
+        return setup.estimate(round(training.epochs * tokens))
+
+    return Stage(f"train/{arm.id}", "train", 2, params, _inputs(sources), body, estimate)
+
+
+def _seed(setup: TrainingSetup, arm: Arm) -> int:
+    return derived_seed(setup.seed if arm.seed is None else arm.seed, "train")
+
+
+def _params(setup: TrainingSetup, arm: Arm, sources: Sources, loss: dict[str, Any]) -> dict[str, Any]:
+    """What a training's result depends on besides its inputs. A budget takes the place of epochs."""
+    training = training_identity(arm.training, arm.method.engine)
+    params = {"policy": policy_identity(setup.policy), **loss, "training": training, "seed": _seed(setup, arm)}
+    if sources.matched:
+        del training["epochs"]
+        params["match"] = arm.method.match
+    return params
+
+
+def _inputs(sources: Sources) -> dict[str, Stage]:
+    stages = {"ranked": sources.ranked, "sft": sources.sft, "match": sources.matched}
+    return {role: stage for role, stage in stages.items() if stage}
+
+
+def _budget(ctx: Context, arm: Arm, sources: Sources) -> Budget | None:
+    """What the matched training used."""
+    if sources.matched is None or arm.method.match is None:
+        return None
+    return budget_used(ctx.inputs["match"].report, arm.method.match, sources.matched.id)
+
+
+def _with_budget(report: dict[str, Any], arm: Arm, budget: Budget | None) -> dict[str, Any]:
+    """The report, with the budget and how much of it was used."""
+    if budget is None:
+        return report
+    used = budget_used(report, budget.unit, arm.id)
+    return report | {"match": budget.unit, "budget": budget.amount, "used": used.amount}
+
+
+def _prompts_to_see(training: Training, examples: int, budget: Budget | None) -> int | None:
+    """About how many prompts training goes through, for a progress bar; None where that is unknown in advance."""
+    if budget is None:
+        return round(training.epochs * examples)
+    return {"steps": budget.amount * training.batch_size, "prompts": budget.amount}.get(budget.unit)

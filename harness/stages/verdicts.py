@@ -1,0 +1,114 @@
+"""The stages of the verdicts on a row's answers to a benchmark: by a judge, or read from a file."""
+
+from typing import Any
+
+from harness.benchmark import Benchmark
+from harness.components import identity
+from harness.engine.stage import Context, Estimate, Stage
+from harness.engine.store import Store, write_rows
+from harness.judging.asker import Asker, make_ask
+from harness.judging.costs import journal_name, journal_of, plan_judging
+from harness.judging.panel import collect_verdicts, members_of
+from harness.models.workload import REPLY_SECONDS, loading, work
+from harness.protocols import Judge
+from harness.recipe.recipe import Evaluation, System
+from harness.servers.prices import price_table
+from harness.servers.spending import JudgeCost
+from harness.stages.answers import content_sha256, turn_count
+from harness.stages.metrics import write_metrics
+from harness.types import Answer
+
+JUDGE_PROMPT = 400
+"""Tokens of a judge's prompt besides the answers in it, roughly."""
+
+
+def verdicts_stage(
+    row: str, evaluation: Evaluation, benchmark: Benchmark, answers: Stage, reference: Stage | None, concurrency: int
+) -> Stage:
+    """The judge's verdicts on a row's answers, kept in a journal as they arrive: `verdicts.jsonl`, `metrics.json`.
+    `concurrency`: requests to the judge at a time."""
+    name = identity(benchmark)["name"]
+    judge = evaluation.judge_of(benchmark)
+    members = members_of(judge)
+
+    def body(ctx: Context) -> dict[str, Any]:
+        row_answers, reference_answers = _answers(ctx)
+        turns = sum(len(q.turns) for q in benchmark.load_questions())
+        ctx.progress.start(f"judging {row} on {name}", turns * len(members))
+        verdicts, ledger, panel = collect_verdicts(
+            judge,
+            lambda member: _asker(ctx, member, evaluation, concurrency),
+            lambda ask: benchmark.verdicts(row_answers, reference_answers, ask),
+            f"{row} on {name}",
+        )
+        write_rows(ctx.folder / "verdicts.jsonl", verdicts)
+        write_metrics(ctx, benchmark.metrics(row_answers, reference_answers, verdicts))
+        return {"invalid": sum(v.value is None for v in verdicts), **ledger.model_dump(mode="json"), **panel}
+
+    params: dict[str, Any] = {"judge": identity(judge), "benchmark": identity(benchmark)}
+    if any(member.resamples for member in members):
+        params["retries_invalid"] = evaluation.retries_invalid
+
+    def estimate() -> Estimate:
+        calls = turn_count(benchmark) * len(members)
+        served = [member for member in members if member.is_served]
+        waiting = calls / len(members) * len(served) * REPLY_SECONDS / concurrency
+        loaded = [model for member in members for model in member.models_in_process()]
+        tokens = calls // len(members) * (JUDGE_PROMPT + 2 * evaluation.answers.max_new_tokens)
+        return Estimate(judge_calls=calls, work=work(loaded, tokens), waiting=waiting + loading(loaded))
+
+    def judging(store: Store) -> JudgeCost | None:
+        return plan_judging(evaluation, benchmark, store, answers, reference)
+
+    journals = frozenset(f"{journal_name(member)}/{name}" for member in members)
+    return Stage(
+        f"verdicts/{name}/{row}",
+        "verdicts",
+        4,
+        params,
+        _inputs(answers, reference),
+        body,
+        estimate,
+        judging,
+        exclusive=journals,
+    )
+
+
+def recorded_verdicts_stage(system: System, benchmark: Benchmark, answers: Stage, reference: Stage | None) -> Stage:
+    """Recorded verdicts on a system's answers: `verdicts.jsonl`, `metrics.json`. Its report names the judge as
+    `recorded_by`. A verdict that is missing from the file, or failed when it was recorded, is not scored."""
+    name = identity(benchmark)["name"]
+    path = system.verdicts[name]
+
+    def body(ctx: Context) -> dict[str, Any]:
+        row_answers, reference_answers = _answers(ctx)
+        verdicts, counts, judge = benchmark.recorded_verdicts(path, row_answers)
+        write_rows(ctx.folder / "verdicts.jsonl", verdicts)
+        write_metrics(ctx, benchmark.metrics(row_answers, reference_answers, verdicts))
+        return {"invalid": sum(v.value is None for v in verdicts), "file": counts, "recorded_by": judge}
+
+    params = {"benchmark": identity(benchmark), "file_sha256": content_sha256(path)}
+    inputs = _inputs(answers, reference)
+    return Stage(f"verdicts/{name}/{system.id}", "recorded_verdicts", 2, params, inputs, body)
+
+
+def _asker(ctx: Context, judge: Judge, evaluation: Evaluation, concurrency: int) -> Asker:
+    return make_ask(
+        judge,
+        journal_of(judge, ctx.store),
+        concurrency=concurrency,
+        advance=ctx.progress.advance,
+        retries_invalid=evaluation.retries_invalid,
+        price=judge.token_price(price_table(evaluation.prices)),
+        spending=ctx.spending,
+    )
+
+
+def _inputs(answers: Stage, reference: Stage | None) -> dict[str, Stage]:
+    return {"answers": answers} | ({"reference": reference} if reference else {})
+
+
+def _answers(ctx: Context) -> tuple[list[Answer], list[Answer]]:
+    """The row's, and those of the row that it is compared with, if there is one."""
+    reference = ctx.inputs["reference"].rows("answers.jsonl", Answer) if "reference" in ctx.inputs else []
+    return ctx.inputs["answers"].rows("answers.jsonl", Answer), reference

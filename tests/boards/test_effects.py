@@ -1,0 +1,193 @@
+"""What a sweep's axes changed, against differences worked out by hand and scipy's paired test."""
+
+import random
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.boards.effects import METHOD, axes_of, by_method, edges, effects, levels
+from harness.boards.entry import Entry
+from harness.boards.provenance import Provenance
+from harness.report.sweep import sweep_markdown, sweep_sections
+from harness.report.sweep_charts import sweep_charts
+from harness.types import Metric
+from tests.sample_boards import with_provenance
+
+PROMPTS = [f"q{i}" for i in range(60)]
+AXES = [
+    {"name": "n", "fields": ["data.responses.n"], "values": ["2", "4"]},
+    {"name": "reward", "fields": ["data.reward"], "values": ["good", "bad"]},
+]
+LOSSES = {"pairs": "dpo_adjacent", "multi": "mdpo_linear"}
+
+
+def row(method: str, settings: dict[str, str], verdicts: dict[str, float | None], **more: Any) -> Entry:
+    known = [v for v in verdicts.values() if v is not None]
+    training = {"steps": 10, "forward_tokens": 1000 if method == "pairs" else 700, **more.pop("training", {})}
+    return Entry(
+        id=".".join([method, *(f"{a}-{v}" for a, v in settings.items())]),
+        method=LOSSES[method],
+        metrics={"alpaca_eval.win_rate": Metric(value=100 * (float(np.mean(known)) - 1), n=len(known))},
+        provenance={
+            "judge": {"name": "j"},
+            "benchmarks": {"alpaca_eval": {}},
+            "sweep": {"row": method, "cells": [settings], "axes": more.pop("axes", AXES)},
+            "training": training,
+            "data": {"responses": {"tokens": 100 * int(settings.get("n", 1))}},
+            **more,
+        },
+        outcomes={"alpaca_eval": verdicts},
+    )
+
+
+@pytest.fixture(scope="module")
+def board() -> list[Entry]:
+    """Prompts differ much; n=4 adds 0.1, the good reward nothing, the method nothing."""
+    rng = random.Random(0)
+    hard = {prompt: rng.random() for prompt in PROMPTS}
+    rows = []
+    for method, n, reward in product(LOSSES, ("2", "4"), ("good", "bad")):
+        verdicts: dict[str, float | None] = {
+            prompt: 1 + 0.7 * hard[prompt] + 0.1 * (n == "4") + rng.gauss(0, 0.1) for prompt in PROMPTS
+        }
+        rows.append(row(method, {"n": n, "reward": reward}, verdicts))
+    return rows
+
+
+def test_an_effect_is_the_mean_over_pairs_that_differ_in_nothing_else(board: list[Entry]) -> None:
+    axis = axes_of(board)[0]
+    (effect,) = effects(board, axis)
+    assert (effect.value, effect.against, effect.pairs) == ("4", "2", 4)
+    by_n = {n: [e for e in board if e.provenance.sweep.cells[0]["n"] == n] for n in ("2", "4")}
+    means = {
+        n: np.array([[e.outcomes["alpaca_eval"][p] for p in PROMPTS] for e in rows]).mean(0) for n, rows in by_n.items()
+    }
+    apart = 100 * (means["4"] - means["2"])
+    assert effect.comparison.difference == pytest.approx(apart.mean())
+    assert effect.comparison.stderr == pytest.approx(stats.sem(apart))
+    low, high = stats.t.interval(0.95, len(apart) - 1, apart.mean(), stats.sem(apart))
+    assert effect.comparison.ci95 == pytest.approx((low, high), abs=0.6)
+    assert effect.comparison.is_real
+    assert stats.ttest_rel(means["4"], means["2"]).pvalue < 0.001
+
+
+def test_what_changed_nothing_is_not_real(board: list[Entry]) -> None:
+    _, reward, method = axes_of(board)
+    assert method.name == METHOD
+    for axis in (reward, method):
+        (effect,) = effects(board, axis)
+        assert not effect.comparison.is_real
+
+
+def test_pooling_sees_what_one_pair_would_not(board: list[Entry]) -> None:
+    """Four pairs have about half the error of one."""
+    axis = axes_of(board)[0]
+    one = [e for e in board if e.id.startswith("multi") and e.id.endswith("good")]
+    (pooled,), (single,) = effects(board, axis), effects(one, axis)
+    assert single.pairs == 1
+    assert pooled.comparison.stderr == pytest.approx(single.comparison.stderr / 2, rel=0.35)
+
+
+def test_a_row_in_several_cells_is_compared_with_none_of_itself(board: list[Entry]) -> None:
+    shared = row("pairs", {"n": "2", "reward": "good"}, dict.fromkeys(PROMPTS, 1.5))
+    sweep = shared.provenance.plain()["sweep"]
+    shared = with_provenance(shared, sweep={**sweep, "cells": [*sweep["cells"], {"n": "4", "reward": "good"}]})
+    assert effects([shared, *[e for e in board if e.id.startswith("multi")]], axes_of(board)[0])[0].pairs == 2
+
+
+def test_rows_of_other_judges_or_references_are_not_compared(board: list[Entry]) -> None:
+    elsewhere = {"alpaca_eval": "another base's answers"}
+    other = [with_provenance(e, references=elsewhere) if "n-4" in e.id else e for e in board]
+    assert effects(other, axes_of(other)[0]) == []
+    assert len(effects(other, axes_of(other)[1])) == 1
+
+
+def test_what_is_not_scored_is_left_out(board: list[Entry]) -> None:
+    worse = [e.model_copy(deep=True) for e in board]
+    worse[0].outcomes["alpaca_eval"]["q0"] = None
+    (effect,) = effects(worse, axes_of(worse)[0])
+    assert effect.comparison.prompts == len(PROMPTS)  # of the other pairs it is there
+    only = [e for e in worse if e.id in ("pairs.n-2.reward-good", "pairs.n-4.reward-good")]
+    assert effects(only, axes_of(worse)[0])[0].comparison.prompts == len(PROMPTS) - 1
+
+
+def test_levels_have_means_and_costs(board: list[Entry]) -> None:
+    found = {level.value: level for level in levels(board, axes_of(board)[0])}
+    assert {value: level.rows for value, level in found.items()} == {"2": 4, "4": 4}
+    assert {v: lv.costs["generated tokens"] for v, lv in found.items()} == {"2": 200, "4": 400}
+    mean = np.mean([e.metrics["alpaca_eval.win_rate"].value for e in board if ".n-4" in e.id])
+    assert found["4"].figures["alpaca_eval.win_rate"] == pytest.approx(mean)
+    cells = by_method(board, axes_of(board)[0], "alpaca_eval.win_rate")
+    assert set(cells) == {"pairs", "multi"}
+    assert np.mean([cells[m]["4"] for m in cells]) == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("training", "matched"),
+    [({}, "steps"), ({"forward_tokens": 1010}, "steps and tokens"), ({"steps": 14, "forward_tokens": 1000}, "tokens")],
+)
+def test_what_multi_dpo_and_pairs_had_in_common(training: dict[str, int], matched: str, board: list[Entry]) -> None:
+    rows = [
+        with_provenance(e, training={**e.provenance.plain()["training"], **training})
+        if e.method == "mdpo_linear"
+        else e
+        for e in board
+    ]
+    (edge,) = edges(rows)
+    assert (edge.method, edge.against, edge.matched) == ("multi", "pairs", matched)
+    assert edge.effects[0].pairs == 4
+
+
+def test_without_a_sweep_matched_methods_are_compared_over_training_seeds(board: list[Entry]) -> None:
+    rows = []
+    for seed, shift in enumerate((0.0, 0.1, 0.2)):
+        for method in LOSSES:
+            verdicts: dict[str, float | None] = dict.fromkeys(PROMPTS, 1.4 + shift * (method == "multi"))
+            made = row(method, {}, verdicts, method_id=method, training_seed=seed, match_to="multi")
+            rows.append(with_provenance(made, "sweep").model_copy(update={"id": f"{method}.seed-{seed}"}))
+    (section,) = sweep_sections(rows)
+    assert section.title == "Multi-DPO against training on pairs"
+    (edge,) = edges(rows)
+    assert edge.effects[0].pairs == 3
+    assert edge.effects[0].comparison.difference == pytest.approx(10)
+    assert edge.effects[0].by_seed == pytest.approx((0, 10, 20))
+    assert sweep_sections([with_provenance(made, "match_to") for made in rows]) == []
+
+
+def test_seeds_show_what_another_training_gives() -> None:
+    axes = [AXES[0], {"name": "seed", "fields": ["seed"], "values": ["0", "1", "2"]}]
+    rng = random.Random(1)
+    rows = []
+    for n, (seed, shift) in product(("2", "4"), zip("012", (0.0, 0.1, 0.2), strict=True)):
+        verdicts: dict[str, float | None] = {p: 1.4 + (shift if n == "4" else 0) + rng.gauss(0, 0.01) for p in PROMPTS}
+        rows.append(row("multi", {"n": n, "seed": seed}, verdicts, axes=axes))
+    (effect,) = effects(rows, axes_of(rows)[0])
+    assert effect.over_seeds is not None
+    mean, spread = effect.over_seeds
+    assert mean == pytest.approx(10, abs=0.5)
+    assert spread == pytest.approx(10, abs=0.5)
+    assert "(n=3)" in "\n".join(sweep_markdown(rows))
+
+
+def test_the_board_says_it_in_words(board: list[Entry]) -> None:
+    text = "\n".join(sweep_markdown(board))
+    assert "### n (data.responses.n)" in text
+    assert "4 against 2: AlpacaEval win rate" in text
+    assert "multi less pairs, at matched steps: no difference that is real" in text
+    assert [section.title for section in sweep_sections(board)][-1] == "Multi-DPO against training on pairs"
+    assert sweep_sections([e.model_copy(update={"provenance": Provenance()}) for e in board]) == []
+
+
+def test_charts_have_both_colourings(board: list[Entry]) -> None:
+    made = sweep_charts(board)
+    assert [chart.title for chart in made] == [
+        "n: difference against 2",
+        "reward: difference against good",
+        "method: difference against pairs",
+    ]
+    for chart in made:
+        assert chart.light.startswith("<?xml")
+        assert chart.light != chart.dark

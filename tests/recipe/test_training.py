@@ -1,0 +1,68 @@
+"""Mistakes in `policy`, `training` and `runtime`: one line each."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.recipe import training as recipe_training
+from tests.a_recipe import RECIPE, edited, load, refused
+
+
+def refused_runtime(folder: Path, runtime: str) -> str:
+    return refused(folder, RECIPE + f"runtime: {runtime}\n")
+
+
+def test_float16_is_refused(folder: Path) -> None:
+    message = refused(folder, edited("dtype: float32", "dtype: float16"))
+    assert message.startswith("recipes/x.yaml:4: policy.dtype: small gradients are lost in float16; expected bfloat16")
+
+
+@pytest.mark.parametrize("where", ["training: {epochs: 1,", "    training: {epochs: 2,"])
+def test_bounded_memory_has_no_dropout(folder: Path, where: str) -> None:
+    text = RECIPE.replace("lora: {r: 8}", "lora: {r: 8, dropout: 0.1}") if where[0] == "t" else RECIPE
+    text = text if where[0] == "t" else text.replace("{epochs: 2}", "{epochs: 2, lora: {dropout: 0.1}}")
+    message = refused(folder, text + "runtime: {bounded_memory: true}\n")
+    assert (
+        "runtime.bounded_memory runs each forward pass twice, and dropout makes them differ; set dropout to 0"
+        in message
+    )
+    load(folder, text)
+
+
+def test_an_accelerate_configuration_exists_and_changes_no_precision(folder: Path) -> None:
+    message = refused_runtime(folder, "{launch: {accelerate: {config: ddp.yaml}}}")
+    assert "runtime.launch.accelerate.config: no such file: ddp.yaml; expected an accelerate configuration" in message
+    (folder / "ddp.yaml").write_text("mixed_precision: bf16\n")
+    message = refused_runtime(folder, "{launch: {accelerate: {config: ddp.yaml}}}")
+    assert "mixed_precision: bf16 in ddp.yaml would change results; set it to 'no'" in message
+    for text in ("mixed_precision: 'no'\n", "mixed_precision: no\n", "num_processes: 2\n"):
+        (folder / "ddp.yaml").write_text(text)
+        load(folder, RECIPE + "runtime: {launch: {accelerate: {config: ddp.yaml, num_processes: 2}}}\n")
+
+
+def test_a_list_of_weights_has_one_per_response(folder: Path) -> None:
+    text = RECIPE.replace("      name: mdpo_linear\n", "      name: mdpo_linear\n      weights: [1, -1]\n")
+    message = refused(folder, text)
+    assert "methods.1.loss.weights: 2 weights for 4 responses; expected 4, best first" in message
+    load(folder, text.replace("[1, -1]", "[2, 1, -1, -2]"))
+
+
+def test_shipped_accelerate_configurations_are_fine(folder: Path) -> None:
+    shipped = sorted((Path(__file__).parents[2] / "recipes" / "accelerate").glob("*.yaml"))
+    assert [p.stem for p in shipped] == ["ddp", "fsdp", "zero3"]
+    for path in shipped:
+        load(folder, RECIPE + f"runtime: {{launch: {{accelerate: {{config: {path}}}}}}}\n")
+
+
+def test_reporters_are_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
+    message = refused_runtime(folder, "{report_to: wandb}")
+    assert "needs the package wandb, which is not installed: pip install wandb" in message
+    assert "expected 'tensorboard', 'trackio' or 'wandb'" in refused_runtime(folder, "{report_to: [tensorbord]}")
+
+
+def test_bits_need_bitsandbytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
+    message = refused(folder, edited("lora: {r: 8}", "lora: {r: 8, bits: 4}"))
+    assert "needs the package bitsandbytes, which is not installed: pip install 'preference-harness[qlora]'" in message
+    assert "training.lora.bits: expected 4 or 8, got 3" in refused(folder, edited("{r: 8}", "{r: 8, bits: 3}"))
