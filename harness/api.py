@@ -129,7 +129,7 @@ class RunPlan:
     def __init__(self, estimates: "Estimates") -> None:
         self._estimates = estimates
         self.stages = [
-            PlannedStage(stage.id, stage.name, stage.key, stage.key in estimates.there)
+            PlannedStage(stage.id, stage.name, stage.key, stage.key in estimates.stored)
             for stage in estimates.plan.stages
         ]
 

@@ -10,13 +10,12 @@ transformers, ...) are imported inside the methods that need them, so that recip
 import ast
 import hashlib
 import importlib
-import inspect
 import os
 import pkgutil
 from collections.abc import Mapping
 from functools import cache, partial
 from importlib.metadata import entry_points
-from importlib.util import resolve_name
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, cast
@@ -25,7 +24,7 @@ from pydantic import BeforeValidator, PlainValidator, ValidationError, Validatio
 from pydantic_core import PydanticCustomError
 
 from harness.benchmark import Benchmark
-from harness.errors import nearest, quoted
+from harness.errors import ComponentError, nearest, quoted
 from harness.memo import once
 from harness.protocols import Component, Generator, Judge, Loss, RewardModel, Seed
 
@@ -71,13 +70,24 @@ def source_hash(component: Component) -> str:
     while pending:
         name = pending.pop()
         module = importlib.import_module(name)
-        tree, package = ast.parse(inspect.getsource(module)), module.__package__ or ""
-        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
-        imported = {resolve_name("." * n.level + (n.module or ""), package) for n in imports}
-        pending |= {m for m in imported if package and m.rpartition(".")[0] == package} - code.keys()
+        # Not inspect.getsource, which raises for an empty file.
+        tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
+        pending |= _beside(tree, module.__package__ or "") - code.keys()
         code[name] = _bare(tree)
     texts = sorted(code.values())  # not by module: a moved file is the same code
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _beside(tree: ast.Module, package: str) -> set[str]:
+    """The modules of `package` that a file of it imports, in whatever form."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            names |= {base, *(f"{base}.{a.name}" for a in node.names)}
+    return {n for n in names if package and n.rpartition(".")[0] == package and find_spec(n)}
 
 
 def _bare(tree: ast.Module) -> str:
@@ -148,10 +158,17 @@ def modules(kind: Kind) -> dict[str, str]:
     return external | _builtin_modules(kind)
 
 
+@cache
 def component_class(kind: Kind, name: str) -> type[Component]:
-    """The class of a component. Raises KeyError for an unknown name, TypeError for a file that has no such class."""
+    """The class of a component. Raises KeyError for an unknown name, ComponentError for a file that can't be loaded or
+    defines no such class."""
     # Entry points are read only when needed: that reads the metadata of every installed package.
-    module: ModuleType = importlib.import_module(_builtin_modules(kind).get(name) or modules(kind)[name])
+    path = _builtin_modules(kind).get(name) or modules(kind)[name]
+    try:
+        module: ModuleType = importlib.import_module(path)
+    except Exception as error:  # whatever somebody's file raises; the cause is kept for its author
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ComponentError(f"{kind} '{name}': {path} can't be loaded ({reason}); mend that file") from error
     classes = [
         c
         for c in vars(module).values()
@@ -159,10 +176,25 @@ def component_class(kind: Kind, name: str) -> type[Component]:
     ]
     public = [c for c in classes if not c.__name__.startswith("_")]
     if len(public) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one public Component, has {len(public)}")
-    if not issubclass(public[0], _BASES[kind]):
-        raise TypeError(f"{module.__name__}: {public[0].__name__} must be derived from {_BASES[kind].__name__}")
+        raise ComponentError(f"{kind} '{name}': {path} must define exactly one public Component, has {len(public)}")
+    if problem := _class_problem(kind, name, public[0]):
+        raise ComponentError(f"{kind} '{name}': {path}: {public[0].__name__} {problem}")
     return public[0]
+
+
+def _class_problem(kind: Kind, name: str, cls: type[Component]) -> str | None:
+    """Why a class can't be the component of this kind and name, as the end of a sentence."""
+    if not issubclass(cls, _BASES[kind]):
+        return f"must be derived from {_BASES[kind].__name__}"
+    if missing := sorted(cls.__abstractmethods__):
+        return f"must define {', '.join(missing)}"
+    own_name = cls.model_fields["name"].default
+    if isinstance(own_name, str) and own_name != name:
+        return f"has the name '{own_name}', and is installed as '{name}'; make them the same"
+    figures = cls.figures if issubclass(cls, Benchmark) else ()
+    if strange := next((f.metric for f in figures if f.benchmark != name), None):
+        return f"declares the figure '{strange}'; expected '{name}.' before each figure's own name"
+    return None
 
 
 def benchmark_class(name: str) -> type[Benchmark]:

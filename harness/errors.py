@@ -12,6 +12,10 @@ class RecipeError(HarnessError):
     """The recipe or a command-line argument is invalid."""
 
 
+class ComponentError(HarnessError):
+    """The file of a component can't be loaded, or what it defines is not a component of its kind."""
+
+
 class DataError(HarnessError):
     """A file of seeds, prompts, answers or verdicts can't be read."""
 
@@ -34,7 +38,7 @@ class StoreError(HarnessError):
 
 ERRORS: dict[str, type[HarnessError]] = {
     kind.__name__: kind
-    for kind in (HarnessError, RecipeError, DataError, ModelError, JudgeError, CostError, StoreError)
+    for kind in (HarnessError, RecipeError, ComponentError, DataError, ModelError, JudgeError, CostError, StoreError)
 }
 
 

@@ -78,11 +78,12 @@ def _listing(kind: "Kind") -> "RenderableType":
 
 def _summary(kind: "Kind", name: str) -> str:
     from harness.components import component_class
+    from harness.errors import ComponentError
 
     try:
         text = inspect.getdoc(component_class(kind, name)) or ""
-    except Exception as error:  # another package's file: what is wrong with it must not hide all the others
-        return f"can't be loaded: {type(error).__name__}: {error}"
+    except ComponentError as error:  # a broken file must not hide all the other components
+        return str(error)
     first = " ".join(text.split("\n\n")[0].split())
     return re.split(r"(?<=\.) (?=[A-Z`])", first)[0]
 
@@ -93,12 +94,8 @@ def _page(kind: "Kind", name: str) -> "Iterator[RenderableType]":
     from rich.text import Text
 
     from harness.components import component_class
-    from harness.errors import RecipeError
 
-    try:
-        cls = component_class(kind, name)
-    except Exception as error:
-        raise RecipeError(f"components: {kind} {name} can't be loaded: {type(error).__name__}: {error}") from None
+    cls = component_class(kind, name)
     yield Text.assemble((f"{kind} {name}", "bold"), f"  {cls.__module__}.{cls.__name__}")
     for paragraph in _paragraphs(inspect.getdoc(cls) or ""):
         yield Padding(Text(paragraph), (1, 0, 0, 0))

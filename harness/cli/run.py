@@ -71,7 +71,7 @@ def run(
 
     started = time.monotonic()
     study = _study(recipe, edits, cell)
-    from harness.pipeline.run import run_study  # after the recipe: its mistakes are told in a moment
+    from harness.pipeline.run import run_study  # after the recipe: its mistakes are reported at once
 
     console = Console(highlight=False)
     done = run_study(study, leaderboards, store_folder(store), _view(console), max_cost=max_cost, ray=ray)
@@ -132,6 +132,7 @@ def validate(
     counts = [f"{len(checked.methods)} methods"] if checked.policy else []
     counts += [f"{len(checked.systems)} systems from files"] if checked.systems else []
     counts += [f"{len(study.cells)} cells of a sweep"] if study.axes else []
+    counts += ["files and models not checked"] if offline else []
     print(f"{recipe}: fine ({', '.join(counts)})")
 
 

@@ -110,7 +110,7 @@ def verify(
         text = "; ".join(filter(None, (f"{fault.path}: {fault.text}", advice)))
         print(f"harness cache: {one_line(text)}", file=sys.stderr)
     sound = len(artifacts(opened)) - len(folders) + len(removed)
-    print(f"{sound:,} artifacts are as they were made, {len(folders):,} are not; {len(broken):,} faults in all")
+    print(f"{sound:,} artifacts are intact, {len(folders):,} are damaged; {len(broken):,} problems in all")
     if (broken and len(removed) < len(folders)) or any(fault.artifact is None for fault in broken):
         raise typer.Exit(2)
 
@@ -148,5 +148,5 @@ def gc(
     busy = len(garbage.folders) - len(removed)
     print(
         f"{len(removed):,} folders, {decimal(sum(sizes[f] for f in removed))}; {garbage.remaining:,} artifacts are kept"
-        + (f"; {busy:,} are being made by a run and stay" if busy else "")
+        + (f"; {busy:,} are in use by a run and stay" if busy else "")
     )

@@ -91,7 +91,7 @@ def write(out: Path, rows: Sequence[dict[str, Any]], *, native: bool) -> None:
         out.write_bytes(text.encode())
     except UnicodeEncodeError:
         raise DataError(
-            f"{out}: a text holds half of a surrogate pair, which can't be written as UTF-8; correct it"
+            f"{out}: a text contains a lone surrogate, which can't be written as UTF-8; correct it"
         ) from None
 
 
@@ -107,7 +107,7 @@ def _write_parquet(out: Path, rows: Sequence[dict[str, Any]], native: bool) -> N
         parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), out)
     except UnicodeEncodeError:
         raise DataError(
-            f"{out}: a text holds half of a surrogate pair, which can't be written as UTF-8; correct it"
+            f"{out}: a text contains a lone surrogate, which can't be written as UTF-8; correct it"
         ) from None
 
 

@@ -222,7 +222,7 @@ def _encodable(value: str, shown: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Unreadable(f"{shown}: expected text, got half of a surrogate pair") from None
+        raise Unreadable(f"{shown}: expected text, got a lone surrogate") from None
     return value
 
 

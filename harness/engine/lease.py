@@ -3,7 +3,8 @@
 A holder flocks `NAME.lock` for as long as it lives, and writes `NAME.lease`: its kernel's id, a nonce, and a count that
 it increments every few seconds. On one kernel the flock alone decides, since it ends with its process. Flocks of
 another machine may be invisible. Then the lease is watched, and taken over once its count hasn't changed for PATIENCE
-seconds by the watcher's monotonic clock. The time of day is never used, so wrong clocks do no harm."""
+seconds by the watcher's monotonic clock. The time of day is never used, so wrong clocks do no harm.
+"""
 
 import contextlib
 import json

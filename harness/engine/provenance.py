@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
+import harness
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "alpaca-eval", "fschat", "openai", "numpy", "scipy")
 
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "alpaca-eval", "
 def made_by() -> dict[str, Any]:
     """The provenance recorded in artifacts and board rows."""
     return {
-        "harness": {"version": __version__, **_revision()},
+        "harness": {"version": harness.__version__, **_revision()},
         "packages": {name: number for name in PACKAGES if (number := _version(name))},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -41,7 +41,7 @@ def _version(package: str) -> str | None:
 
 def _revision() -> dict[str, Any]:
     """Commit of the harness's own checkout, and whether it has uncommitted changes; empty for an installed wheel."""
-    folder = Path(__file__).parent
+    folder = Path(harness.__file__).parent
     if not (folder.parent / ".git").exists():
         return {}
     head = _git(folder, "rev-parse", "HEAD")

@@ -74,7 +74,7 @@ def run_gate(row: Entry, baseline: Entry | None, check: Check) -> Result:
         return Result(PASS, row.id, None, check, f"{check.metric} is {value:.2f}, the {bound} {check.minimum:g}")
     test = _test(row, baseline, check, figure)
     code: Code = PASS if test.outcome == "not worse" else WORSE if test.outcome == "worse" else INCONCLUSIVE
-    return Result(code, row.id, baseline.id, check, _reason(check, test), test)
+    return Result(code, row.id, baseline.id, check, _reason(check, test, figure), test)
 
 
 def _test(row: Entry, baseline: Entry, check: Check, figure: Figure) -> NonInferiority:
@@ -106,10 +106,11 @@ def _figure(row: Entry, baseline: Entry | None, metric: str) -> Figure | str:
     return f"unknown metric {quoted(metric)}; {nearest(metric, metrics)}"
 
 
-def _reason(check: Check, test: NonInferiority) -> str:
+def _reason(check: Check, test: NonInferiority, figure: Figure) -> str:
     """The test's outcome in one line."""
     level, margin = f"{100 * (1 - check.alpha):g} %", f"{-(check.margin or 0):g}"
-    difference = f"{check.metric} differs by {test.difference:+.2f} on {test.n} prompts"
+    turned = " (lower is better, so negative means higher)" if figure.higher_is_better is False else ""
+    difference = f"{check.metric} differs by {test.difference:+.2f}{turned} on {test.n} prompts"
     if test.outcome == "not worse":
         return f"{difference}; with {level} confidence by more than {test.lower:+.2f}, the margin is {margin}"
     if test.outcome == "worse":

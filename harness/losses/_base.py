@@ -4,6 +4,7 @@ A loss derives from `PreferenceLoss` and from the classes of the options that ma
 `DpoLoss`), and computes each prompt's loss in `losses`. Any other option is an unknown field.
 """
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -49,10 +50,10 @@ class PreferenceLoss(Loss):
         """[B, N, N] bool: True at (i, j) if response i is strictly better than j."""
         return strict_pairs(batch.scores, batch.mask)
 
+    @abstractmethod
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B]: each prompt's loss, given its pairs. For a prompt without pairs the value must be finite; it is not
         used."""
-        raise NotImplementedError
 
 
 class WithTieMargin(PreferenceLoss):

@@ -1,8 +1,8 @@
-"""From a recipe to a plan, from a plan's results to the rows of a board.
+"""From a recipe to a plan, and from a plan's results to the rows of a board.
 
-`plan` lists the stages of one recipe without running anything, `study` those of all cells of a sweep, `estimates` what
-they cost, `plan_view` draws that. `run` is a whole run: `progress` shows it, `run_log` logs it, `entries` makes the
-board's rows, `guards` flags doubtful answers, `public_data` writes the public formats.
+`plan` derives the stages of one recipe without running anything, and `study` those of all cells of a sweep.
+`estimates` computes their costs, and `plan_view` draws them. `run` does a whole run: `progress` shows it, `run_log`
+logs it, `entries` builds the board's rows, `guards` flags doubtful answers, `public_data` writes the public formats.
 
     from harness.pipeline.plan import make_plan
     from harness.recipe.load import load_recipe

@@ -1,16 +1,24 @@
-"""Board rows from a run's artifacts."""
+"""Builds a board's entries from a run's artifacts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.benchmark import Benchmark, Published
 from harness.boards.entry import Entry
-from harness.boards.provenance import LossFacts
+from harness.boards.provenance import (
+    GuardFlag,
+    JudgingFacts,
+    LossFacts,
+    Provenance,
+    SftFacts,
+    SweepAxisFacts,
+    SweepFacts,
+    TrainingFacts,
+)
 from harness.components import identity
 from harness.engine.execute import ExecutionResult
 from harness.engine.stage import Stage
 from harness.engine.store import Artifact
-from harness.figures import Figure
 from harness.judging.calibration.record import calibration_of
 from harness.judging.costs import board_ledger
 from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag
@@ -20,40 +28,45 @@ from harness.protocols import Loss
 from harness.recipe.load import recipe_dict
 from harness.recipe.recipe import Evaluation, Recipe, policy_identity
 from harness.recipe.sweep import Axis
-from harness.recipe.systems import is_replay
 from harness.stages.metrics import metrics, outcomes, resamples
 from harness.training.steps import read_steps
 from harness.types import Answer, Metric
 
 RECORDED = "recorded verdicts, not judged again"
 CURVE = 100
+"""The largest number of points in a training's curve."""
 
 
 def make_entries(plan: StudyPlan, executed: ExecutionResult) -> list[Entry]:
-    """One entry a row, the untrained base first, then the methods in the recipe's order; of a sweep, cell by cell."""
-    made = [_entry(row, plan.study.axes, executed) for row in plan.rows]
-    wanted: dict[str, Benchmark] = {}
+    """One entry per row: the untrained base first, then the methods in the recipe's order; in a sweep, cell by cell."""
+    entries = [_entry(row, plan.study.axes, executed) for row in plan.rows]
+    benchmarks: dict[str, Benchmark] = {}
     for cell in plan.study.cells:
-        for benchmark in cell.recipe.evaluation.benchmarks if cell.recipe.evaluation else []:
-            wanted.setdefault(benchmark.name, benchmark)
-    for benchmark in wanted.values():
+        for benchmark in _benchmarks(cell.recipe):
+            benchmarks.setdefault(benchmark.name, benchmark)
+    for benchmark in benchmarks.values():
         if published := benchmark.published():
-            made += published_rows(benchmark, published, made)
-    return made
+            entries += published_rows(benchmark, published, entries)
+    return entries
+
+
+def _benchmarks(recipe: Recipe) -> list[Benchmark]:
+    return recipe.evaluation.benchmarks if recipe.evaluation else []
 
 
 PUBLISHED = "public"
-"""The method of a row that a public leaderboard has."""
+"""The method of a public leaderboard's rows."""
 
 
 def published_rows(benchmark: Benchmark, published: Published, entries: Sequence[Entry]) -> list[Entry]:
-    """A public leaderboard's rows: in the table of entries that the same judge gave verdicts on for the same prompts;
-    where there are none, in a table of their own."""
-    provenance = dict(published.provenance)
+    """A public leaderboard's rows. They share the table of entries whose verdicts are by the same judge on the same
+    prompts; if there are none, they have their own table."""
+    provenance = Provenance.model_validate(published.provenance)
     for entry in entries:
-        judge, identity = entry.provenance.judge or {}, entry.provenance.benchmark(benchmark.name)
-        if judge.get("recorded_by") == published.judge and published.comparable(identity):
-            provenance |= {"judge": judge, "benchmarks": entry.provenance.benchmarks}
+        judge, measured = entry.provenance.judge or {}, entry.provenance.benchmark(benchmark.name)
+        if judge.get("recorded_by") == published.judge and published.comparable(measured):
+            shared = Provenance(judge=judge, benchmarks=entry.provenance.benchmarks)
+            provenance = _joined([provenance, shared])
             break
     return [
         Entry(id=name, method=PUBLISHED, metrics=metrics, provenance=provenance, figures=benchmark.figures)
@@ -62,152 +75,194 @@ def published_rows(benchmark: Benchmark, published: Published, entries: Sequence
 
 
 def recorded_by(plan: Plan, row: PlannedRow, executed: ExecutionResult) -> str:
-    """Who gave a row's recorded verdicts: `alpaca_eval: NAME; mt_bench: NAME`. For a benchmark that this row has none
-    of, who gave the other rows': rows of one judge stand in one table, whatever each was judged on."""
-    found: dict[str, set[str]] = {}
+    """Who gave a row's recorded verdicts: `alpaca_eval: NAME; mt_bench: NAME`. For a benchmark on which this row has
+    none, the judge of the other rows: rows of one judge share a table, whatever benchmarks each was judged on."""
+    all_judges: dict[str, set[str]] = {}
     for other in plan.rows:
-        for name, stage in other.verdicts.items():
-            found.setdefault(name, set()).add(executed.artifacts[stage.key].report["recorded_by"])
-    own = {name: executed.artifacts[stage.key].report["recorded_by"] for name, stage in row.verdicts.items()}
-    known = {name: next(iter(judges)) for name, judges in found.items() if len(judges) == 1} | own
-    return "; ".join(f"{name}: {judge}" for name, judge in sorted(known.items()))
+        for name, judge in _recorded_judges(other, executed).items():
+            all_judges.setdefault(name, set()).add(judge)
+    judges = {name: next(iter(names)) for name, names in all_judges.items() if len(names) == 1}
+    judges |= _recorded_judges(row, executed)
+    return "; ".join(f"{name}: {judge}" for name, judge in sorted(judges.items()))
 
 
-def _entry(made: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) -> Entry:
-    recipe, plan, row = made.cell.recipe, made.plan, made.row
-    provenance = _provenance(recipe, plan, row, executed)
-    if axes:
-        provenance["sweep"] = {
-            "row": made.own_id,
-            "cells": [cell.settings for cell in made.cells],
-            "axes": [{"name": a.name, "fields": a.fields, "values": [label for label, _ in a.choices]} for a in axes],
-        }
+def _recorded_judges(row: PlannedRow, executed: ExecutionResult) -> dict[str, str]:
+    return {name: report["recorded_by"] for name, report in _reports(row.verdicts, executed).items()}
+
+
+def _reports(stages: Mapping[str, Stage], executed: ExecutionResult) -> dict[str, dict[str, Any]]:
+    return {name: executed.artifacts[stage.key].report for name, stage in stages.items()}
+
+
+def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) -> Entry:
+    row = member.row
     figures: dict[str, Metric] = {}
     details: dict[str, dict[str, float | None]] = {}
-    drawn: dict[str, list[float]] = {}
+    row_resamples: dict[str, list[float]] = {}
     if row.heldout:
         heldout = executed.artifacts[row.heldout.key]
         figures |= metrics(heldout)
         details["heldout"] = outcomes(heldout, "heldout")
-    declared: list[Figure] = []
-    for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
-        if benchmark.name in row.verdicts:
-            declared += benchmark.figures_of(identity(benchmark))
     for name, stage in row.verdicts.items():
         artifact = executed.artifacts[stage.key]
         figures |= metrics(artifact)
         details[name] = outcomes(artifact, "verdicts")
-        drawn |= resamples(artifact)
+        row_resamples |= resamples(artifact)
+    judged = [benchmark for benchmark in _benchmarks(member.cell.recipe) if benchmark.name in row.verdicts]
     return Entry(
         id=row.id,
         method=row.method,
         metrics=figures,
-        provenance=provenance,
+        provenance=_provenance(member, axes, executed),
         outcomes=details,
-        resamples=drawn,
-        figures=tuple(declared),
+        resamples=row_resamples,
+        figures=tuple(figure for benchmark in judged for figure in benchmark.figures_of(identity(benchmark))),
     )
 
 
-def _flags(
-    recipe: Recipe, row: PlannedRow, executed: ExecutionResult, provenance: Mapping[str, Any]
-) -> dict[str, list[dict[str, Any]]]:
+def _provenance(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) -> Provenance:
+    """Everything that decides a row's figures. Without times, so that equal runs give equal boards."""
+    recipe, row = member.cell.recipe, member.row
+    run = _run_facts(recipe, member.plan, row, executed)
+    parts = [run]
+    if recipe.evaluation:
+        parts += [
+            _judge_facts(recipe.evaluation, member.plan, row, executed),
+            _guard_facts(recipe.evaluation, row, executed, run),
+        ]
+    parts.append(_training_facts(row, executed))
+    if axes:
+        parts.append(Provenance(sweep=_sweep_facts(member, axes)))
+    return _joined(parts)
+
+
+def _joined(parts: Iterable[Provenance]) -> Provenance:
+    """One record of the fields that were given in any part; later parts override earlier ones."""
+    fields = {name: value for part in parts for name, value in part if name in part.model_fields_set}
+    return Provenance.model_validate(fields)
+
+
+def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionResult) -> Provenance:
+    """The recipe, the stages and their reports on data and answers."""
+    stages = {
+        name: stage
+        for name, stage in plan.data.items()
+        if not name.startswith(("reference/", "sft/")) and name not in ("report", "dataset")
+    }
+    if row.heldout:
+        stages["reference"] = row.heldout.inputs["reference"]
+    data = _reports(stages, executed)
+    last = row.heldout or row.stages[-1]
+    facts = Provenance(
+        recipe=recipe_dict(recipe),
+        seed=recipe.seed,
+        data=data,
+        leaks={name: report["leaks"] for name, report in data.items() if report.get("leaks")},
+        keys={stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
+        answers=_reports(row.answers, executed),
+        # From the process that computed the row, not the one that writes the board.
+        made_by=executed.artifacts[last.key].record.made_by,
+    )
+    if recipe.policy and row.system is None:
+        return _joined([facts, Provenance(policy=policy_identity(recipe.policy))])
+    return facts
+
+
+def _judge_facts(evaluation: Evaluation, plan: Plan, row: PlannedRow, executed: ExecutionResult) -> Provenance:
+    """The judges and benchmarks, what judging cost, and what the answers were compared with."""
+    own_judges = {name: {"judge": identity(judge)} for name, judge in evaluation.judges.items()}
+    judge, reports = identity(evaluation.judge), _reports(row.verdicts, executed)
+    facts = Provenance(
+        judge=judge,
+        judge_calibration=_calibration(evaluation),
+        benchmarks={b.name: {**identity(b), **own_judges.get(b.name, {})} for b in evaluation.benchmarks},
+    )
+    if evaluation.judge.recorded:
+        judge = {**judge, "recorded_by": recorded_by(plan, row, executed)}
+        verdicts = Provenance(judge=judge, judge_calibration=RECORDED, verdicts=reports)
+    else:
+        ledgers = {name: JudgingFacts.model_validate(board_ledger(report)) for name, report in reports.items()}
+        verdicts = Provenance(judging=ledgers)
+    # Only references that are another row's answers are stages.
+    inputs = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
+    references = {name: stage.key for name, stage in inputs.items() if stage is not None}
+    return _joined([facts, verdicts, *([Provenance(references=references)] if references else [])])
+
+
+def _guard_facts(evaluation: Evaluation, row: PlannedRow, executed: ExecutionResult, run: Provenance) -> Provenance:
     """The validity guards that fire, by benchmark; those of the row as a whole under `row`."""
-    assert recipe.evaluation
-    found: dict[str, list[Flag]] = {}
-    for benchmark in recipe.evaluation.benchmarks:
-        name = identity(benchmark)["name"]
-        if name in row.answers:
-            answers = executed.artifacts[row.answers[name].key].rows("answers.jsonl", Answer)
-            found[name] = answer_flags(answers, _reference_texts(benchmark, row.verdicts[name], executed))
-    whole = [leak_flag(provenance["leaks"], provenance["data"])]
-    if "policy" in provenance:
-        judges = [identity(recipe.evaluation.judge_of(benchmark)) for benchmark in recipe.evaluation.benchmarks]
-        whole += {flag.text: flag for j in judges if (flag := family_flag(j, provenance["policy"]))}.values()
-    found["row"] = [flag for flag in whole if flag is not None]
-    return {name: [flag.model_dump(mode="json") for flag in flags] for name, flags in found.items() if flags}
+    flags: dict[str, list[Flag]] = {}
+    for benchmark in evaluation.benchmarks:
+        if benchmark.name in row.answers:
+            answers = executed.artifacts[row.answers[benchmark.name].key].rows("answers.jsonl", Answer)
+            references = _reference_texts(benchmark, row.verdicts[benchmark.name], executed)
+            flags[benchmark.name] = answer_flags(answers, references)
+    row_flags = [leak_flag(run.leaks, run.data)]
+    if run.policy is not None:
+        judges = [identity(evaluation.judge_of(benchmark)) for benchmark in evaluation.benchmarks]
+        row_flags += {flag.text: flag for j in judges if (flag := family_flag(j, run.policy))}.values()
+    flags["row"] = [flag for flag in row_flags if flag is not None]
+    guards = {
+        name: tuple(GuardFlag.model_validate(flag.model_dump(mode="json")) for flag in fired)
+        for name, fired in flags.items()
+        if fired
+    }
+    return Provenance(guards=guards) if guards else Provenance()
+
+
+def _training_facts(row: PlannedRow, executed: ExecutionResult) -> Provenance:
+    """The training of the row's policy: its seed, budget, loss and reports."""
+    parts = []
+    if row.arm and row.arm.seed is not None:
+        parts.append(Provenance(method_id=row.arm.method.id, training_seed=row.arm.seed))
+    if row.matched:
+        parts.append(Provenance(match_to=row.matched.id))
+    if row.policy:
+        artifact = executed.artifacts[row.policy.key]
+        training = TrainingFacts.model_validate({**_without_seconds(artifact), "curve": _curve(artifact)})
+        parts.append(Provenance(training=training))
+    if row.start and row.sft:
+        report = _without_seconds(executed.artifacts[row.sft.key])
+        parts.append(Provenance(sft=SftFacts.model_validate({"row": row.start, **report})))
+    if row.arm and isinstance(row.arm.method.loss, Loss):
+        loss = row.arm.method.loss
+        facts = LossFacts(on_pairs=loss.on_pairs, is_multi_dpo=loss.is_multi_dpo, reconstruction=loss.reconstruction)
+        parts.append(Provenance(loss=facts))
+    return _joined(parts)
+
+
+def _without_seconds(trained: Artifact) -> dict[str, Any]:
+    return {name: value for name, value in trained.report.items() if name != "seconds"}
+
+
+def _sweep_facts(member: StudyRow, axes: Sequence[Axis]) -> SweepFacts:
+    return SweepFacts(
+        row=member.id_in_cell,
+        cells=tuple(cell.settings for cell in member.cells),
+        axes=tuple(
+            SweepAxisFacts(name=axis.name, fields=axis.fields, values=tuple(label for label, _ in axis.choices))
+            for axis in axes
+        ),
+    )
 
 
 def _reference_texts(benchmark: Benchmark, verdicts: Stage, executed: ExecutionResult) -> dict[str, str]:
     reference = verdicts.inputs.get("reference")
-    given = executed.artifacts[reference.key].rows("answers.jsonl", Answer) if reference else []
-    return benchmark.reference_texts(given)
+    answers = executed.artifacts[reference.key].rows("answers.jsonl", Answer) if reference else []
+    return benchmark.reference_texts(answers)
 
 
 def _curve(trained: Artifact) -> list[list[float]]:
-    """[step, loss] of about CURVE steps of a training, evenly spaced, the last one among them."""
+    """[step, loss] of at most CURVE steps of a training, evenly spaced and including the last one."""
     steps = [[s["step"], s["loss"]] for s in read_steps(trained.folder / "steps.jsonl") if s.get("loss") is not None]
     every = max(1, -(-len(steps) // CURVE))
     return [[step, round(loss, 6)] for step, loss in (steps[::-1][::every])[::-1]]
 
 
 def _calibration(evaluation: Evaluation) -> str:
-    """What ties the judge to an official one, in a line, by the first benchmark that knows one."""
+    """How the judge relates to an official one, in one line, by the first benchmark that has one."""
     for benchmark in evaluation.benchmarks:
         if annotator := benchmark.calibrated_by:
-            known = calibration_of(identity(evaluation.judge_of(benchmark)), annotator)
-            return known.text if known else "uncalibrated"
+            calibration = calibration_of(identity(evaluation.judge_of(benchmark)), annotator)
+            return calibration.text if calibration else "uncalibrated"
     return "uncalibrated"
-
-
-def _references(plan: Plan, row: PlannedRow) -> dict[str, str]:
-    """Keys of the answers that a row's were compared with, where they are another row's."""
-    found = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
-    return {name: stage.key for name, stage in found.items() if stage is not None}
-
-
-def _provenance(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionResult) -> dict[str, Any]:
-    """Everything that a row's figures rest on. Times are left out: the same run must give the same board."""
-    stages = {
-        name: s
-        for name, s in plan.data.items()
-        if not name.startswith(("reference/", "sft/")) and name not in ("report", "dataset")
-    }
-    if row.heldout:
-        stages["reference"] = row.heldout.inputs["reference"]
-    last = executed.artifacts[row.stages[-1].key] if row.heldout is None else executed.artifacts[row.heldout.key]
-    found: dict[str, Any] = {
-        "recipe": recipe_dict(recipe),
-        "seed": recipe.seed,
-        **({"policy": policy_identity(recipe.policy)} if recipe.policy and row.system is None else {}),
-        "data": {name: executed.artifacts[stage.key].report for name, stage in stages.items()},
-        "keys": {stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
-        "answers": {name: executed.artifacts[stage.key].report for name, stage in row.answers.items()},
-        # Those of the process that computed the row, not of the one that draws the board.
-        "made_by": last.record.made_by,
-    }
-    found["leaks"] = {name: report["leaks"] for name, report in found["data"].items() if report.get("leaks")}
-    if recipe.evaluation:
-        found["judge"] = identity(recipe.evaluation.judge)
-        found["judge_calibration"] = _calibration(recipe.evaluation)
-        if is_replay(recipe):
-            found["verdicts"] = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
-            found["judge"]["recorded_by"] = recorded_by(plan, row, executed)
-            found["judge_calibration"] = RECORDED
-        else:
-            reports = {name: executed.artifacts[stage.key].report for name, stage in row.verdicts.items()}
-            found["judging"] = {name: board_ledger(report) for name, report in reports.items()}
-        if references := _references(plan, row):
-            found["references"] = references
-        if flags := _flags(recipe, row, executed, found):
-            found["guards"] = flags
-        found["benchmarks"] = {identity(b)["name"]: identity(b) for b in recipe.evaluation.benchmarks}
-        for name, own in recipe.evaluation.judges.items():
-            found["benchmarks"][name]["judge"] = identity(own)
-    if row.arm and row.arm.seed is not None:
-        found["method_id"] = row.arm.method.id
-        found["training_seed"] = row.arm.seed
-    if row.matched:
-        found["match_to"] = row.matched.id
-    if row.policy is not None:
-        trained = executed.artifacts[row.policy.key]
-        found["training"] = {k: v for k, v in trained.report.items() if k != "seconds"}
-        found["training"]["curve"] = _curve(trained)
-    if row.start and row.sft:
-        report = {k: v for k, v in executed.artifacts[row.sft.key].report.items() if k != "seconds"}
-        found["sft"] = {"row": row.start, **report}
-    if row.arm and isinstance(row.arm.method.loss, Loss):
-        loss = row.arm.method.loss
-        facts = LossFacts(on_pairs=loss.on_pairs, is_multi_dpo=loss.is_multi_dpo, reconstruction=loss.reconstruction)
-        found["loss"] = facts.plain()
-    return found

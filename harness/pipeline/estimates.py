@@ -1,4 +1,4 @@
-"""What a plan costs, all at once and cell by cell: what sharing saves can be told before anything runs."""
+"""Estimates the cost of a plan, for all cells together and for each alone, so that savings are known before a run."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -13,12 +13,12 @@ from harness.servers.spending import JudgeCost
 from harness.types import STAGE_KINDS, StageKind
 
 START = 11.0
-"""Seconds of a run beside its stages: libraries are imported, a board is drawn. As measured on two cores."""
+"""Seconds of a run outside its stages, such as imports and writing the board, measured on two cores."""
 
 
 class Cost(NamedTuple):
-    """Seconds, tokens to generate, to train on and to score, calls of judges, and what those cost: dollars for replies
-    of usual length, and at most (None: a price isn't known)."""
+    """Seconds; tokens to generate, to train on and to score; judge calls. `dollars`: the price of those calls for
+    replies of typical length; `at_most`: its upper bound. Both None if a price is unknown."""
 
     seconds: float = 0.0
     generated: int = 0
@@ -33,25 +33,25 @@ class Cost(NamedTuple):
 
 
 class Estimates:
-    """The costs of a plan's stages, each looked at once. `judging`: of the stages that ask a judge with a price."""
+    """The costs of a plan's stages, each computed once. `stored`: keys of the stages that the store has already."""
 
     def __init__(self, plan: StudyPlan, store: Store) -> None:
         self.plan = plan
         self._stages = {stage.key: stage for stage in plan.stages}
         self._judging: dict[object, JudgeCost | None] = {}
         self.store = store
-        self._made = {key: artifact for key in self._stages if (artifact := store.find(key)) is not None}
-        self.there = frozenset(self._made)
+        self._artifacts = {key: artifact for key in self._stages if (artifact := store.find(key)) is not None}
+        self.stored = frozenset(self._artifacts)
 
     @cached_property
     def of(self) -> dict[str, Estimate]:
-        """By stage key. Of what has been generated already it is known how long it is."""
+        """Estimates by stage key. For texts that are generated already, the real number of tokens is used."""
         with remembering():
-            return {key: self._known(key, stage.estimate()) for key, stage in self._stages.items()}
+            return {key: self._with_real_tokens(key, stage.estimate()) for key, stage in self._stages.items()}
 
-    def _known(self, key: str, estimate: Estimate) -> Estimate:
-        made = self._made.get(key)
-        tokens = made.report.get("tokens") if made else None
+    def _with_real_tokens(self, key: str, estimate: Estimate) -> Estimate:
+        artifact = self._artifacts.get(key)
+        tokens = artifact.report.get("tokens") if artifact else None
         if not estimate.generated_tokens or not isinstance(tokens, int):
             return estimate
         share = tokens / estimate.generated_tokens
@@ -59,29 +59,31 @@ class Estimates:
 
     @cached_property
     def judging(self) -> dict[str, JudgeCost]:
-        """What the stages that are still to run may pay judges, by key."""
-        found = {}
+        """Judging costs of the stages still to run, by key; only for judges with a price."""
+        costs = {}
         for key, stage in self._stages.items():
-            if stage.judging and key not in self.there and (cost := self._judged(stage)):
-                found[key] = cost
-        return found
+            if stage.judging and key not in self.stored and (cost := self._judging_cost(stage)):
+                costs[key] = cost
+        return costs
 
-    def _judged(self, stage: Stage) -> JudgeCost | None:
+    def _judging_cost(self, stage: Stage) -> JudgeCost | None:
         assert stage.judging
-        answers = [needed.key for role, needed in stage.inputs.items() if role in ("answers", "reference")]
-        if any(key in self.there for key in answers):
+        answers = [source.key for role, source in stage.inputs.items() if role in ("answers", "reference")]
+        if any(key in self.stored for key in answers):
             return stage.judging(self.store)
-        # Without the answers, stages of one judge and benchmark cost the same; a row against itself costs nothing.
+        # Without the answers, stages with the same judge and benchmark cost the same. A row against itself costs
+        # nothing.
         longest = [
             repr(s.params.get("sampling")) for role, s in stage.inputs.items() if role in ("answers", "reference")
         ]
-        alike = (repr(sorted(stage.params.items())), *longest, len(set(answers)))
-        if alike not in self._judging:
-            self._judging[alike] = stage.judging(self.store)
-        return self._judging[alike]
+        same_cost = (repr(sorted(stage.params.items())), *longest, len(set(answers)))
+        if same_cost not in self._judging:
+            self._judging[same_cost] = stage.judging(self.store)
+        return self._judging[same_cost]
 
     def cost(self, keys: Iterable[str]) -> Cost:
-        """Of these stages, one after the other. Of those that share a pool the largest has the work of all."""
+        """The cost of running these stages one after the other. Stages in one pool cost as much as the largest of
+        them."""
         largest: dict[str, Estimate] = {}
         seconds, calls, dollars, at_most = 0.0, 0, 0.0, 0.0
         priced = capped = True
@@ -96,47 +98,47 @@ class Estimates:
                 priced, capped = priced and judged.dollars is not None, capped and judged.at_most is not None
                 dollars += judged.dollars or 0.0
                 at_most += judged.at_most or 0.0
-            elif key in self._made and "dollars" in self._made[key].report:  # judged already, for so much
-                paid = self._made[key].report["dollars"]
+            elif key in self._artifacts and "dollars" in self._artifacts[key].report:  # judged already
+                paid = self._artifacts[key].report["dollars"]
                 priced, capped = priced and paid is not None, capped and paid is not None
                 dollars += paid or 0.0
                 at_most += paid or 0.0
-        made = largest.values()
-        seconds += sum(e.work for e in made) / device().peak + sum(e.waiting for e in made)
+        estimates = largest.values()
+        seconds += sum(e.work for e in estimates) / device().peak + sum(e.waiting for e in estimates)
         return Cost(
             seconds,
-            sum(e.generated_tokens for e in made),
-            sum(e.trained_tokens for e in made),
-            sum(e.scored_tokens for e in made),
+            sum(e.generated_tokens for e in estimates),
+            sum(e.trained_tokens for e in estimates),
+            sum(e.scored_tokens for e in estimates),
             calls,
             dollars if priced else None,
             at_most if capped else None,
         )
 
     def cell(self, number: int) -> list[str]:
-        """The stages of a cell."""
+        """The keys of a cell's stages."""
         return [stage.key for stage in self.plan.plans[number].stages]
 
     @cached_property
     def alone(self) -> list[Cost]:
-        """What each cell would cost alone, from nothing, in a run of its own."""
+        """The cost of each cell in its own run, starting from an empty store."""
         return [self.cost(self.cell(i)).plus(Cost(START)) for i in range(len(self.plan.plans))]
 
     @cached_property
     def together(self) -> Cost:
-        """What all cells cost in one run, from nothing."""
+        """The cost of all cells in one run, starting from an empty store."""
         return self.cost(self._stages).plus(Cost(START))
 
     @cached_property
     def left(self) -> Cost:
-        """What is still to be run of it."""
-        keys = [key for key in self._stages if key not in self.there]
+        """The cost of the stages that the store does not have yet."""
+        keys = [key for key in self._stages if key not in self.stored]
         return self.cost(keys).plus(Cost(START)) if keys else Cost()
 
 
-def in_all(costs: Iterable[Cost]) -> Cost:
-    """The sum."""
-    found = Cost()
+def total_cost(costs: Iterable[Cost]) -> Cost:
+    """The sum of costs."""
+    total = Cost()
     for cost in costs:
-        found = found.plus(cost)
-    return found
+        total = total.plus(cost)
+    return total

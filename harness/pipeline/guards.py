@@ -1,9 +1,9 @@
-"""Validity guards: what in a row's answers makes its figures doubtful, each with its evidence.
+"""Validity guards: flag answers that make a row's figures doubtful, with evidence.
 
-A constant answer won 86.5 % of AlpacaEval 2 (the null model, arXiv 2410.07137), and answers that talk to the judge
-raise any score. None of the flags is a proof, and none changes a figure. Of eight systems whose answers are recorded in
-public two are flagged, and rightly: alpaca-7b's answers have a fifth of the reference's length, and 22 of
-gemma-2b-it's are empty (tests/test_guards.py).
+A constant answer won 86.5 % of AlpacaEval 2 (the null model, arXiv 2410.07137), and answers that address the judge
+raise any score. A flag is not a proof and changes no figure. Of eight systems with publicly recorded answers, two are
+flagged, correctly: alpaca-7b's answers have a fifth of the reference's length, and 22 of gemma-2b-it's are empty
+(tests/pipeline/test_guards.py).
 """
 
 import re
@@ -15,21 +15,24 @@ from harness.data.leaks import words
 from harness.types import Answer, Record
 
 SAME = 0.2
-"""Share of answers that are near-equal to one of them."""
+"""The smallest flagged share of answers that are near-equal to one of them."""
 NEAR = 90.0
-"""Edit similarity, in percent, from which two answers are near-equal."""
+"""The smallest edit similarity of near-equal answers, in percent."""
 TO_JUDGE = 0.005
 TRUNCATED = 0.2
 EMPTY = 0.01
 REPETITIVE = 0.05
-IN_CIRCLES = 0.5
-"""Share of an answer's 4-grams of words that it has had before from which it repeats itself; of MIN_WORDS at least."""
+"""The smallest flagged shares of answers that address the judge, were cut, are empty, or repeat themselves."""
+REPEATED_GRAMS = 0.5
+"""The smallest share of repeated word 4-grams in an answer that repeats itself."""
 MIN_WORDS = 60
+"""Shorter answers are not checked for repetition."""
 LENGTHS = 3.0
-"""Factor between the mean lengths of answers and references."""
+"""The largest unflagged factor between the mean lengths of answers and references."""
 EVIDENCE = 5
+"""The number of answers that a flag names."""
 CANDIDATES = 24
-"""Answers that all others are compared with for near-equality: the most frequent ones, then others evenly spaced."""
+"""Answers that all others are compared with for near-equality: the most frequent ones, then evenly spaced ones."""
 
 ADDRESSES = {
     "asks for a rating": r"\b(rate|score|grade|mark)\b[^.\n]{0,40}\b(this|my|the above) (answer|response|output)\b",
@@ -44,12 +47,13 @@ ADDRESSES = {
     "overrides instructions": r"\b(ignore|disregard|forget) (all |any |the )?(previous|prior|above|other|earlier)\b"
     r"[^.\n]{0,20}\b(instructions?|outputs?|responses?|answers?)\b",
 }
-"""Texts that speak to a judge rather than to the user, by what they do."""
+"""Patterns of texts that address the judge rather than the user, by what they do."""
 _ADDRESSES = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in ADDRESSES.items()}
 
 
 class Flag(Record):
-    """A doubt: its name, the figure and the threshold that it passed, in words, and the ids of some answers."""
+    """A guard that fired. `value`: the measured figure, which passed `threshold`. `text`: the finding in words.
+    `evidence`: the ids of some answers."""
 
     name: str
     value: float
@@ -59,12 +63,13 @@ class Flag(Record):
 
 
 def answer_flags(answers: Sequence[Answer], references: Mapping[str, str] | None = None) -> list[Flag]:
-    """The flags of a row's answers to one benchmark. `references`: what they were compared with, by question."""
+    """The flags of a row's answers to one benchmark. `references`: texts that they were compared with, by question
+    id."""
     if not answers:
         return []
     texts = {a.question_id: "\n".join(a.turns) for a in answers}
     cut = [a.question_id for a in answers if "length" in a.finish_reasons]
-    repetitive = [key for key, text in texts.items() if repetition(text) >= IN_CIRCLES]
+    repetitive = [key for key, text in texts.items() if repetition(text) >= REPEATED_GRAMS]
     empty = [key for key, text in texts.items() if not text.strip()]
     flags = [
         _constant(texts),
@@ -86,7 +91,7 @@ def _share(name: str, keys: Sequence[str], texts: Mapping[str, str], threshold: 
 
 
 def _constant(texts: Mapping[str, str]) -> Flag | None:
-    """The largest group of answers that are near-equal to one of them."""
+    """Flags the largest group of answers that are near-equal to one of them."""
     from rapidfuzz import fuzz, process
 
     whole = {key: " ".join(text.split()) for key, text in texts.items() if text.strip()}
@@ -104,26 +109,28 @@ def _constant(texts: Mapping[str, str]) -> Flag | None:
 
 
 def _to_the_judge(texts: Mapping[str, str]) -> Flag | None:
-    found = {key: name for key, text in texts.items() for name, pattern in _ADDRESSES.items() if pattern.search(text)}
-    kinds = ", ".join(f"{name} ({count})" for name, count in Counter(found.values()).most_common())
-    return _share("to_the_judge", list(found), texts, TO_JUDGE, f"speak to the judge: {kinds}")
+    addresses = {
+        key: name for key, text in texts.items() for name, pattern in _ADDRESSES.items() if pattern.search(text)
+    }
+    kinds = ", ".join(f"{name} ({count})" for name, count in Counter(addresses.values()).most_common())
+    return _share("to_the_judge", list(addresses), texts, TO_JUDGE, f"speak to the judge: {kinds}")
 
 
 def repetition(text: str) -> float:
-    """The share of a text's 4-grams of words that stand in it before; 0 for fewer than MIN_WORDS words."""
-    said = words(text)
-    if len(said) < MIN_WORDS:
+    """The share of a text's word 4-grams that occur earlier in it; 0 for fewer than MIN_WORDS words."""
+    text_words = words(text)
+    if len(text_words) < MIN_WORDS:
         return 0.0
-    grams = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
+    grams = [tuple(text_words[i : i + 4]) for i in range(len(text_words) - 3)]
     return 1 - len(set(grams)) / len(grams)
 
 
 def _length(texts: Mapping[str, str], references: Mapping[str, str]) -> Flag | None:
     both = [key for key in texts if key in references]
-    theirs = sum(len(references[key]) for key in both)
-    if not theirs:
+    reference_length = sum(len(references[key]) for key in both)
+    if not reference_length:
         return None
-    ratio = sum(len(texts[key]) for key in both) / theirs
+    ratio = sum(len(texts[key]) for key in both) / reference_length
     if 1 / LENGTHS <= ratio <= LENGTHS:
         return None
     text = f"answers have {ratio:.2f} times the length of the references"
@@ -132,31 +139,32 @@ def _length(texts: Mapping[str, str], references: Mapping[str, str]) -> Flag | N
 
 
 def family(identity: Mapping[str, Any]) -> str | None:
-    """A model's family, from its name: `qwen` of Qwen/Qwen2.5-0.5B-Instruct; None where it has none."""
+    """A model's family, from its name: `qwen` for Qwen/Qwen2.5-0.5B-Instruct; None without a model's name."""
     name: Any = identity.get("model")
     name = name.get("model") if isinstance(name, Mapping) else name
-    found = re.match(r"[a-z]+", str(name or "").split("/")[-1].lower())
-    return found[0] if found else None
+    match = re.match(r"[a-z]+", str(name or "").split("/")[-1].lower())
+    return match[0] if match else None
 
 
 def family_flag(judge: Mapping[str, Any], policy: Mapping[str, Any]) -> Flag | None:
-    """A judge from the policy's own family may prefer its own ways (arXiv 2404.13076)."""
-    own, its = family(policy), family(judge)
-    if own is None or own != its:
+    """Flags a judge from the policy's family, which may prefer its own style (arXiv 2404.13076)."""
+    policy_family = family(policy)
+    if policy_family is None or policy_family != family(judge):
         return None
-    text = f"the judge is of the policy's own family ({own}): judges prefer answers like their own"
+    text = f"the judge is of the policy's own family ({policy_family}): judges prefer answers like their own"
     return Flag(name="own_family", value=1, threshold=1, text=text)
 
 
 def leak_flag(leaks: Mapping[str, Mapping[str, int]], data: Mapping[str, Mapping[str, Any]]) -> Flag | None:
-    """Evaluation prompts that were found in the training data and kept."""
-    kept = {
-        name: sum(found.values())
-        for name, found in leaks.items()
-        if not data.get(name, {}).get("leaks_dropped", 1) and any(found.values())
+    """Flags evaluation prompts that are in the training data because the recipe keeps leaks. `leaks`: counts by stage
+    and evaluation set. `data`: the reports of the stages."""
+    kept_leaks = {
+        name: sum(counts.values())
+        for name, counts in leaks.items()
+        if not data.get(name, {}).get("leaks_dropped", 1) and any(counts.values())
     }
-    count = sum(kept.values())
+    count = sum(kept_leaks.values())
     if not count:
         return None
-    text = f"{count:,} prompts of the evaluation sets are in the training data ({', '.join(sorted(kept))})"
+    text = f"{count:,} prompts of the evaluation sets are in the training data ({', '.join(sorted(kept_leaks))})"
     return Flag(name="leaks", value=count, threshold=1, text=text)

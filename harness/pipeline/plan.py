@@ -1,4 +1,4 @@
-"""A recipe becomes a plan: all stages with their keys, derived without running anything."""
+"""Derives a plan from a recipe: all stages with their keys, without running anything."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,11 +34,10 @@ from harness.training.setup import TrainingSetup
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of the board and the stages of its own. `policy`: the training of its model, None for the untrained policy
-    and for systems. `bits`: of the quantised base that its adapter is for. `heldout`: None without training data.
-    `start`: id of the fine-tuned row that its training starts from, and `sft` its stage. `arm`: its training, and
-    `matched` the one whose budget it gets. `system`: the files of a row from files. `answers` and `verdicts`: by
-    benchmark."""
+    """A row of the board and its own stages. `policy`: the training of its model; None for the untrained policy and for
+    systems. `bits`: those of the quantised base of its adapter. `heldout`: None without training data. `start`: id of
+    the fine-tuned row that its training starts from; `sft`: that row's stage. `arm`: its training; `matched`: the
+    training whose budget it gets. `system`: the files of a row from files. `answers`, `verdicts`: by benchmark."""
 
     id: str
     method: str
@@ -55,14 +54,14 @@ class PlannedRow:
 
     @property
     def stages(self) -> list[Stage]:
-        """This row's own stages."""
+        """The stages of this row alone."""
         trained = [stage for stage in (self.policy, self.heldout) if stage]
         return [*trained, *self.answers.values(), *self.verdicts.values()]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The data's stages, and those that several rows share, by name; and the rows."""
+    """`data`: the stages of the data, and those that several rows share, by name. `rows`: the board's rows."""
 
     data: Mapping[str, Stage]
     rows: tuple[PlannedRow, ...]
@@ -70,7 +69,7 @@ class Plan:
     @property
     def stages(self) -> list[Stage]:
         """All stages, in an order in which they can run: data, training, the answers of all rows, then the verdicts, so
-        that a judge in process is loaded last."""
+        that a local judge is loaded last."""
         stages = [
             *self.data.values(),
             *(stage for row in self.rows if row.policy for stage in _matched_first(row.policy)),
@@ -82,12 +81,12 @@ class Plan:
 
 
 def _matched_first(policy: Stage) -> list[Stage]:
-    """A training after the one whose budget it gets."""
+    """A training, preceded by the ones whose budget it depends on."""
     return [*(_matched_first(policy.inputs["match"]) if "match" in policy.inputs else []), policy]
 
 
 def make_plan(recipe: Recipe) -> Plan:
-    """The plan of a recipe. Raises RecipeError for methods that contradict each other."""
+    """The plan of a recipe. Raises RecipeError for methods or systems that contradict each other."""
     if problems := [*method_problems(recipe), *system_problems(recipe)]:
         raise RecipeError(f"{shown_path(problems[0].path)}: {problems[0].message}")
     data: dict[str, Stage] = {}
@@ -111,7 +110,7 @@ def make_plan(recipe: Recipe) -> Plan:
 def _data_stages(
     name: str, data: Data, policy: Policy, evaluation: Evaluation | None, seed: int, sizes: Sizes
 ) -> dict[str, Stage]:
-    """The stages of the ranked dataset by name, and those that only describe it: nothing is trained on the latter."""
+    """The stages of the ranked dataset by name, with those that only describe it."""
     search = leak_search(data, evaluation)
     stages = {"seeds": seeds_stage(data, search, seed)}
     if data.responses is None or data.reward is None:  # a recipe has both or neither
@@ -131,8 +130,8 @@ def _data_stages(
 
 
 class _Trainings:
-    """Plans the trainings of a recipe. `shared`: the stages that several rows may share, by name; equal settings give
-    equal stages, with one key."""
+    """Plans the trainings of a recipe. `shared`: the stages that several rows may share, by name. Equal settings give
+    equal stages with one key."""
 
     def __init__(self, setup: TrainingSetup, ranked: Stage) -> None:
         self.shared: dict[str, Stage] = {}
@@ -142,7 +141,7 @@ class _Trainings:
         self._policies: dict[str, Stage] = {}
 
     def rows(self, recipe: Recipe) -> list[PlannedRow]:
-        """The untrained base, then what was only fine-tuned, then a row per training."""
+        """The untrained base, then the rows that are only fine-tuned, then one row per training."""
         base = self._row(PlannedRow(BASE, BASE), recipe.training)
         arms = arms_of(recipe)
         matches = {arm.id: matched_arm(recipe, arm, arms) for arm in arms}
@@ -162,7 +161,7 @@ class _Trainings:
         return [base, *self._tuned.values(), *trained]
 
     def _row(self, row: PlannedRow, training: Training) -> PlannedRow:
-        """The row with its measurement on the held-out pairs."""
+        """The row with its evaluation on the held-out pairs."""
         bits = scoring_bits(training) if row.policy else None
         model = RowModel(self._setup.policy, row.policy, row.sft, bits)
         reference = self._reference(training, row.sft)
@@ -176,7 +175,7 @@ class _Trainings:
         return self.shared.setdefault(f"reference/{stage.key}", stage)
 
     def _fine_tuned(self, training: Training) -> PlannedRow | None:
-        """The row of the fine-tuned policy that a training starts from: it shows what that step alone has brought."""
+        """The row of the fine-tuned policy that a training starts from; it shows the effect of fine-tuning alone."""
         if training.sft is None:
             return None
         row = f"{SFT}-{len(self._tuned) + 1}" if self._tuned else SFT
@@ -187,7 +186,7 @@ class _Trainings:
         return self._tuned[stage.key]
 
     def _policy(self, arm: Arm, matches: Mapping[str, Arm | None]) -> Stage:
-        """The training, planned after the one whose budget it gets."""
+        """The stage of a training, planned after the one whose budget it gets."""
         if arm.id not in self._policies:
             matched = matches[arm.id]
             tuned = self._fine_tuned(arm.training)
@@ -228,7 +227,7 @@ def _evaluated(
 def _answers(
     rows: Sequence[PlannedRow], evaluation: Evaluation, benchmark: Benchmark, policy: Policy | None, seed: int
 ) -> dict[str, Stage]:
-    """By row; of a system only where it has a file for the benchmark."""
+    """Answer stages by row; a system has one only if it has a file for the benchmark."""
     stages = {}
     for row in rows:
         if row.system and benchmark.name in row.system.answers:
@@ -240,7 +239,7 @@ def _answers(
 
 
 def _reference_answers(benchmark: Benchmark, answers: Mapping[str, Stage]) -> Stage | None:
-    """The answers of the row that a benchmark compares with, if it does. Raises RecipeError."""
+    """The answers of the row that a benchmark compares with; None if it needs no row. Raises RecipeError."""
     row = benchmark.needs_row
     if row and row not in answers:
         raise RecipeError(f"evaluation.benchmarks: {benchmark.name}: no row '{row}' with answers to be the reference")

@@ -1,4 +1,4 @@
-"""A plan as tables for a terminal: stages, cells of a sweep, what they share and what that saves."""
+"""Tables of a plan for a terminal: stages, the cells of a sweep, what they share and what sharing saves."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.models.workload import device, models_of_unknown_size
-from harness.pipeline.estimates import Cost, Estimates, in_all
+from harness.pipeline.estimates import Cost, Estimates, total_cost
 from harness.pipeline.study import StudyPlan
 from harness.recipe.load import models_of
 from harness.servers.prices import dollars
@@ -16,21 +16,21 @@ from harness.servers.spending import JudgeCost, total
 from harness.types import phase
 
 SHOWN = 60
-"""Cells that are listed."""
+"""The largest number of cells listed."""
 
 
 def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
-    """What `harness plan` prints, part by part."""
+    """The parts of what `harness plan` prints."""
     plan = estimates.plan
     yield from _sweep(plan, estimates) if plan.study.axes else _stages(plan, estimates)
-    sizeless = sorted({name for cell in plan.study.cells for name in models_of_unknown_size(models_of(cell.recipe))})
-    if sizeless:
-        yield Text(f"Models of unknown size, not in the times: {', '.join(sizeless)}.", style="yellow")
-    sweep = "own: stages that no other cell needs; alone: those of cells run one by one; " if plan.study.axes else ""
+    unknown = sorted({name for cell in plan.study.cells for name in models_of_unknown_size(models_of(cell.recipe))})
+    if unknown:
+        yield Text(f"Models of unknown size, not in the times: {', '.join(unknown)}.", style="yellow")
+    sweep = "own: stages that no other cell needs; alone: each cell in its own run; " if plan.study.axes else ""
     rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
     yield Text(
         f"{sweep}generate, train on, score: tokens; judge: calls. Times are for {device().name} ({rate}), "
-        "one stage after the other, with texts as long as they may be: a guide to what dominates, not a promise.",
+        "one stage after the other, with texts of maximum length: a guide to what dominates, not a promise.",
         style="dim",
     )
 
@@ -41,7 +41,7 @@ def _stages(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
     for title in ("key", "state", "time", "generate", "train on", "judge"):
         table.add_column(title, no_wrap=True, justify="left" if title in ("key", "state") else "right")
     for stage in plan.stages:
-        is_stored = stage.key in estimates.there
+        is_stored = stage.key in estimates.stored
         cost = Cost() if is_stored else estimates.cost([stage.key])
         state = "in the store" if is_stored else "to run"
         table.add_row(stage.id, stage.key[:12], state, duration(cost.seconds), *_tokens(cost))
@@ -56,7 +56,7 @@ def _stages(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
 
 
 def _judging(costs: Mapping[str, JudgeCost]) -> Table:
-    """What judging may cost, by stage."""
+    """Estimated judging costs by stage."""
     table = Table(box=None, header_style="bold", title="Judging", title_justify="left", title_style="bold")
     table.add_column("stage", overflow="fold")
     for title in ("calls", "answered\nalready", "tokens in,\nabout", "tokens out,\nabout", "about", "at most"):
@@ -85,7 +85,7 @@ def _sweep(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
 
 
 def _saved(estimates: Estimates) -> tuple[float, Cost, Cost]:
-    alone, together = in_all(estimates.alone), estimates.together
+    alone, together = total_cost(estimates.alone), estimates.together
     return _ratio(together.seconds, alone.seconds), alone, together
 
 
@@ -103,9 +103,9 @@ def _cells(plan: StudyPlan, estimates: Estimates) -> Table:
         table.add_column("dollars", no_wrap=True, justify="right")
     for number, cell in enumerate(plan.study.cells[:SHOWN]):
         keys = set(estimates.cell(number))
-        own = sum(len(plan.needed_by[key]) == 1 for key in keys)
+        unshared = sum(len(plan.needed_by[key]) == 1 for key in keys)
         cost = estimates.alone[number]
-        counts = [str(len(keys)), str(own), str(len(keys & estimates.there))]
+        counts = [str(len(keys)), str(unshared), str(len(keys & estimates.stored))]
         table.add_row(
             cell.id, *counts, duration(cost.seconds), *_tokens(cost), *([dollars(cost.dollars)] if paid else [])
         )
@@ -115,7 +115,7 @@ def _cells(plan: StudyPlan, estimates: Estimates) -> Table:
 
 
 def _kinds(plan: StudyPlan, estimates: Estimates) -> Table:
-    """Stages by kind: how many there are, and how many there would be in runs of their own."""
+    """Stages by kind: their number in one run, and in one run per cell."""
     table = Table(box=None, header_style="bold")
     table.add_column("kind", no_wrap=True)
     for title in ("stages", "alone", "shared", "in\nstore", "time", "generate", "train on", "judge"):
@@ -126,7 +126,7 @@ def _kinds(plan: StudyPlan, estimates: Estimates) -> Table:
         keys = [key for key, name in names.items() if name == kind]
         shared = sum(len(plan.needed_by[key]) > 1 for key in keys)
         cost = estimates.cost(keys)
-        counts = [len(keys), alone[kind], shared, len(estimates.there.intersection(keys))]
+        counts = [len(keys), alone[kind], shared, len(estimates.stored.intersection(keys))]
         table.add_row(kind, *(f"{n:,}" for n in counts), duration(cost.seconds), *_tokens(cost))
     return table
 
@@ -135,7 +135,7 @@ def _totals(estimates: Estimates) -> Table:
     table = Table(box=None, header_style="bold")
     table.add_column("about, in all", no_wrap=True)
     rows = {
-        "each cell alone": in_all(estimates.alone),
+        "each cell alone": total_cost(estimates.alone),
         "all in one run": estimates.together,
         "still to run": estimates.left,
     }
@@ -161,7 +161,7 @@ def amount(value: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`1 h 05 min`, `3 min 20 s`, `12 s`; nothing for nothing."""
+    """`1 h 05 min`, `3 min 20 s`, `12 s`; empty for less than 0.05 s."""
     if seconds < 0.05:
         return ""
     if seconds < 60:

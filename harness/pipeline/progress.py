@@ -1,4 +1,4 @@
-"""What a run looks like while it goes on: one line a stage with a bar, in a terminal or a notebook."""
+"""Shows a run's progress, one line per stage with a bar, in a terminal or a notebook."""
 
 import logging
 from importlib.util import find_spec
@@ -14,11 +14,11 @@ from harness.engine import interrupts
 from harness.engine.stage import Stage
 
 LOGGED = frozenset({"seconds", "rows", "micro_batch_size", "trained_parameters"})
-"""Items of a stage's report that are for the log and not for the screen."""
+"""Items of a stage's report that are logged but not shown on the screen."""
 
 
 class _Notices(logging.Handler):
-    """Shows the harness's own warnings on the screen too: a user should see that rows were left out."""
+    """Also shows the harness's warnings on the screen, so that users see, for example, that rows were left out."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
@@ -29,19 +29,19 @@ class _Notices(logging.Handler):
 
 
 def _has_bars(console: Console) -> bool:
-    """Whether moving bars can be shown: rich draws them into a notebook with ipywidgets only."""
+    """Whether moving bars can be shown; in a notebook rich needs ipywidgets for them."""
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 class _Part:
-    """The bar of one of several stages that run at once."""
+    """The bar of one of several concurrent stages."""
 
     def __init__(self, bars: Progress, name: str) -> None:
         self._bars, self._name = bars, name
         self._task: Any = None
 
     def start(self, what: str, total: int | None) -> None:
-        """A new part of the stage; an empty `what` ends the last one."""
+        """Start a new part of the stage; an empty `what` only ends the previous one."""
         if self._task is not None:
             self._bars.remove_task(self._task)
         self._task = self._bars.add_task(f"{self._name}: {what}", total=total) if what else None
@@ -52,7 +52,7 @@ class _Part:
 
 
 class RunView:
-    """Draws a run's progress; an `harness.engine.execute.Overview`. Into a file or a pipe it prints two lines a stage,
+    """Draws a run's progress; a `harness.engine.execute.Overview`. In a file or a pipe it prints two lines per stage,
     without bars."""
 
     def __init__(self, console: Console) -> None:
@@ -68,7 +68,7 @@ class RunView:
             disable=not _has_bars(console),
         )
         self._task: Any = None
-        self._several = False  # whether stages run at once: the ones that end are then named
+        self._concurrent = False  # whether stages run concurrently, so that finished ones must be named
         self._notices = _Notices(console)
 
     def __enter__(self) -> "RunView":
@@ -90,21 +90,21 @@ class RunView:
     def advance(self, items: int) -> None:
         if self._task is not None:
             self._bars.advance(self._task, items)
-        interrupts.check()  # the batch's results are on disk by now
+        interrupts.check()  # the batch's results are on disk already
 
     def part(self, stage: Stage, node: str) -> _Part:
-        self._several = True
+        self._concurrent = True
         return _Part(self._bars, f"{node} {stage.id}")
 
     def stage(self, stage: Stage, number: int, total: int) -> None:
         interrupts.check()
         self._clear()
-        # A stage of a sweep has its cell in brackets, which is no markup.
+        # In a sweep the id has the cell in brackets, which must not be read as markup.
         self.console.print(Text.assemble((f"{number:>3}/{total}", "bold"), f" {stage.id}"))
 
     def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None:
         self._clear()
-        if self._several:
+        if self._concurrent:
             self.console.print(Text(f"        {stage.id} is done", style="dim"))
         items = [f"{k.replace('_', ' ')} {text}" for k, v in report.items() if k not in LOGGED and (text := _short(v))]
         line = Text(", ".join([f"{seconds:.1f} s", *items]), style="dim")
@@ -120,7 +120,7 @@ class RunView:
 
 
 def _short(value: Any) -> str:
-    """A report's value for one line: nothing for zeros, nor for nested values except counts and metrics."""
+    """A report's value for one line; empty for zeros, and for nested values except counts and metrics."""
     if value in (0, None, ""):
         return ""
     if isinstance(value, bool | int | str):
@@ -136,7 +136,7 @@ def _short(value: Any) -> str:
 
 
 class SilentView:
-    """A run that is not watched, as an `harness.engine.execute.Overview`: it draws nothing."""
+    """A `harness.engine.execute.Overview` that draws nothing."""
 
     def __enter__(self) -> "SilentView":
         return self

@@ -1,4 +1,4 @@
-"""A board's answers and verdicts in the benchmarks' public formats, so that their own tools read them."""
+"""Writes a board's answers and verdicts in the benchmarks' public formats, for the benchmarks' own tools."""
 
 import os
 import shutil
@@ -18,22 +18,22 @@ from harness.types import Answer, Verdict
 
 
 def public_data(plan: StudyPlan, executed: ExecutionResult) -> dict[str, str]:
-    """Text by path in the board's folder, of all rows that were judged."""
+    """File contents by path in the board's folder, for all judged rows."""
     by_judge: dict[tuple[str, str], tuple[Benchmark, list[JudgedRow]]] = {}
-    for made in plan.rows:
-        recipe, row = made.cell.recipe, made.row
+    for member in plan.rows:
+        recipe, row = member.cell.recipe, member.row
         for benchmark in recipe.evaluation.benchmarks if recipe.evaluation else []:
             name = identity(benchmark)["name"]
             if name in row.verdicts:
-                judge = _judge(recipe, benchmark, row, executed)
-                by_judge.setdefault((name, judge), (benchmark, []))[1].append(_judged(row, name, executed))
+                judge = _judge_name(recipe, benchmark, row, executed)
+                by_judge.setdefault((name, judge), (benchmark, []))[1].append(_judged_row(row, name, executed))
     files: dict[str, str] = {}
     for (_, judge), (benchmark, rows) in by_judge.items():
         files |= benchmark.public_files(judge, rows)
     return files
 
 
-def _judged(row: PlannedRow, name: str, executed: ExecutionResult) -> JudgedRow:
+def _judged_row(row: PlannedRow, name: str, executed: ExecutionResult) -> JudgedRow:
     verdicts = executed.artifacts[row.verdicts[name].key]
     reference = row.verdicts[name].inputs.get("reference")
     return JudgedRow(
@@ -44,14 +44,14 @@ def _judged(row: PlannedRow, name: str, executed: ExecutionResult) -> JudgedRow:
     )
 
 
-def _judge(recipe: Recipe, benchmark: Benchmark, row: PlannedRow, executed: ExecutionResult) -> str:
-    """The judge's name as the packages' files have it: who gave recorded verdicts, else the component and its model."""
+def _judge_name(recipe: Recipe, benchmark: Benchmark, row: PlannedRow, executed: ExecutionResult) -> str:
+    """The judge's name in public files: who gave the recorded verdicts, else the judge's model or component."""
     if is_replay(recipe):
         return str(executed.artifacts[row.verdicts[identity(benchmark)["name"]].key].report["recorded_by"])
     assert recipe.evaluation
-    known = identity(recipe.evaluation.judge_of(benchmark))
-    model = known.get("model", "")
-    return str(model.get("model", known["name"]) if isinstance(model, Mapping) else model or known["name"])
+    judge = identity(recipe.evaluation.judge_of(benchmark))
+    model = judge.get("model", "")
+    return str(model.get("model", judge["name"]) if isinstance(model, Mapping) else model or judge["name"])
 
 
 def write_public_data(folder: Path, files: Mapping[str, str]) -> None:
@@ -67,4 +67,6 @@ def write_public_data(folder: Path, files: Mapping[str, str]) -> None:
             os.replace(scratch, target)
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise StoreError(f"{target} can't be written ({error.strerror or error}); check space and rights") from None
+        raise StoreError(
+            f"{target} can't be written ({error.strerror or error}); check free space and permissions"
+        ) from None

@@ -1,4 +1,4 @@
-"""A whole run: from a study to its board, with all that the store already has."""
+"""A whole run, from a study to its board, reusing what the store already has."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -24,8 +24,8 @@ from harness.types import RankedExample
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained policy on disk. `path`: its folder, which transformers and peft load. `adapter`: whether it is a LoRA
-    adapter rather than a whole model. `base`: the model that training started from, as the recipe names it, or where
-    supervised fine-tuning came before, the folder of that checkpoint."""
+    adapter rather than a whole model. `base`: the model that training started from, as the recipe names it; after
+    supervised fine-tuning, the folder of that checkpoint."""
 
     path: Path
     adapter: bool
@@ -40,22 +40,22 @@ class Dataset:
     card: Path
 
     def examples(self) -> list[RankedExample]:
-        """What is trained on: prompts with their responses, best first."""
+        """The training examples: prompts with their responses, best first."""
         return _examples(self.path)
 
     def heldout(self) -> list[RankedExample]:
-        """What no stage has trained on."""
+        """The held-out examples, which no stage trains on."""
         return _examples(self.path.with_name("heldout.jsonl"))
 
 
 def _examples(path: Path) -> list[RankedExample]:
-    # Not splitlines(): JSON strings may hold U+2028 and its like.
+    # Not splitlines(), which also splits at U+2028 and similar characters inside JSON strings.
     return [RankedExample.model_validate_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 @dataclass(frozen=True)
 class CompletedRun:
-    """What a run has left. `folder`: the board's; there is no board where the plan has no rows."""
+    """The results of a run. `folder`: the board's; without rows in the plan there is no board."""
 
     plan: StudyPlan
     executed: ExecutionResult
@@ -64,18 +64,18 @@ class CompletedRun:
 
     @property
     def reused(self) -> int:
-        """How many stages were not run because the store had them."""
+        """The number of stages that were not run because the store had them."""
         return len(self.plan.stages) - self.executed.ran
 
     @property
     def judging(self) -> str | None:
-        """What judging has cost, in a line; None where nothing was judged."""
+        """The cost of judging, in one line; None if nothing was judged."""
         keys = dict.fromkeys(stage.key for member in self.plan.rows for stage in member.row.verdicts.values())
         return judging_summary([self.executed.artifacts[key].report for key in keys], self.spending)
 
     @property
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """The trained policies by row, in the board's order."""
+        """The trained policies by row id, in the board's order."""
         checkpoints: dict[str, Checkpoint] = {}
         for member in self.plan.rows:
             row, policy = member.row, member.cell.recipe.policy
@@ -88,7 +88,7 @@ class CompletedRun:
 
     @property
     def datasets(self) -> dict[str, Dataset]:
-        """The ranked datasets by the cell's id, which is empty where the recipe has no sweep."""
+        """The ranked datasets by cell id, which is empty without a sweep."""
         datasets: dict[str, Dataset] = {}
         for cell, plan in zip(self.plan.study.cells, self.plan.plans, strict=True):
             if stage := plan.data.get("dataset"):
@@ -106,10 +106,10 @@ def run_study(
     max_cost: float | None = None,
     ray: str | None = None,
 ) -> CompletedRun:
-    """Run what the store doesn't have, on the Ray cluster at `ray` if that is given, and write the study's board into
-    a folder of `boards`. `view` is open while stages run; `max_cost` in dollars is what this run's judges may cost.
+    """Run the stages that the store doesn't have, in this process or on the Ray cluster at `ray`, and write the study's
+    board to a folder in `boards`. `view` is open while stages run. `max_cost`: the limit on judging costs, in dollars.
 
-    Raises HarnessError, and OSError where something can't be written. What is finished by then is in the store."""
+    Raises HarnessError, and OSError if something can't be written. Finished stages stay in the store."""
     spending = start_spending([cell.recipe for cell in study.cells], max_cost)
     folder = boards / study.name
     with logging_to(folder / "run.log"):
@@ -126,7 +126,7 @@ def run_study(
 
 
 def _prepare(study: Study) -> None:
-    """Download what benchmarks need, before hours of training rather than after."""
+    """Download the files that benchmarks need now rather than after hours of training."""
     for cell in study.cells:
         for benchmark in cell.recipe.evaluation.benchmarks if cell.recipe.evaluation else []:
             benchmark.prepare()

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-class _AsBefore(logging.Filter):
-    """Drops the records that are only there for the run's log: below the level that the root logger had, and warnings
-    unless they were logged before."""
+class _KeepUnchanged(logging.Filter):
+    """Drops the records that only the run's log should get: those below the root logger's previous level, and Python's
+    warnings unless they were captured before."""
 
     def __init__(self, level: int, warnings_too: bool) -> None:
         super().__init__()
@@ -26,20 +26,21 @@ class _AsBefore(logging.Filter):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """While open, append to a file what the harness and its libraries log from level INFO, and Python's warnings, which
-    are then not printed. The process's own handlers go on as before; at the end all is as it was. Raises OSError."""
+    """While open, append all records from level INFO and Python's warnings to a file; the warnings are then not
+    printed. The process's existing handlers are unaffected, and the previous state is restored at the end. Raises
+    OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
-    level, others = root.level, list(root.handlers)
+    level, existing = root.level, list(root.handlers)
     with warnings.catch_warnings():
-        shows = warnings.showwarning
+        showwarning = warnings.showwarning
         logging.captureWarnings(True)
-        was_captured = warnings.showwarning is shows
+        was_captured = warnings.showwarning is showwarning
         warnings.simplefilter("default")
-        unchanged = _AsBefore(level, was_captured)
-        for other in others:
+        unchanged = _KeepUnchanged(level, was_captured)
+        for other in existing:
             other.addFilter(unchanged)
         root.addHandler(handler)
         root.setLevel(logging.INFO)
@@ -49,7 +50,7 @@ def logging_to(path: Path) -> Iterator[None]:
             root.setLevel(level)
             root.removeHandler(handler)
             handler.close()
-            for other in others:
+            for other in existing:
                 other.removeFilter(unchanged)
             if not was_captured:
                 logging.captureWarnings(False)

@@ -1,4 +1,4 @@
-"""The trainings of a recipe, one per row of the board: which methods, with which training seeds, on whose budget."""
+"""The trainings of a recipe, one per row of the board: their methods, training seeds and budgets."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from harness.recipe.training import Training
 
 
 class Arm(NamedTuple):
-    """One training of a method. `seed`: one of the method's training seeds; None for a method without training seeds,
-    which is trained once with the recipe's seed, and whose row has the method's id."""
+    """One training of a method. `seed`: one of the method's training seeds; None if it has none, and is trained once
+    with the recipe's seed under the method's id."""
 
     id: str
     method: Method
@@ -23,7 +23,8 @@ class Arm(NamedTuple):
 
 
 def arms_of(recipe: Recipe) -> list[Arm]:
-    """All trainings, in the recipe's order. Raises pydantic's ValidationError for a method's wrong training fields."""
+    """All trainings, in the recipe's order. Raises pydantic's ValidationError for invalid training fields of a
+    method."""
     arms = []
     for method in recipe.methods:
         training = recipe.training_of(method)
@@ -35,8 +36,9 @@ def arms_of(recipe: Recipe) -> list[Arm]:
 
 
 def matched_arm(recipe: Recipe, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
-    """The training whose budget this one gets: of the method that it is matched to, the only training, or the one with
-    the same training seed (the recipe's seed if this one has none). None without `match` or such a training."""
+    """The training whose budget this one gets. Of the method that it is matched to, this is the only training, or the
+    one with the same training seed (the recipe's seed if this one has none). None without `match` or such a
+    training."""
     if arm.method.match is None:
         return None
     candidates = [other for other in arms if other.method.id == _target(recipe, arm.method)]
@@ -47,13 +49,13 @@ def matched_arm(recipe: Recipe, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
 
 
 def _target(recipe: Recipe, method: Method) -> str:
-    """Id of the method that a method is matched to."""
+    """The id of the method that a method is matched to."""
     return method.match_to or recipe.methods[0].id
 
 
 def row_ids(recipe: Recipe) -> list[str]:
-    """The rows of the run's board. Of the rows that are only fine-tuned just the first, `sft`: how many there are is
-    known from the plan."""
+    """The rows of the run's board. Of the rows that are only fine-tuned, just the first, `sft`: only the plan knows how
+    many there are."""
     arms = arms_of(recipe)
     rows = [BASE] if recipe.policy else []
     rows += [*([SFT] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
@@ -65,13 +67,13 @@ def _may_be_row(row: str, rows: Sequence[str]) -> bool:
 
 
 def method_problems(recipe: Recipe) -> list[Problem]:
-    """What is wrong with the methods taken together, and with benchmarks and gates that name their rows."""
-    of_methods = _same_ids(recipe) or _unknown_targets(recipe) or _circles(recipe) or _unmatched_seeds(recipe)
-    return [*of_methods, *_wrong_weights(recipe), *_unknown_references(recipe), *_wrong_gates(recipe)]
+    """Problems that involve several methods, and benchmarks or gates that refer to missing rows."""
+    between_methods = _same_ids(recipe) or _unknown_targets(recipe) or _cycles(recipe) or _unmatched_seeds(recipe)
+    return [*between_methods, *_wrong_weights(recipe), *_unknown_references(recipe), *_wrong_gates(recipe)]
 
 
 def _same_ids(recipe: Recipe) -> list[Problem]:
-    """A method's id that is also another method's with its training seed."""
+    """Method ids that equal the id of another method's row with a training seed."""
     seeded = {arm.id: arm for arm in arms_of(recipe) if arm.seed is not None}
     problems = []
     for i, method in enumerate(recipe.methods):
@@ -82,7 +84,7 @@ def _same_ids(recipe: Recipe) -> list[Problem]:
 
 
 def _wrong_gates(recipe: Recipe) -> list[Problem]:
-    """Gates on rows, figures or baselines that do not exist."""
+    """Gates on missing rows, figures or baseline files."""
     rows = row_ids(recipe)
     # By class: a benchmark's identity would read its files, which are checked later.
     benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
@@ -90,16 +92,16 @@ def _wrong_gates(recipe: Recipe) -> list[Problem]:
     figures |= {HELDOUT: HELDOUT_FIGURES} if recipe.methods else {}
     problems = []
     for i, gate in enumerate(recipe.gates):
-        rows_of_run = [("row", gate.row)] + ([("baseline_row", gate.baseline_row)] if gate.baseline is None else [])
+        named_rows = [("row", gate.row)] + ([("baseline_row", gate.baseline_row)] if gate.baseline is None else [])
         problems += [
             Problem(("gates", i, field), f"no row {quoted(row)} in this recipe; {nearest(row, rows)}")
-            for field, row in rows_of_run
+            for field, row in named_rows
             if row is not None and not _may_be_row(row, rows)
         ]
         if message := _wrong_metric(gate.metric, figures):
             problems.append(Problem(("gates", i, "metric"), message))
         if gate.baseline is not None and not gate.baseline.exists():
-            message = f"no file {gate.baseline}; make it from a board with harness baseline promote"
+            message = f"no file {gate.baseline}; create it from a board with harness baseline promote"
             problems.append(Problem(("gates", i, "baseline"), message))
     return problems
 
@@ -115,7 +117,7 @@ def _wrong_metric(metric: str, figures: Mapping[str, Sequence[Figure]]) -> str |
 
 
 def _unknown_references(recipe: Recipe) -> list[Problem]:
-    """Benchmarks whose reference is no row of the run."""
+    """Benchmarks whose reference is not a row of the run."""
     rows = row_ids(recipe)
     problems = []
     for i, benchmark in enumerate(recipe.evaluation.benchmarks if recipe.evaluation else []):
@@ -127,7 +129,7 @@ def _unknown_references(recipe: Recipe) -> list[Problem]:
 
 
 def _wrong_weights(recipe: Recipe) -> list[Problem]:
-    """Losses with a list of weights, one per rank, for another number of responses than a prompt has."""
+    """Losses whose list of weights, one per rank, does not match the number of responses per prompt."""
     responses = recipe.data.responses if recipe.data else None
     n = responses.n if responses else 2
     losses = [(i, method.loss) for i, method in enumerate(recipe.methods) if isinstance(method.loss, Loss)]
@@ -139,7 +141,7 @@ def _wrong_weights(recipe: Recipe) -> list[Problem]:
 
 
 def _match_field(i: int, method: Method) -> tuple[str, int, str]:
-    """The field that names, or implies, the method that method no. `i` is matched to."""
+    """The field of method number `i` that names or implies the method it is matched to."""
     return "methods", i, "match_to" if method.match_to else "match"
 
 
@@ -152,7 +154,7 @@ def _unknown_targets(recipe: Recipe) -> list[Problem]:
                 message = "has no effect without `match`; add match: steps, prompts or tokens, or remove it"
                 problems.append(Problem(_match_field(i, method), message))
         elif (target := _target(recipe, method)) == method.id:
-            advice = f"expected match_to: one of {', '.join(others)}" if others else "there is no other"
+            advice = f"expected match_to: one of {', '.join(others)}" if others else "the recipe has no other method"
             problems.append(Problem(_match_field(i, method), f"'{method.id}' would be matched to itself; {advice}"))
         elif target not in others:
             message = f"unknown method {quoted(target)}; {nearest(target, others)}"
@@ -160,8 +162,8 @@ def _unknown_targets(recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def _circles(recipe: Recipe) -> list[Problem]:
-    """Methods whose budgets would depend on each other."""
+def _cycles(recipe: Recipe) -> list[Problem]:
+    """Methods whose budgets depend on each other."""
     target = {method.id: _target(recipe, method) for method in recipe.methods if method.match}
     problems = []
     for i, method in enumerate(recipe.methods):
@@ -169,8 +171,8 @@ def _circles(recipe: Recipe) -> list[Problem]:
         while chain[-1] in target and target[chain[-1]] not in chain:
             chain.append(target[chain[-1]])
         if target.get(chain[-1]) == method.id:
-            circle = " -> ".join([*chain, method.id])
-            message = f"matched in a circle: {circle}; one of them needs epochs of its own"
+            cycle = " -> ".join([*chain, method.id])
+            message = f"matched in a circle: {cycle}; remove `match` from one of them"
             problems.append(Problem(_match_field(i, method), message))
     return problems
 

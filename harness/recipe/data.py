@@ -15,7 +15,7 @@ ShotSampling = Literal["uniform", "by_category"]
 
 class PromptGeneration(RecipeSection):
     """New prompts: the generator sees `shots` seed prompts and writes one more like them. `template`: `chat` for
-    instruct models, `text` for base models, or the path of a file (see `harness.recipe.prompt_template`)."""
+    instruct models, `text` for base models, or a path (see `harness.recipe.prompt_template`)."""
 
     generator: GeneratorField
     count: int = Field(ge=1)
@@ -28,15 +28,15 @@ class PromptGeneration(RecipeSection):
     min_words: int = Field(3, ge=1)
     max_words: int = Field(400, ge=1)
     languages: list[str] | None = None
-    """Allowed languages (ISO 639-1) of new prompts; None: those of the seed prompts."""
+    """Languages that new prompts may have (ISO 639-1); None: those of the seed prompts."""
     max_similarity: float = Field(0.7, gt=0, le=1)
     """Largest Jaccard similarity, over words and word pairs, to a seed prompt or an accepted prompt."""
     max_attempts: int = Field(8, ge=1)
-    """Rounds of generation after which the stage stops, even short of `count`."""
+    """Maximum number of generation rounds, even if fewer than `count` prompts were accepted."""
 
 
-class Source(RecipeSection):
-    """One of several generators, and how many of each prompt's responses it writes."""
+class ResponseSource(RecipeSection):
+    """One of several generators, and the number of responses it writes per prompt."""
 
     generator: GeneratorField
     n: int = Field(ge=1, le=64)
@@ -44,11 +44,11 @@ class Source(RecipeSection):
 
 class ResponseGeneration(RecipeSection):
     """N responses per prompt, by one `generator` or by several `sources`, whose counts add up to N. `seed_prompts`:
-    also rank all (true) or the first so many of the seed's training prompts. `seed_responses`: their chosen and
-    rejected answers are two of the N, and the sources write the other N - 2 (the last ones fewer)."""
+    also rank the seed's training prompts, all (true) or the first so many. `seed_responses`: their chosen and rejected
+    answers are two of the N, and the sources write the other N - 2 (the last sources write fewer)."""
 
     generator: GeneratorField | None = None
-    sources: list[Source] = Field(default_factory=list)
+    sources: list[ResponseSource] = Field(default_factory=list)
     n: int = Field(4, ge=2, le=64)
     temperature: float = Field(0.9, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -70,34 +70,35 @@ class ResponseGeneration(RecipeSection):
         if (self.generator is None) == (not self.sources):
             raise ValueError("give either `generator` or `sources`: exactly one of them")
         if self.sources and sum(s.n for s in self.sources) != self.n:
-            raise ValueError(f"the sources write {sum(s.n for s in self.sources)} responses, and n is {self.n}")
+            raise ValueError(f"the sources write {sum(s.n for s in self.sources)} responses, but n is {self.n}")
         return self
 
-    def sources_of(self, missing: int) -> list[Source]:
-        """The sources of the `missing` responses, in order; the last ones write fewer than their `n`, or none."""
+    def sources_of(self, missing: int) -> list[ResponseSource]:
+        """The sources that write a prompt's `missing` responses, in order; the last write fewer than their `n`, or
+        none."""
         if self.generator is not None:
-            return [Source.model_construct(generator=self.generator, n=missing)]
+            return [ResponseSource.model_construct(generator=self.generator, n=missing)]
         shares = []
         for source in self.sources:
-            shares.append(Source.model_construct(generator=source.generator, n=min(source.n, missing)))
+            shares.append(ResponseSource.model_construct(generator=source.generator, n=min(source.n, missing)))
             missing -= shares[-1].n
         return [share for share in shares if share.n]
 
 
 class Decontamination(RecipeSection):
-    """What to do about leaks: prompts that are also in the full evaluation sets of the recipe's benchmarks, perhaps
-    edited (see `harness.data.leaks`). `action`: `drop` them, or `keep` those of the seed sets (new prompts that leak
-    are always dropped); they are counted either way."""
+    """How to treat leaks: prompts that also occur, perhaps edited, in the full evaluation sets of the recipe's
+    benchmarks (see `harness.data.leaks`). `action`: `drop` them, or `keep` those of the seed sets (leaked new prompts
+    are always dropped). They are counted either way."""
 
     action: Literal["drop", "keep"] = "drop"
     threshold: float = Field(THRESHOLD, gt=0, le=1)
 
 
 class Report(RecipeSection):
-    """How varied the data is (see `harness.augmentation.diversity`), on at most `max_texts` texts per group, and how
-    likely under the policy. `embeddings`: the model that measures the spread in meaning (`harness.models.embedding`);
-    `auto`: a small English one, if sentence-transformers is installed and the model is on this machine; None: none, and
-    the spread is not measured."""
+    """Diversity of the data (see `harness.augmentation.diversity`), on at most `max_texts` texts per group, and its
+    perplexity under the policy. `embeddings`: the model that measures the spread of meaning
+    (`harness.models.embedding`). `auto`: a small English one, if sentence-transformers is installed and the model is on
+    this machine; None: the spread is not measured."""
 
     perplexity: bool = True
     embeddings: ModelReference | None = "auto"
@@ -106,18 +107,18 @@ class Report(RecipeSection):
 
 class Data(RecipeSection):
     """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them. Without `responses`
-    and `reward` nothing is augmented: the ranked dataset is the seed pairs themselves."""
+    and `reward` nothing is augmented, and the ranked dataset consists of the seed pairs."""
 
     seeds: list[SeedField] = Field(min_length=1)
     holdout: Holdout = 0.2
     train_limit: int | None = Field(None, ge=1)
-    """Keep only the first so many training pairs; the held-out pairs stay the same."""
+    """Use only the first so many training pairs; the held-out pairs stay the same."""
     decontaminate: Decontamination = Decontamination()
     prompts: PromptGeneration | None = None
     responses: ResponseGeneration | None = None
     reward: RewardField | None = None
     other_rewards: list[RewardField] = Field(default_factory=list)
-    """Reward models that score the same responses for comparison; their scores are not trained on."""
+    """Reward models that score the same responses for comparison only; training does not use their scores."""
     report: Report | Literal[False] = Report()
 
     @model_validator(mode="after")

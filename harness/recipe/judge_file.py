@@ -1,4 +1,4 @@
-"""A judge from a file: a judge's own fields in YAML, or a recipe, whose evaluation has one."""
+"""Loads a judge from a file: a judge's fields in YAML, or a recipe with an evaluation."""
 
 import os
 from pathlib import Path
@@ -11,13 +11,13 @@ from harness.components import build, component_class
 from harness.errors import RecipeError
 from harness.protocols import Component
 from harness.recipe.document import Document
-from harness.recipe.load import components_in, first_of, load_recipe
-from harness.recipe.problems import problems
+from harness.recipe.load import components_in, first_error, load_recipe
+from harness.recipe.problems import problems_of
 
 
 def load_judge(path: Path) -> Any:
-    """The judge that a file names: `{name: openai, model: ...}`, or a recipe's `evaluation.judge`. Relative paths are
-    relative to the file's folder. Raises HarnessError, of one line, also for what `check` of the judge finds."""
+    """The judge in a file: `{name: openai, model: ...}`, or a recipe's `evaluation.judge`. Relative paths are relative
+    to the file's folder. Raises HarnessError of one line, also if the judge's `check` fails."""
     document = Document.read(path)
     if "evaluation" in document.data:
         recipe = load_recipe(path, check=False)
@@ -25,18 +25,19 @@ def load_judge(path: Path) -> Any:
             raise RecipeError(f"{path}: evaluation is empty; expected a judge in it")
         judge: Any = recipe.evaluation.judge
     else:
-        judge = _built(document, path)
+        judge = _build(document, path)
     for _, part in components_in(judge, ()):
         part.check()
     return judge
 
 
-def _built(document: Document, path: Path) -> Component:
+def _build(document: Document, path: Path) -> Component:
     fields = document.expanded(os.environ)
     try:
         return build("judge", fields, {"base": path.absolute().parent})
     except ValidationError as error:
-        kind = component_class("judge", fields["name"])
-        raise first_of(document, problems(document, error.errors(include_url=False), kind)) from None
+        judge_class = component_class("judge", fields["name"])
+        problems = problems_of(document, error.errors(include_url=False), judge_class)
+        raise first_error(document, problems) from None
     except PydanticCustomError as error:
-        raise RecipeError(f"{path}: {error.message()}; a recipe with an evaluation will do, too") from None
+        raise RecipeError(f"{path}: {error.message()}; a recipe with an evaluation also works") from None

@@ -1,7 +1,7 @@
 """Reads a recipe from YAML and checks all of it before anything heavy loads.
 
-Whatever is wrong ends in one RecipeError of one line: `recipes/x.yaml:14: methods.1.loss.bta: unknown field; did you
-mean 'beta'? expected one of: beta, name`. Of several mistakes the first is told, and how many more there are.
+Every mistake is a RecipeError of one line: `recipes/x.yaml:14: methods.1.loss.bta: unknown field; did you mean 'beta'?
+expected one of: beta, name`. Of several mistakes the message shows the first and counts the others.
 """
 
 import os
@@ -13,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from harness.data.read import split
 from harness.errors import HarnessError, RecipeError, nearest, quoted
-from harness.models import load as models
+from harness.models.load import check as check_model
 from harness.protocols import Component
 from harness.recipe.arms import method_problems
 from harness.recipe.document import Document
 from harness.recipe.plain_yaml import FieldPath, is_secret, one_line, shown_path
-from harness.recipe.problems import Problem, problems
+from harness.recipe.problems import Problem, problems_of
 from harness.recipe.recipe import Recipe
 from harness.recipe.systems import system_problems
 from harness.recipe.training import Training
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """One recipe of a sweep. `settings`: its values' names by axis; empty where the recipe has no sweep."""
+    """One recipe of a sweep. `settings`: the names of its values by axis; empty without a sweep."""
 
     id: str
     settings: dict[str, str]
@@ -36,38 +36,38 @@ class Cell(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What a recipe's file asks for: one recipe, or those of a sweep. `axes`: what is varied."""
+    """The recipes of a file: one, or the cells of a sweep. `axes`: what the sweep varies; empty without a sweep."""
 
     name: str
     axes: "tuple[Axis, ...]"
     cells: tuple[Cell, ...]
 
-    def only(self, wanted: str) -> "Study":
-        """The study of one cell, which has a board of its own. Raises RecipeError."""
-        return Study(f"{self.name}.{wanted}", (), (self.cell(wanted),))
+    def only(self, cell_id: str) -> "Study":
+        """The study of one cell, with its own board. Raises RecipeError."""
+        return Study(f"{self.name}.{cell_id}", (), (self.cell(cell_id),))
 
-    def cell(self, wanted: str) -> Cell:
-        """The cell of an id. Raises RecipeError."""
-        known = {cell.id: cell for cell in self.cells}
-        if wanted not in known:
-            what = f"no cell {quoted(wanted)}; {nearest(wanted, known)}" if self.axes else "the recipe has no sweep"
-            raise RecipeError(f"recipe {self.name}: {what}")
-        return known[wanted]
+    def cell(self, cell_id: str) -> Cell:
+        """The cell with an id. Raises RecipeError."""
+        cells = {cell.id: cell for cell in self.cells}
+        if cell_id not in cells:
+            reason = f"no cell {quoted(cell_id)}; {nearest(cell_id, cells)}" if self.axes else "the recipe has no sweep"
+            raise RecipeError(f"recipe {self.name}: {reason}")
+        return cells[cell_id]
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), *, check: bool = True) -> Recipe:
-    """The recipe in a YAML file that has no sweep: see `load_study`. Raises RecipeError, always of one line."""
+    """The recipe in a YAML file without a sweep; see `load_study`. Raises RecipeError, always of one line."""
     study = load_study(path, overrides, check=check)
     if study.axes:
-        raise RecipeError(f"{path}: sweep: one recipe is needed here, and this makes {len(study.cells)}; remove it")
+        raise RecipeError(f"{path}: expected a single recipe, but its sweep makes {len(study.cells)}; remove `sweep`")
     return study.cells[0].recipe
 
 
 def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), *, check: bool = True) -> Study:
-    """The recipe in a YAML file, or those of its sweep, with `overrides` (`a.b=c`) applied first. Relative paths are
-    relative to its folder. Instead of a file: its data, whose relative paths are relative to the working folder.
+    """The recipe in a YAML file, or those of its sweep, after applying `overrides` (`a.b=c`). `source`: the file, or
+    its data. Relative paths are relative to the file's folder, or for data to the working folder.
 
-    `check` also looks at what a recipe names: files, models, keys. Raises RecipeError, always of one line.
+    `check`: also check the files, models and keys that the recipe names. Raises RecipeError, always of one line.
     """
     document = Document.of(source) if isinstance(source, Mapping) else Document.read(source)
     for override in overrides:
@@ -82,11 +82,11 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     try:
         combinations = sweep.combinations()
     except ValueError as error:
-        raise first_of(document, [Problem(("sweep",), str(error))]) from None
+        raise first_error(document, [Problem(("sweep",), str(error))]) from None
     checked: set[str] = set()
     cells = []
     for combination in combinations:
-        edits = [(field, value, _source(document, place)) for field, value, place in combination.edits]
+        edits = [(field, value, _source(document, path)) for field, value, path in combination.edits]
         try:
             recipe = _recipe(document.varied(edits), context, check, checked)
         except RecipeError as error:
@@ -94,46 +94,46 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
         cells.append(Cell(combination.id, combination.settings, recipe))
     names = {cell.recipe.name for cell in cells}
     if len(names) > 1:
-        raise first_of(document, [Problem(("sweep",), "`name` is the board's, of all cells: it can't be varied")])
+        raise first_error(document, [Problem(("sweep",), "`name` names the board of all cells and can't be varied")])
     return Study(cells[0].recipe.name, axes, tuple(cells))
 
 
-def _source(document: Document, place: FieldPath) -> FieldPath:
-    """Where a value of a sweep stands: in its grid, or in the sweep itself."""
-    inner: FieldPath = ("sweep", *place)
-    outer: FieldPath = ("sweep", *place[1:])
+def _source(document: Document, path: FieldPath) -> FieldPath:
+    """The path of a sweep's value in the document: in its grid, or in the sweep itself."""
+    inner: FieldPath = ("sweep", *path)
+    outer: FieldPath = ("sweep", *path[1:])
     return outer if document.existing(outer) == outer and document.existing(inner) != inner else inner
 
 
 def _sweep(document: Document) -> "Sweep | None":
-    """The document's sweep; None where it has none, or an empty one."""
-    if not (given := document.data.get("sweep")):
+    """The document's sweep; None if it has none or an empty one."""
+    if not (fields := document.data.get("sweep")):
         return None
-    from harness.recipe.sweep import Sweep  # here: most recipes have none, and are to be checked in a moment
+    from harness.recipe.sweep import Sweep  # here, because most recipes have none and are checked faster
 
     try:
-        return Sweep.model_validate(given)
+        return Sweep.model_validate(fields)
     except ValidationError as error:
-        found = problems(document, error.errors(include_url=False), Sweep, ("sweep",))
-        raise first_of(document, found) from None
+        problems = problems_of(document, error.errors(include_url=False), Sweep, ("sweep",))
+        raise first_error(document, problems) from None
 
 
 def _recipe(document: Document, context: dict[str, Any], check: bool, checked: set[str]) -> Recipe:
-    """The recipe of a document without a sweep. `checked`: what needs no second look, added to."""
+    """The recipe of a document without a sweep. `checked`: what has passed its check already; added to."""
     try:
         recipe = Recipe.model_validate(document.expanded(os.environ), context=context)
     except ValidationError as error:
-        raise first_of(document, problems(document, error.errors(include_url=False), Recipe)) from None
-    if wrong := _training_problems(document, recipe):
-        raise first_of(document, wrong)
-    if check and (wrong := _check_problems(document, recipe, checked)):
-        raise first_of(document, wrong)
+        raise first_error(document, problems_of(document, error.errors(include_url=False), Recipe)) from None
+    if problems := _training_problems(document, recipe):
+        raise first_error(document, problems)
+    if check and (problems := _check_problems(document, recipe, checked)):
+        raise first_error(document, problems)
     return recipe
 
 
 def recipe_dict(recipe: Recipe, folder: Path | None = None) -> dict[str, Any]:
-    """The whole recipe as plain JSON-able data, for provenance. It has no machine's paths (a path is relative to
-    `folder`, the recipe's, where it lies under it, else only a name) and no fields that may hold a secret."""
+    """The whole recipe as plain JSON-able data, for provenance, without fields that may hold a secret. Absolute paths
+    become relative to `folder` (the recipe's) if they are inside it, and otherwise a bare file name."""
     plain: dict[str, Any] = _plain(recipe, folder)
     return plain
 
@@ -152,81 +152,79 @@ def _plain(value: Any, folder: Path | None) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def first_of(document: Document, found: Sequence[Problem]) -> RecipeError:
-    """The error to raise: the first problem in the order of lines, and the number of the others."""
-    first = min(found, key=lambda p: document.place(p.path).order)
+def first_error(document: Document, problems: Sequence[Problem]) -> RecipeError:
+    """The error to raise: the first problem by line, and the number of the others."""
+    first = min(problems, key=lambda p: document.location(p.path).order)
     field = f"{shown_path(first.path)}: " if first.path else ""
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return RecipeError(f"{document.place(first.path).text}: {field}{one_line(first.message)}{more}")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return RecipeError(f"{document.location(first.path).text}: {field}{one_line(first.message)}{more}")
 
 
 def _training_problems(document: Document, recipe: Recipe) -> list[Problem]:
-    """What is wrong with the methods' own training fields once they are merged into the recipe's, and then with the
-    methods taken together."""
-    found: list[Problem] = []
+    """Problems of the methods' training fields, merged into the recipe's; if there are none, those that involve several
+    methods, systems or judges."""
+    problems: list[Problem] = []
     for i, method in enumerate(recipe.methods):
         try:
             recipe.training_of(method)
         except ValidationError as error:
             errors = error.errors(include_url=False)
-            found += problems(document, errors, Training, ("methods", i, "training"))
-    return found or method_problems(recipe) or system_problems(recipe) or _judge_problems(recipe)
+            problems += problems_of(document, errors, Training, ("methods", i, "training"))
+    return problems or method_problems(recipe) or system_problems(recipe) or _judge_problems(recipe)
 
 
 def _judge_problems(recipe: Recipe) -> list[Problem]:
-    """Judges that can't answer what their benchmark asks: of two answers, by one of two replies; or anything else."""
-    found: list[Problem] = []
+    """Judges that only compare two answers, on benchmarks that ask for something else."""
+    problems: list[Problem] = []
     evaluation = recipe.evaluation
     if evaluation is None:
-        return found
+        return problems
     for benchmark in evaluation.benchmarks:
         name = benchmark.name
         judge = evaluation.judge_of(benchmark)
         comparing = [j.name for j in (judge, *judge.members) if j.reads_candidates]
         if comparing and not benchmark.compares:
-            own = name in evaluation.judges
-            path: FieldPath = ("evaluation", "judges", name) if own else ("evaluation", "judge")
-            asks = (
-                f"'{comparing[0]}' compares two answers by one of two replies, and {name} asks for something else here"
-            )
-            found.append(Problem(path, f"{asks}: give it a judge of its own in evaluation.judges.{name}"))
-    return found
+            overridden = name in evaluation.judges
+            path: FieldPath = ("evaluation", "judges", name) if overridden else ("evaluation", "judge")
+            reason = f"'{comparing[0]}' only compares two answers, and {name} asks for something else here"
+            problems.append(Problem(path, f"{reason}: give it its own judge in evaluation.judges.{name}"))
+    return problems
 
 
 def _check_problems(document: Document, recipe: Recipe, checked: set[str]) -> list[Problem]:
-    """What the components and the policy's model say about the files, models and keys that they need."""
-    found = []
+    """Files, models and keys that the components or the policy need and that are missing or unusable."""
+    problems = []
 
-    def look(path: FieldPath, what: object, check: Callable[[], object]) -> None:
-        # The cells of a sweep have most of it in common.
-        if (seen := repr(what)) in checked:
+    def run_check(path: FieldPath, subject: object, check: Callable[[], object]) -> None:
+        # The cells of a sweep share most subjects.
+        if (key := repr(subject)) in checked:
             return
         try:
             check()
         except (HarnessError, OSError) as error:
-            found.append(Problem(_blamed(document, path, str(error)), _told(error)))
-        checked.add(seen)
+            problems.append(Problem(_field_at_fault(document, path, str(error)), _error_text(error)))
+        checked.add(key)
 
     if policy := recipe.policy:
-        look(("policy", "model"), policy, lambda: models.check(policy.model, policy.revision))
+        run_check(("policy", "model"), policy, lambda: check_model(policy.model, policy.revision))
     for path, component in components_in(recipe, ()):
-        look(path, component, component.check)
+        run_check(path, component, component.check)
     data = recipe.data
-    if not found and data and all(seed.quick for seed in data.seeds):
+    if not problems and data and all(seed.quick for seed in data.seeds):
 
-        def held_out() -> None:
+        def check_holdout() -> None:
             split([pair for seed in data.seeds for pair in seed.pairs()], data.holdout, recipe.seed)
 
-        look(("data", "holdout"), (data.seeds, data.holdout, recipe.seed), held_out)
-    return found
+        run_check(("data", "holdout"), (data.seeds, data.holdout, recipe.seed), check_holdout)
+    return problems
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def components_in(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Component]]:
-    """Every component in a recipe, with its place."""
+    """Every component in a recipe, with its path."""
     if isinstance(value, Component):
         yield path, value
     if isinstance(value, BaseModel):
@@ -243,12 +241,12 @@ def components_in(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Comp
 
 def models_of(recipe: Recipe) -> list[str]:
     """The models that this process loads for a recipe: its policy, and those of its components."""
-    own = [recipe.policy.model] if recipe.policy else []
-    return own + [model for _, part in components_in(recipe, ()) for model in part.models_in_process()]
+    policy = [recipe.policy.model] if recipe.policy else []
+    return policy + [model for _, part in components_in(recipe, ()) for model in part.models_in_process()]
 
 
-def _blamed(document: Document, path: FieldPath, message: str) -> FieldPath:
-    """The field of a component that an error is about: one whose value or telling name it has, else the component."""
+def _field_at_fault(document: Document, path: FieldPath, message: str) -> FieldPath:
+    """The field that an error message is about: one whose value or distinctive name it contains, else the component."""
     fields = document.value(document.existing(path))
     if not isinstance(fields, dict):
         return path

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a recipe, in words: the field, what was expected, what was got, the nearest name."""
+"""Words pydantic's validation errors for users: the field, what was expected, what was given, and the nearest name."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,20 +48,20 @@ _BOUNDS = {
 }
 
 
-def problems(
+def problems_of(
     document: Document, errors: Iterable[Mapping[str, Any]], model: type[BaseModel], prefix: FieldPath = ()
 ) -> list[Problem]:
-    """One problem a field, in pydantic's order. `errors` are a ValidationError's on `model`, whose mapping stands at
+    """One problem per field, in pydantic's order. `errors`: those of a ValidationError of `model`, whose fields are at
     `prefix` in the document."""
     by_path: dict[FieldPath, list[Problem]] = {}
     for problem in _each(document, errors, model, prefix):
         by_path.setdefault(problem.path, []).append(problem)
-    # A misspelt field is both unknown and missing: the first says more.
+    # A misspelt field is both unknown and missing: the first message is more helpful.
     for path, (first, *_) in list(by_path.items()):
-        meant = re.match(r"unknown field; did you mean '(.+?)'", first.message)
-        if meant and any(p.message == MISSING for p in by_path.get((*path[:-1], meant[1]), [])):
-            del by_path[*path[:-1], meant[1]]
-    return [_joined(document, found) for found in by_path.values()]
+        suggestion = re.match(r"unknown field; did you mean '(.+?)'", first.message)
+        if suggestion and any(p.message == MISSING for p in by_path.get((*path[:-1], suggestion[1]), [])):
+            del by_path[*path[:-1], suggestion[1]]
+    return [_joined(document, problems) for problems in by_path.values()]
 
 
 def _each(
@@ -76,7 +76,7 @@ def _each(
         elif kind == "extra_forbidden":
             fields = _fields(model, loc[:-1])
             yield Problem(path, f"unknown field; {nearest(str(loc[-1]), fields, 'expected one of')}")
-        elif kind == "missing" and path == prefix + loc:  # named, and left empty
+        elif kind == "missing" and path == prefix + loc:  # present but empty
             yield Problem(path, f"expected {_EXPECTED['mapping_type']}")
         elif kind == "missing":
             yield Problem((*path, loc[-1]), MISSING)
@@ -87,7 +87,7 @@ def _each(
 
 
 def _aliased(model: type[BaseModel], loc: FieldPath) -> FieldPath:
-    """A place whose first part is named as a recipe names it: pydantic names a field that was left out by its own."""
+    """The path with its first part as recipes spell it: pydantic reports a missing field under its Python name."""
     field = model.model_fields.get(str(loc[0])) if loc else None
     return (field.alias, *loc[1:]) if field and field.alias else loc
 
@@ -97,8 +97,8 @@ def _message(error: Mapping[str, Any]) -> str:
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}"
     if kind in _BOUNDS:
-        words, bound = _BOUNDS[kind]
-        return f"expected {words} {context[bound]:g}"
+        comparison, bound = _BOUNDS[kind]
+        return f"expected {comparison} {context[bound]:g}"
     if kind == "too_short":
         return f"expected at least {context['min_length']} item{'s' * (context['min_length'] > 1)}"
     if kind == "literal_error":
@@ -108,12 +108,12 @@ def _message(error: Mapping[str, Any]) -> str:
     return re.sub(r"^Input should be (a valid )?", "expected ", str(error["msg"]))
 
 
-def _joined(document: Document, found: list[Problem]) -> Problem:
-    """One message for a field: where it could have been this or that, both, and what it is instead."""
-    path, message = found[0]
+def _joined(document: Document, problems: list[Problem]) -> Problem:
+    """One message for a field: all values that it could have had, and the one that it has."""
+    path, message = problems[0]
     if not message.startswith("expected ") or document.existing(path) != path:
         return Problem(path, message)
-    alternatives = dict.fromkeys(p.message.removeprefix("expected ") for p in found)
+    alternatives = dict.fromkeys(p.message.removeprefix("expected ") for p in problems)
     value = document.value(path)
     message = f"expected {' or '.join(alternatives)}, got {shown_value(value, path)}"
     if isinstance(value, str):
@@ -125,7 +125,7 @@ def _joined(document: Document, found: list[Problem]) -> Problem:
 
 
 def _fields(model: type[BaseModel], loc: FieldPath) -> list[str]:
-    """Names, as a recipe writes them, of the fields that may stand at a place inside a model."""
+    """The fields that a model allows at a path, as recipes spell them."""
     for part in loc:
         field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
         model = next(_models(field.annotation), model) if field else model

@@ -1,7 +1,7 @@
-"""How a generator is asked for one more prompt: a template file, ours or the user's.
+"""Templates that ask a generator for one more prompt, built in or from the user's file.
 
-A YAML file with `style: chat` (`task`, `ask`) for instruct models, or `style: text` (`task`, `example`, `stop`) for
-base models; `assets/prompts/` has one of each. The few-shot form is ours: the paper's text is not public.
+A template is a YAML file with `style: chat` (`task`, `ask`) for instruct models, or `style: text` (`task`, `example`,
+`stop`) for base models; `assets/prompts/` has one of each. The few-shot wording is ours: the paper's is not public.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ BUILTIN = ("chat", "text")
 
 
 class ChatTemplate(BaseModel):
-    """Every shown prompt is an assistant's turn that answers `ask`; `task` stands before the first. The generator
-    answers `ask` once more."""
+    """Every example prompt is an assistant turn that answers `ask`; `task` precedes the first. The generator answers
+    `ask` once more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,22 +38,22 @@ class ChatTemplate(BaseModel):
     ask: str = Field(min_length=1)
     stop: tuple[str, ...] = ()
 
-    def render(self, shown: Sequence[str]) -> Messages | str:
+    def render(self, prompts: Sequence[str]) -> Messages | str:
         turns: list[Message] = []
-        for prompt in shown:
-            # Not a system message: some chat templates refuse one.
+        for prompt in prompts:
+            # Not a system message, because some chat templates refuse one.
             turns.append(Message(role="user", content=self.ask if turns else f"{self.task}\n\n{self.ask}"))
             turns.append(Message(role="assistant", content=prompt))
         return (*turns, Message(role="user", content=self.ask))
 
     def repeats(self, text: str) -> bool:
-        """Whether a written prompt is the request for one."""
+        """Whether a generated prompt only repeats `ask`."""
         return self.ask.lower().rstrip(".!?") in text.lower()
 
 
 class TextTemplate(BaseModel):
-    """`task`, then `example` with {number} and {prompt} for every shown prompt; the generator goes on where the next
-    {prompt} would stand, until it writes `stop`."""
+    """`task`, then `example` filled in with {number} and {prompt} for every example prompt. The generator continues
+    where the next {prompt} would be, until it writes `stop`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,21 +65,21 @@ class TextTemplate(BaseModel):
     @model_validator(mode="after")
     def _ends_in_a_prompt(self) -> "TextTemplate":
         if self.example.count("{prompt}") != 1:
-            raise ValueError("example: expected {prompt} in it, once")
+            raise ValueError("example: expected {prompt} exactly once")
         if self.example.replace("{prompt}", "").replace("{number}", "").count("{"):
-            raise ValueError("example: expected no other braces than {prompt} and {number}")
+            raise ValueError("example: expected no braces except {prompt} and {number}")
         return self
 
-    def render(self, shown: Sequence[str]) -> Messages | str:
-        examples = [self._example(number, prompt) for number, prompt in enumerate(shown, start=1)]
-        opening = self._example(len(shown) + 1, "\0").split("\0")[0]
+    def render(self, prompts: Sequence[str]) -> Messages | str:
+        examples = [self._example(number, prompt) for number, prompt in enumerate(prompts, start=1)]
+        opening = self._example(len(prompts) + 1, "\0").split("\0")[0]
         return self.task + "".join(examples) + opening.rstrip(" ")
 
     def _example(self, number: int, prompt: str) -> str:
         return self.example.replace("{number}", str(number)).replace("{prompt}", prompt)
 
     def repeats(self, text: str) -> bool:
-        """Whether a written prompt is the task itself."""
+        """Whether a generated prompt only repeats the task."""
         return self.task.lower().rstrip(".!?") in text.lower()
 
 
@@ -92,9 +92,11 @@ def _load(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, (ChatTemplate, TextTemplate)):
         return value
     if isinstance(value, dict):
-        return _checked(value, "template")
+        return _parse(value, "template")
     if not isinstance(value, str):
-        raise ValueError(f"expected one of {', '.join(BUILTIN)}, the path of a template file, or its fields")
+        raise ValueError(
+            f"expected one of {', '.join(BUILTIN)}, the path of a template file, or a mapping of its fields"
+        )
     path = asset("prompts", f"{value}.yaml") if value in BUILTIN else _path(value, info)
     return load_template(path)
 
@@ -109,7 +111,7 @@ def _path(value: str, info: ValidationInfo) -> Path:
 
 
 def load_template(path: Path) -> ChatTemplate | TextTemplate:
-    """A template from its file. Raises ValueError naming the file and the field."""
+    """Read a template from its file. Raises ValueError that names the file and the field."""
     import yaml
 
     try:
@@ -117,19 +119,19 @@ def load_template(path: Path) -> ChatTemplate | TextTemplate:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"template {path.name} can't be read as YAML: {reason}") from None
-    return _checked(content, f"template {path.name}")
+    return _parse(content, f"template {path.name}")
 
 
-def _checked(content: Any, what: str) -> ChatTemplate | TextTemplate:
+def _parse(content: Any, source: str) -> ChatTemplate | TextTemplate:
     try:
         return _ADAPTER.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        # The discriminator's name is no part of the file.
+        # pydantic adds the style to the path, which is not a field of the file.
         field = ".".join(str(part) for part in first["loc"] if part not in BUILTIN)
-        raise ValueError(f"{what}: {field + ': ' if field else ''}{first['msg']}") from None
+        raise ValueError(f"{source}: {field + ': ' if field else ''}{first['msg']}") from None
 
 
 PromptTemplate = Annotated[ChatTemplate | TextTemplate, BeforeValidator(_load)]
-"""A template in a recipe: the name of one that ships, the path of a file, or a mapping of its fields."""
+"""A template in a recipe: the name of a built-in one, the path of a file, or a mapping of its fields."""
 DEFAULT = "chat"

@@ -1,4 +1,4 @@
-"""The recipe: everything a run does, validated once. `harness.recipe.load` reads it from YAML."""
+"""The recipe: the full description of a run, validated once. `harness.recipe.load` reads it from YAML."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 from harness.benchmark import Benchmark
 from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
 from harness.errors import DataError, nearest, quoted
-from harness.models import load as models
 from harness.models.load import Dtype
+from harness.models.load import identity as model_identity
 from harness.protocols import Judge, Loss
 from harness.recipe.data import Data
 from harness.recipe.training import Runtime, Training
@@ -34,11 +34,11 @@ def _safe_name(value: str) -> str:
 
 
 Name = Annotated[str, BeforeValidator(lambda v: _safe_name(v) if isinstance(v, str) else v)]
-"""A name that becomes a folder or file name."""
+"""A name that is also used as a folder or file name."""
 
 
 class Policy(RecipeSection):
-    """The model to train. Untrained, it is also the reference of the preference losses."""
+    """The model to train. In its untrained state it is also the reference model of the preference losses."""
 
     model: ModelReference
     revision: str | None = None
@@ -53,36 +53,35 @@ class Policy(RecipeSection):
 
 
 BASE = "base"
-"""Id and method of the row of the untrained policy."""
+"""The id and method of the untrained policy's row."""
 SFT = "sft"
-"""Method of rows of policies that are only fine-tuned; their ids are `sft`, `sft-2` and so on."""
+"""The method of rows whose policy was only fine-tuned; their ids are `sft`, `sft-2` and so on."""
 
 Match = Literal["steps", "prompts", "tokens"]
-"""The budget that two trainings may share: optimizer steps, prompts seen, or tokens put through the policy."""
+"""The unit of a shared training budget: optimizer steps, prompts seen, or tokens processed by the policy."""
 
 
 class Method(RecipeSection):
-    """One row of the board, or one per training seed: a loss, and its overrides of `training`. With `engine: trl` the
-    loss is one of TRL's, and TRL's DPOTrainer trains on pairs from the same ranked data: `batch_size` then counts
-    pairs."""
+    """One row of the board, or one per training seed: a loss and overrides of `training`. With `engine: trl` the loss
+    is one of TRL's, TRL's DPOTrainer trains on pairs from the same ranked data, and `batch_size` counts pairs."""
 
     id: Name
     engine: Engine = "harness"
     loss: Annotated[Loss | TrlLoss, PlainValidator(parse_method_loss)]
     training: dict[str, Any] = Field(default_factory=dict)
     match: Match | None = None
-    """Train for as many of these as `match_to` used, instead of for `epochs`."""
+    """Train for as many steps, prompts or tokens as `match_to` used, instead of for `epochs`."""
     match_to: Name | None = None
-    """The method whose budget is matched; None: the recipe's first."""
+    """The id of the method whose budget is matched; None: the recipe's first method."""
 
     @property
     def label(self) -> str:
-        """The loss as boards name it."""
+        """The loss's name on boards."""
         return self.loss.label if isinstance(self.loss, TrlLoss) else self.loss.name
 
 
 class AnswerSampling(RecipeSection):
-    """How checkpoints answer a benchmark's questions. `temperature` None: what the benchmark prescribes."""
+    """How checkpoints sample answers to a benchmark's questions. `temperature` None: as the benchmark prescribes."""
 
     max_new_tokens: int = Field(512, ge=1)
     temperature: float | None = Field(None, ge=0)
@@ -90,16 +89,16 @@ class AnswerSampling(RecipeSection):
 
 
 class Evaluation(RecipeSection):
-    """Benchmarks and their judge; `judges` overrides the judge of a benchmark, by the benchmark's name."""
+    """Benchmarks and their judge. `judges`: other judges for single benchmarks, by the benchmark's name."""
 
     judge: JudgeField
     benchmarks: list[BenchmarkField] = Field(min_length=1)
     judges: dict[str, JudgeField] = Field(default_factory=dict)
     answers: AnswerSampling = AnswerSampling()
     retries_invalid: int = Field(1, ge=0, le=20)
-    """How often an unreadable reply is requested again, of judges whose replies vary from call to call."""
+    """Retries for an unreadable reply, for judges whose replies vary from call to call."""
     prices: RecipePath | None = None
-    """A price table (see `harness.servers.prices`), consulted before the user's own and the one shipped here."""
+    """A price table (see `harness.servers.prices`) that takes precedence over the user's and the built-in one."""
 
     @field_validator("prices")
     @classmethod
@@ -116,7 +115,7 @@ class Evaluation(RecipeSection):
     def _each_once(cls, value: list[Any]) -> list[Any]:
         names = [b.name for b in value]
         if repeated := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"expected each benchmark once, since figures are named after it; repeated: {repeated}")
+            raise ValueError(f"expected each benchmark once, because figures are named after it; repeated: {repeated}")
         return value
 
     @field_validator("judges")
@@ -126,7 +125,7 @@ class Evaluation(RecipeSection):
         if unknown := sorted(value.keys() - names) if names else []:
             raise ValueError(f"no benchmark {quoted(unknown[0])} in evaluation; {nearest(unknown[0], names)}")
         if any(judge.recorded for judge in value.values()):
-            raise ValueError("'replay' is for all benchmarks or none: give it as evaluation.judge")
+            raise ValueError("'replay' applies to all benchmarks or none: set it as evaluation.judge")
         return value
 
     def judge_of(self, benchmark: Benchmark) -> Judge:
@@ -135,8 +134,8 @@ class Evaluation(RecipeSection):
 
 
 class System(RecipeSection):
-    """A row whose answers come from files in the benchmarks' public formats, plain or .gz, one per benchmark. Its
-    recorded `verdicts` are used if the judge is `replay`."""
+    """A row whose answers come from files in the benchmarks' public formats, plain or .gz, one per benchmark.
+    `verdicts`: files of recorded verdicts, for the judge `replay`."""
 
     id: Name
     answers: dict[str, RecipePath] = Field(min_length=1)
@@ -144,26 +143,26 @@ class System(RecipeSection):
 
 
 class Gate(RecipeSection):
-    """A check that decides the exit code of a run (see `harness.gate.check`): that on `metric`, `row` is not worse than
-    `baseline_row` of this run, or the row in `baseline` (from `harness baseline promote`, or a board), by more than
-    `margin`; and that it is not below `min`."""
+    """A check that decides the exit code of a run (see `harness.gate.check`). On `metric`, `row` must not be worse by
+    more than `margin` than `baseline_row` of this run or the row in the file `baseline` (from `harness baseline
+    promote`, or a board), and it must not be below `min`."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     row: Name
     metric: str = "alpaca_eval.win_rate"
-    """A figure declared by one of the recipe's benchmarks, or one on held-out pairs."""
+    """A figure of one of the recipe's benchmarks, or one on the held-out pairs."""
     baseline: RecipePath | None = None
     baseline_row: Name | None = None
     margin: float | None = Field(None, ge=0)
-    """How much worse is still acceptable, in the figure's unit; None: as the figure declares."""
+    """The largest acceptable drop, in the figure's unit; None: the figure's declared margin."""
     alpha: float = Field(0.05, gt=0, lt=0.5)
     minimum: float | None = Field(None, alias="min")
 
     @model_validator(mode="after")
     def _compares(self) -> "Gate":
         if self.baseline is None and self.baseline_row is None and self.minimum is None:
-            raise ValueError("nothing to compare with: give baseline (a file), baseline_row (of this run) or min")
+            raise ValueError("nothing to compare with: give baseline (a file), baseline_row (a row of this run) or min")
         return self
 
 
@@ -173,16 +172,16 @@ class Recipe(RecipeSection):
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
     systems: list[System] = Field(default_factory=list)
-    """Rows from files, beside those of the policy or alone: only then may `policy` and `data` be missing."""
+    """Rows from files, next to or instead of the policy's. `policy` and `data` may be missing only if there are any."""
     policy: Policy | None = Field(None, validate_default=True)
     data: Data | None = Field(None, validate_default=True)
     methods: list[Method] = Field(default_factory=list)
-    """Without methods the recipe ends with its ranked dataset, and only the untrained policy is evaluated."""
+    """Without methods the run ends with the ranked dataset, and only the untrained policy is evaluated."""
     training: Training = Training()
     evaluation: Evaluation | None = None
     runtime: Runtime = Runtime()
     sweep: None = None
-    """Alternatives for fields (`harness.recipe.sweep`): `load_study` makes a recipe without it of each."""
+    """Alternatives for fields (`harness.recipe.sweep`); `load_study` expands them into recipes without a sweep."""
     gates: list[Gate] = Field(default_factory=list)
 
     @field_validator("policy", "data")
@@ -191,7 +190,7 @@ class Recipe(RecipeSection):
         if value is None and info.data.get("systems") == []:
             raise PydanticCustomError("missing", "Field required")
         if info.field_name == "data" and value is not None and info.data.get("policy", value) is None:
-            raise ValueError("data is for training a policy, and `policy` is missing; give it, or remove data")
+            raise ValueError("data is for training a policy, but `policy` is missing; give it, or remove data")
         return value
 
     @field_validator("methods")
@@ -199,13 +198,13 @@ class Recipe(RecipeSection):
     def _policy_and_data_for_methods(cls, methods: list[Method], info: ValidationInfo) -> list[Method]:
         for name in ("policy", "data"):
             if methods and info.data.get(name, ()) is None:
-                raise ValueError(f"methods are trained, and `{name}` is missing; give it, or remove methods")
+                raise ValueError(f"methods need `{name}`, which is missing; give it, or remove methods")
         return methods
 
     @model_validator(mode="after")
     def _evaluation_for_systems(self) -> "Recipe":
         if self.systems and self.evaluation is None:
-            raise ValueError("systems are evaluated, and `evaluation` is missing; give it")
+            raise ValueError("systems need `evaluation`, which is missing; give it, or remove systems")
         return self
 
     @field_validator("methods")
@@ -218,7 +217,7 @@ class Recipe(RecipeSection):
                     f"method ids must differ, and 'base' is the untrained policy's; repeated: '{method.id}'"
                 )
             if re.fullmatch(r"sft(-\d+)?", method.id):
-                raise ValueError(f"'{method.id}' names a row of a policy that is only fine-tuned; rename the method")
+                raise ValueError(f"'{method.id}' is reserved for rows that are only fine-tuned; rename the method")
             seen.add(method.id)
         return methods
 
@@ -243,4 +242,4 @@ class Recipe(RecipeSection):
 
 def policy_identity(policy: Policy) -> dict[str, Any]:
     """The untrained policy's part of a stage key."""
-    return {"dtype": policy.dtype, **models.identity(policy.model, policy.revision)}
+    return {"dtype": policy.dtype, **model_identity(policy.model, policy.revision)}

@@ -1,4 +1,4 @@
-"""Rough sizes of a recipe's data, for estimates before anything has run."""
+"""Rough sizes of a recipe's data, for cost estimates before a run."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,17 +8,17 @@ from harness.recipe.data import Data
 from harness.recipe.training import Training
 
 CHARACTERS_PER_TOKEN = 4
-"""A rule of thumb for English."""
+"""A rule of thumb for English text."""
 
 
 def seed_prompt_count(seed_prompts: bool | int, available: int) -> int:
-    """How many of the seed's training prompts are ranked: all, none, or the first so many."""
+    """The number of the seed's training prompts that are ranked: all, none, or the first so many."""
     return available * seed_prompts if isinstance(seed_prompts, bool) else min(seed_prompts, available)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many prompts, responses and tokens `data` comes to, roughly. Seed sets are read at the first use."""
+    """Rough counts of prompts, responses and tokens in `data`. Seed sets are read on first use."""
 
     data: Data
 
@@ -33,22 +33,22 @@ class Sizes:
 
     @property
     def seed_prompts(self) -> int:
-        """The seed's prompts that are ranked for training."""
+        """The number of seed prompts that are ranked for training."""
         return self._seed_prompts[0]
 
     @property
     def heldout_prompts(self) -> int:
-        """The seed's prompts that are held out."""
+        """The number of seed prompts that are held out."""
         return self._seed_prompts[1]
 
     @property
     def new_prompts(self) -> int:
-        """Prompts that the generator writes."""
+        """The number of prompts that the generator writes."""
         return self.data.prompts.count if self.data.prompts else 0
 
     @property
     def responses_a_prompt(self) -> int:
-        """N; 2 where the seed's own pairs are trained on."""
+        """N; 2 if training uses the seed pairs."""
         return self.data.responses.n if self.data.responses else 2
 
     @cached_property
@@ -61,17 +61,17 @@ class Sizes:
 
     @property
     def longest_response(self) -> int:
-        """Tokens of a response at most."""
+        """The largest number of tokens in a response."""
         return self.data.responses.max_new_tokens if self.data.responses else self.pair_tokens
 
     @property
     def scored_tokens(self) -> int:
-        """Tokens of all ranked responses, each with its prompt."""
+        """Tokens in all ranked responses, each with its prompt."""
         prompts = self.seed_prompts + self.heldout_prompts + self.new_prompts
         return prompts * self.responses_a_prompt * self.pair_tokens
 
     def response_tokens(self, training: Training) -> int:
-        """Tokens of all responses that are trained on, without their prompts."""
+        """Tokens in all responses used for training, without their prompts."""
         if self.data.responses is None:
             pairs = [pair for seed in self.data.seeds for pair in seed.pairs()]
             characters = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)

@@ -1,4 +1,4 @@
-"""Checks of a recipe's `systems`: rows whose answers, and perhaps verdicts, come from files."""
+"""Checks of a recipe's `systems`: rows whose answers, and optionally verdicts, come from files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +18,16 @@ def is_replay(recipe: Recipe) -> bool:
 
 
 def system_problems(recipe: Recipe) -> list[Problem]:
-    """What is wrong with the systems: ids that are taken, files that do not exist, missing verdicts."""
+    """Problems of the systems: duplicate ids, missing files, missing verdicts."""
     problems = []
     # By name: a benchmark's identity would read its files, which are checked later.
     benchmarks: list[str] = [b.name for b in recipe.evaluation.benchmarks] if recipe.evaluation else []
-    taken = {BASE, *(method.id for method in recipe.methods)}
+    row_ids = {BASE, *(method.id for method in recipe.methods)}
     for i, system in enumerate(recipe.systems):
         path: FieldPath = ("systems", i)
-        if system.id in taken:
-            problems.append(Problem((*path, "id"), f"there is a row '{system.id}' already; give it another id"))
-        taken.add(system.id)
+        if system.id in row_ids:
+            problems.append(Problem((*path, "id"), f"another row has the id '{system.id}'; choose a different one"))
+        row_ids.add(system.id)
         for field, files in (("answers", system.answers), ("verdicts", system.verdicts)):
             problems += [
                 Problem((*path, field, name), f"no benchmark {quoted(name)} in evaluation; {nearest(name, benchmarks)}")
@@ -36,21 +36,21 @@ def system_problems(recipe: Recipe) -> list[Problem]:
             ]
             problems += _missing_files((*path, field), files)
         for name in system.verdicts.keys() - system.answers.keys():
-            message = f"verdicts on answers that are not given: add answers.{name}"
+            message = f"verdicts without their answers: add answers.{name}"
             problems.append(Problem((*path, "verdicts", name), message))
         if is_replay(recipe):
             for name in system.answers.keys() - system.verdicts.keys():
                 message = f"no recorded verdicts for judge 'replay': give verdicts.{name}, or another judge"
                 problems.append(Problem((*path, "answers", name), message))
     if is_replay(recipe) and recipe.policy:
-        message = "'replay' has verdicts on the systems' answers only; the policy's rows need a judge that can be asked"
+        message = "'replay' only has verdicts on the systems' answers; the policy's rows need another judge"
         problems.append(Problem(("evaluation", "judge", "name"), message))
     return problems
 
 
 def _missing_files(path: FieldPath, files: Mapping[str, Path]) -> list[Problem]:
     return [
-        Problem((*path, name), f"no file {file}; expected the public format, plain or .gz")
+        Problem((*path, name), f"no file {file}; expected a file in the benchmark's public format, plain or .gz")
         for name, file in files.items()
         if not file.is_file()
     ]

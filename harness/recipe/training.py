@@ -1,4 +1,4 @@
-"""The recipe's parts that say how a policy is trained: `training` and `runtime`."""
+"""The recipe's sections on training: `training` and `runtime`."""
 
 import re
 from importlib.util import find_spec
@@ -14,23 +14,23 @@ from harness.types import STAGE_KINDS, RecipeSection
 
 
 def _installed(package: str, value: Any, remedy: str) -> Any:
-    """`value`, if the package that it needs is there. Raises ValueError."""
+    """`value` itself. Raises ValueError if the package that it needs is not installed."""
     if find_spec(package) is None:
         raise ValueError(f"needs the package {package}, which is not installed: {remedy}")
     return value
 
 
 class Lora(RecipeSection):
-    """LoRA adapters (2106.09685) on all linear layers but the head, unless `target_modules` says otherwise."""
+    """LoRA adapters (arXiv 2106.09685), by default on all linear layers except the head."""
 
     r: int = Field(16, ge=1)
     alpha: int | None = Field(None, ge=1)
-    """Scaling numerator; 2 r where it is not given."""
+    """The numerator of the scaling factor alpha / r; None: 2 r."""
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     bits: Literal[4, 8] | None = None
-    """QLoRA (2305.14314): the frozen base in 4 bits (nf4, double quantisation) or 8, by bitsandbytes. The reference is
-    that quantised base, and its checkpoints are evaluated on it."""
+    """QLoRA (arXiv 2305.14314): quantise the frozen base to 4 bits (nf4, double quantisation) or 8 with bitsandbytes.
+    The quantised base is also the reference model, and checkpoints are evaluated on it."""
 
     @field_validator("bits")
     @classmethod
@@ -39,8 +39,8 @@ class Lora(RecipeSection):
 
 
 class Sft(RecipeSection):
-    """Supervised fine-tuning on the best response of each training prompt, before the preference training. What isn't
-    here (LoRA, schedule, lengths, ...) is as `training` says; `batch_size` counts prompts."""
+    """Supervised fine-tuning on the best response of each training prompt, before the preference training.
+    Everything else (LoRA, schedule, lengths, ...) is as in `training`. `batch_size` counts prompts."""
 
     epochs: float = Field(1.0, gt=0)
     learning_rate: float = Field(2e-5, gt=0)
@@ -51,12 +51,12 @@ TrainingSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Training(RecipeSection):
-    """How a method is trained. `batch_size` counts prompts an optimizer step (each has up to N responses)."""
+    """How a method is trained. `batch_size` counts prompts per optimizer step, each with up to N responses."""
 
     epochs: float = Field(1.0, gt=0)
     seeds: Annotated[tuple[TrainingSeed, ...], Field(min_length=1)] | None = None
-    """Train once with each: another order of the data, another initialisation of adapters, the same data. None: once,
-    with the recipe's seed."""
+    """Train once with each seed, which changes the order of the data and the initialisation of adapters but not the
+    data. None: train once with the recipe's seed."""
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(8, ge=1)
     lora: Lora | None = Lora()
@@ -68,12 +68,13 @@ class Training(RecipeSection):
     max_length: int = Field(1024, ge=16)
     gradient_checkpointing: bool = False
     save_every: int | None = Field(None, ge=1)
-    """Optimizer steps between checkpoints: a stopped run goes on from the last, and the artifact keeps them all."""
+    """Optimizer steps between checkpoints. An interrupted run resumes from the last one; the artifact keeps all."""
     all_responses: bool = False
-    """Compute the responses that the loss doesn't look at too (as DPO on best and worst doesn't at those between), so
-    that steps.jsonl shows them."""
+    """Also compute the responses that the loss ignores (DPO on best and worst ignores all between), so that steps.jsonl
+    includes them."""
     sft: Sft | None = None
-    """Given: the method starts from a policy that was fine-tuned so, and is held to that one."""
+    """If set, the policy is fine-tuned first; preference training starts from that checkpoint and uses it as
+    reference."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -90,31 +91,31 @@ class Training(RecipeSection):
     @model_validator(mode="after")
     def _room_for_a_response(self) -> "Training":
         if self.max_prompt_length >= self.max_length:
-            raise ValueError("max_length must be larger than max_prompt_length: it holds the prompt and the response")
+            raise ValueError("max_length must be larger than max_prompt_length: it covers the prompt and the response")
         return self
 
     def of_sft(self, sft: Sft) -> "Training":
-        """How the supervised fine-tuning before it is done."""
+        """The settings of the supervised fine-tuning that comes before this training."""
         return self.model_copy(update={**sft.model_dump(), "sft": None})
 
 
 class Accelerate(RecipeSection):
-    """`accelerate launch`: the processes that train one policy. `config`: an accelerate configuration in YAML (DDP,
-    FSDP, DeepSpeed: see recipes/accelerate/); what is given here goes before what it says."""
+    """`accelerate launch`: train one policy in several processes. `config`: an accelerate configuration in YAML (DDP,
+    FSDP, DeepSpeed: see recipes/accelerate/), which the fields here override."""
 
     num_processes: int | None = Field(None, ge=1)
     config: RecipePath | None = None
 
     @field_validator("config")
     @classmethod
-    def _there(cls, value: Path | None) -> Path | None:
+    def _usable(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
             raise ValueError(f"no such file: {value.name}; expected an accelerate configuration in YAML")
         precision = re.search(r"^mixed_precision: *['\"]?(\w+)", value.read_text() if value else "", re.MULTILINE)
         if precision and precision[1].lower() not in ("no", "false"):
             raise ValueError(
                 f"mixed_precision: {precision[1]} in {value and value.name} would change results; set it to "
-                "'no': policy.dtype says what products are computed in"
+                "'no', because policy.dtype decides the precision"
             )
         return value
 
@@ -125,41 +126,39 @@ class Launch(RecipeSection):
     accelerate: Accelerate
 
 
-def _reporter(value: str) -> str:
+def _installed_tracker(value: str) -> str:
     return str(_installed(value, value, f"pip install {value}"))
 
 
-Reporter = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_reporter)]
-"""What may draw a training's curves as it goes."""
+Tracker = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_installed_tracker)]
+"""Experiment trackers that can plot a training's curves while it runs."""
 
 
 class Runtime(RecipeSection):
-    """What can't change a result and is in no key."""
+    """Settings that can't change a result and are not part of any key."""
 
     micro_batch_size: int = Field(2, ge=1)
-    """Prompts (each with its N responses) in one forward of training; gradients accumulate to `batch_size`."""
+    """Prompts, each with its N responses, per forward pass of training; gradients accumulate to `batch_size`."""
     score_batch_size: int = Field(16, ge=1)
-    """Responses in one forward without gradients."""
+    """Responses per forward pass without gradients."""
     judge_concurrency: int = Field(8, ge=1)
     bounded_memory: bool = False
-    """Train with one response's activations in memory at a time, for N large: exact, at about 4/3 of the time."""
-    report_to: tuple[Reporter, ...] = ()
-    """Draw the steps' metrics with these too; TensorBoard's files lie in the store, under logs/RECIPE/METHOD."""
+    """Keep the activations of only one response in memory, for large N. Exact, but takes about 4/3 of the time."""
+    report_to: tuple[Tracker, ...] = ()
+    """Also send the metrics of each step to these; TensorBoard's files are in the store, under logs/RECIPE/METHOD."""
     launch: Launch | None = None
     """Train in several processes."""
     resources: dict[str, Resources] = Field(default_factory=dict)
-    """What each kind of stage needs of a node of a Ray cluster (`harness run --ray`); its processors are also the
-    threads that it computes with, in process too. For what neither it nor `default` is given for: one processor, a GPU
-    for stages that load a model where the cluster has any, and as many threads as torch likes."""
+    """The resources that each kind of stage needs on a node of a Ray cluster (`harness run --ray`). The number of
+    processors is also its number of threads, with or without a cluster. Without an entry for the kind or for `default`:
+    one processor, a GPU for stages that load a model if the cluster has any, and torch's own number of threads."""
 
     @field_validator("resources")
     @classmethod
-    def _of_known_kinds(cls, value: dict[str, Resources]) -> dict[str, Resources]:
+    def _valid_kinds(cls, value: dict[str, Resources]) -> dict[str, Resources]:
         for kind in value:
             if kind not in (kinds := ("default", *STAGE_KINDS)):
-                raise ValueError(
-                    f"no kind of stage is called {quoted(kind)}; {nearest(kind, kinds, 'expected one of')}"
-                )
+                raise ValueError(f"unknown kind of stage {quoted(kind)}; {nearest(kind, kinds, 'expected one of')}")
         return value
 
     @field_validator("report_to", mode="before")

@@ -1,7 +1,6 @@
-"""The losses of TRL's DPOTrainer as a recipe names them: `engine: trl`, `loss: {name: sigmoid, beta: 0.1}`.
+"""The losses of TRL's DPOTrainer in a recipe: `engine: trl`, `loss: {name: sigmoid, beta: 0.1}`.
 
-Nothing of TRL is imported, so that a recipe is checked in a moment: the names are a list here, which a test holds to
-the installed TRL.
+TRL is not imported here, so that recipes are checked quickly. A test compares the names below with the installed TRL.
 """
 
 from collections.abc import Mapping
@@ -15,8 +14,7 @@ from harness.data.pairings import Pairing
 from harness.errors import nearest, quoted
 
 Engine = Literal["harness", "trl"]
-"""Who trains a method: the harness's own trainer with its own losses, or TRL's DPOTrainer with TRL's."""
-
+"""The trainer of a method: the harness's with the harness's losses, or TRL's DPOTrainer with TRL's."""
 
 TRL_LOSSES = (
     "sigmoid",
@@ -38,15 +36,15 @@ TRL_LOSSES = (
 """The `loss_type`s of TRL 1.16's DPOConfig."""
 
 SMOOTHED = frozenset({"exo_pair", "robust", "aot", "aot_unpaired"})
-"""The losses that look at `label_smoothing`."""
+"""The losses that use `label_smoothing`."""
 
 WHOLE_BATCH = frozenset({"aot", "aot_unpaired", "sft"})
-"""Losses that are no mean over pairs: they sort the pairs of one forward, or average over its tokens."""
+"""Losses that are not a mean over pairs: they sort the pairs of a forward pass, or average over its tokens."""
 
 
 class TrlLoss(BaseModel):
-    """One of TRL's losses, or the sum of several of them weighted by `loss_weights` (1 each where it is not given), on
-    pairs of responses with strictly different scores. `beta` and `label_smoothing` are TRL's."""
+    """One of TRL's losses, or the sum of several weighted by `loss_weights` (default: 1 each), on pairs of responses
+    with different scores. `beta` and `label_smoothing` are TRL's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
@@ -58,51 +56,51 @@ class TrlLoss(BaseModel):
 
     @field_validator("name", mode="before")
     @classmethod
-    def _known(cls, value: Any) -> Any:
+    def _valid_names(cls, value: Any) -> Any:
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
             raise ValueError("expected the name of one of TRL's losses, or a list of such names")
         for name in names:
             if name not in TRL_LOSSES:
-                raise ValueError(_unknown(name))
+                raise ValueError(_unknown_loss(name))
         return names
 
     @model_validator(mode="after")
-    def _fits(self) -> "TrlLoss":
+    def _consistent(self) -> "TrlLoss":
         if self.loss_weights is not None and len(self.loss_weights) != len(self.name):
             raise ValueError(
-                f"loss_weights has {len(self.loss_weights)} for {len(self.name)} losses; give one each, or none"
+                f"{len(self.loss_weights)} loss_weights for {len(self.name)} losses; give one per loss, or none"
             )
         smoothed = SMOOTHED & set(self.name)
         if "exo_pair" in smoothed and not self.label_smoothing:
             raise ValueError("exo_pair needs a label_smoothing above 0 (its paper's is 0.001)")
         if self.label_smoothing and not smoothed:
             users = ", ".join(sorted(SMOOTHED))
-            raise ValueError(f"label_smoothing does nothing to {self.label}; remove it (it is for {users})")
+            raise ValueError(f"label_smoothing has no effect on {self.label}; remove it (it is for {users})")
         return self
 
     @property
     def label(self) -> str:
-        """The loss's name in a table, `trl:sigmoid` or `trl:sigmoid+sft`."""
+        """The loss's name on boards: `trl:sigmoid` or `trl:sigmoid+sft`."""
         return f"trl:{'+'.join(self.name)}"
 
     @property
     def sees_whole_batch(self) -> bool:
-        """Whether how many pairs go into one forward changes the result."""
+        """Whether the number of pairs per forward pass changes the result."""
         return bool(WHOLE_BATCH & set(self.name))
 
 
-def _unknown(name: str) -> str:
+def _unknown_loss(name: str) -> str:
     if name in modules("loss"):
-        return f"'{name}' is a loss of the harness; remove engine: trl, or name one of TRL's: {', '.join(TRL_LOSSES)}"
+        return f"'{name}' is a loss of the harness; remove engine: trl, or choose one of TRL's: {', '.join(TRL_LOSSES)}"
     return f"unknown TRL loss {quoted(name)}; {nearest(name, TRL_LOSSES)}"
 
 
 def parse_method_loss(value: Any, info: ValidationInfo) -> Any:
-    """A method's loss, by the `engine` that stands before it. For pydantic: raises as `components.build` does."""
+    """A method's loss, depending on the `engine` before it. A pydantic validator; raises as `components.build` does."""
     engine = info.data.get("engine")
     if engine is None or isinstance(value, TrlLoss):
-        return value  # a wrong engine is an error already: which losses there are depends on it
+        return value  # an invalid engine is reported already, and the valid losses depend on it
     if engine == "trl":
         try:
             return TrlLoss.model_validate(value)
@@ -111,7 +109,7 @@ def parse_method_loss(value: Any, info: ValidationInfo) -> Any:
             raise PydanticCustomError("component_fields", "TRL's loss has wrong fields", context) from None
     name = value.get("name") if isinstance(value, Mapping) else None
     if name in TRL_LOSSES and name not in modules("loss"):
-        message = f"'{name}' is a loss of TRL's; add engine: trl to the method, or name one of the harness's: "
+        message = f"'{name}' is a loss of TRL; add engine: trl to the method, or choose one of the harness's: "
         message += ", ".join(sorted(modules("loss")))
         raise PydanticCustomError("component_name", "{message}", {"message": message})
     return parse_loss(value, info)

@@ -141,7 +141,7 @@ def real_differences(board: Board) -> list[str]:
     lines, figures = [], Figures(board.entries)
     for metric, comparisons in board.comparisons.items():
         figure, real = figures[metric], sum(c.is_real for c in comparisons)
-        detectable = detectable_difference(comparisons, figure) or " by constants"
+        detectable = detectable_difference(comparisons, figure) or " each difference is the same on every prompt"
         lines.append(
             f"{figure.difference_head}: {real} of {len(comparisons)} pairs of rows differ "
             f"(paired, 5 % level, Holm);{detectable}."

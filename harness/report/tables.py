@@ -164,7 +164,7 @@ def compared_html(board: Board) -> str:
         head = "".join(f"<th scope=col>{_text(i)}</th>" for i in ids)
         body = ""
         for a in ids:
-            cells = "".join(_pair(pairs.get((a, b)), figure.difference_decimals, a == b) for b in ids)
+            cells = "".join(_pair(pairs.get((a, b)), figure, a == b) for b in ids)
             body += f"<tr><th scope=row>{_text(a)}</th>{cells}</tr>"
         title, detectable = figure.difference_head, detectable_difference(comparisons, figure)
         matrix = f"<table class=matrix><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -176,12 +176,14 @@ def compared_html(board: Board) -> str:
     return "".join(parts)
 
 
-def _pair(comparison: Comparison | None, decimals: int, same: bool) -> str:
-    """A cell of a matrix; `same`: it is on the diagonal."""
+def _pair(comparison: Comparison | None, figure: Figure, same: bool) -> str:
+    """A cell of a matrix, coloured by which row is better; `same`: it is on the diagonal."""
     if comparison is None:
         return f"<td class=none>{'' if same else '–'}</td>"
-    difference, (low, high) = comparison.difference, bounds(comparison.ci95, decimals)
-    kind = ("up" if difference > 0 else "down") if comparison.is_real else "unsure"
+    difference, decimals = comparison.difference, figure.difference_decimals
+    low, high = bounds(comparison.ci95, decimals)
+    better = difference < 0 if figure.higher_is_better is False else difference > 0
+    kind = ("up" if better else "down") if comparison.is_real else "unsure"
     sign = "+" if difference > 0 else ""
     return f"<td class={kind}><b>{sign}{number(difference, decimals)}</b><small>{low} to {high}</small></td>"
 

@@ -1,5 +1,6 @@
 """Base classes of seed sets: `SeedSet`, `FileSet` for the user's files, and `PublicSet` for published sets."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -38,9 +39,9 @@ class SeedSet(Seed):
         # Read once per process: checks and estimates use the pairs too, and rows left out should be logged only once.
         return self._read_up_to(self.limit, self.weight)
 
+    @abstractmethod
     def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
         """The set's pairs; see `harness.data.read.read_pairs`. Raises DataError."""
-        raise NotImplementedError
 
     def _check_rows(self, quick: bool) -> None:
         """Check all rows if that is quick, else only the first pair."""
@@ -123,9 +124,9 @@ class PublicSet(SeedSet):
         if self.path is not None:
             self._check_rows(self.quick)
 
+    @abstractmethod
     def patterns(self) -> tuple[str, ...]:
         """Patterns of the data files in the set's folder; the first pattern with any match is used."""
-        raise NotImplementedError
 
     def _commit(self) -> str | None:
         return commit(self.dataset, self.revision)

@@ -2,7 +2,8 @@
 
 Additive increase, multiplicative decrease, as in TCP (Chiu and Jain, 1989): when a server reports overload, the limit
 is halved; then it grows by one for every round of answered calls. A Retry-After holds back all callers, not only the
-one that received it."""
+one that received it.
+"""
 
 import math
 import threading

@@ -3,7 +3,8 @@
 A price table is a YAML file of `model: {input: DOLLARS, output: DOLLARS}`, in dollars per million tokens, with models
 named as in the judge's requests. The recipe's `evaluation.prices` takes precedence over `$HARNESS_HOME/prices.yaml`,
 and that over the shipped `harness/assets/prices.yaml`. The price of a model that is in none of them is unknown, never
-0."""
+0.
+"""
 
 import threading
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import write_rows
 from harness.models.workload import GENERATING, REPLY_SECONDS, loading, work
 from harness.protocols import Generator
-from harness.recipe.data import ResponseGeneration, Source
+from harness.recipe.data import ResponseGeneration, ResponseSource
 from harness.recipe.sizes import Sizes, seed_prompt_count
 from harness.types import Completion, PreferencePair, Prompt, Response, ResponseGroup, Sampling
 
@@ -136,7 +136,7 @@ def _new_group(prompt: Prompt) -> ResponseGroup:
 def _sample(
     ctx: Context,
     config: ResponseGeneration,
-    source: Source,
+    source: ResponseSource,
     groups: Sequence[ResponseGroup],
     seed: int,
     samples: range,
@@ -149,7 +149,7 @@ def _sample(
     return pool.sample([g.messages for g in groups], sampling, samples)
 
 
-def _response(completion: Completion, source: Source) -> Response:
+def _response(completion: Completion, source: ResponseSource) -> Response:
     name = _generator_name(source.generator)
     return Response(text=completion.text, source=name, finish_reason=completion.finish_reason)
 

@@ -211,7 +211,7 @@ def test_data_alone_has_no_board(folder: Path, recipe: dict[str, Any], run: harn
         ({"sed": 1}, "recipe: sed: unknown field; did you mean 'seed'?"),
         ({"seed": float("nan")}, "recipe: seed: expected a finite number"),
         ({"data": {"seeds": {1, 2}}}, "recipe: data.seeds: expected text, a number, a list or a mapping, got set"),
-        ({"data": {7: 1}}, "recipe: data: expected a field's name, got 7"),
+        ({"data": {7: 1}}, "recipe: data: expected a field name, got 7"),
         ({"name": "half \ud800"}, "recipe: name: expected text, got half of a surrogate pair"),
         ({"policy": {"model": "no/such/folder"}}, "recipe: policy.model: "),
         ({"data": {"seeds": [{"name": "jsonl", "path": "none.jsonl"}]}}, "recipe: "),

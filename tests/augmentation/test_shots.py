@@ -75,7 +75,7 @@ def test_a_template_of_the_users_own(tmp_path: Path) -> None:
         (None, "no file"),
         ("style: poem\ntask: x\n", "template mine.yaml"),
         ("style: chat\ntask: x\n", "template mine.yaml: ask: Field required"),
-        ("style: text\ntask: x\nexample: nothing\nstop: y\n", "expected {prompt} in it, once"),
+        ("style: text\ntask: x\nexample: nothing\nstop: y\n", "expected {prompt} exactly once"),
         ("style: [", "can't be read as YAML"),
     ],
 )

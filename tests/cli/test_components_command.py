@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from harness import components as registry
 from harness.cli.app import app
 from harness.components import Kind, component_class, modules
-from harness.errors import RecipeError
+from harness.errors import ComponentError, RecipeError
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EVERY = [(kind, name) for kind in KINDS for name in sorted(modules(kind))]
@@ -119,7 +119,7 @@ def test_a_broken_file_of_another_package_hides_nothing(tmp_path: Path, monkeypa
         registry, "modules", lambda kind: {**known, "broken": "broken_loss"} if kind == "loss" else modules(kind)
     )
     text = " ".join(printed("loss").split())
-    assert "broken can't be loaded: ModuleNotFoundError: No module named 'no_such_package'" in text
+    assert "broken_loss can't be loaded (ModuleNotFoundError: No module named 'no_such_package')" in text
     assert "mdpo_linear -log sigmoid" in text
-    with pytest.raises(RecipeError, match="loss broken can't be loaded: ModuleNotFoundError"):
+    with pytest.raises(ComponentError, match="broken_loss can't be loaded"):
         printed("loss", "broken")

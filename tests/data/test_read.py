@@ -96,7 +96,7 @@ def test_answers_as_messages(before: list[dict[str, str]]) -> None:
             jsonl({**GOOD, "chosen": [said("user", "3 + 3?"), said("assistant", "6")]}),
             "chosen: expected the messages before the answer to be the prompt's",
         ),
-        (b'{"prompt": "\\ud800", "chosen": "a", "rejected": "b"}\n', "half of a surrogate pair"),
+        (b'{"prompt": "\\ud800", "chosen": "a", "rejected": "b"}\n', "a lone surrogate"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(bad: bytes, message: str) -> None:

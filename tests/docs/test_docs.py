@@ -13,7 +13,7 @@ LONGEST = 30
 LENGTHS = {  # lines: a page answers one reader's questions
     "recipes/README.md": 350,
     "leaderboards/README.md": 160,
-    "harness/README.md": 250,
+    "harness/README.md": 260,
     "harness/training/README.md": 90,
     "harness/judging/README.md": 100,
     "tests/README.md": 120,

@@ -152,7 +152,7 @@ def test_a_store_that_can_t_be_written_is_a_line(runs: Runs) -> None:
         _, err = process.communicate(timeout=60)
         assert process.returncode == 2
         assert err.count("\n") == 1
-        assert "set HARNESS_HOME to a folder that can" in err
+        assert "set HARNESS_HOME to a writable folder" in err
 
 
 def damaged(path: Path) -> None:

@@ -199,7 +199,7 @@ def test_two_drivers_compute_no_stage_twice(study: Study) -> None:
         ),
         (
             ("--set", "runtime.resources={trian: {gpus: 2}}"),
-            "no kind of stage is called 'trian'; did you mean 'train'?",
+            "unknown kind of stage 'trian'; did you mean 'train'?",
         ),
         (("--set", "runtime.resources={train: {memory: lots}}"), "expected an amount of memory like 24 GiB or 500 MB"),
     ],

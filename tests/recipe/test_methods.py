@@ -39,13 +39,13 @@ CASES = [
         "TRL's loss without its engine",
         "{name: dpo_best_worst, beta: 0.1}",
         "{name: sigmoid, beta: 0.1}",
-        "18: methods.0.loss.name: 'sigmoid' is a loss of TRL's; add engine: trl to the method, or name one of ",
+        "18: methods.0.loss.name: 'sigmoid' is a loss of TRL; add engine: trl to the method, or choose one of ",
     ),
     (
         "TRL's engine with a loss of the harness",
         "{id: dpo, ",
         "{id: dpo, engine: trl, ",
-        "18: methods.0.loss.name: 'dpo_best_worst' is a loss of the harness; remove engine: trl, or name one of TRL's",
+        "18: methods.0.loss.name: 'dpo_best_worst' is a loss of the harness; remove engine: trl, or choose one of ",
     ),
     (
         "unknown field of TRL's loss",
@@ -82,7 +82,7 @@ CASES = [
         "a smoothing that does nothing",
         DPO,
         "{id: dpo, engine: trl, loss: {name: sigmoid, label_smoothing: 0.1}}",
-        "18: methods.0.loss: label_smoothing does nothing to trl:sigmoid; remove it (it is for aot, ",
+        "18: methods.0.loss: label_smoothing has no effect on trl:sigmoid; remove it (it is for aot, ",
     ),
     (
         "a smoothing that is needed",
@@ -94,11 +94,11 @@ CASES = [
         "weights that don't fit",
         DPO,
         "{id: dpo, engine: trl, loss: {name: [sigmoid, sft], loss_weights: [1.0]}}",
-        "18: methods.0.loss: loss_weights has 1 for 2 losses; give one each, or none",
+        "18: methods.0.loss: 1 loss_weights for 2 losses; give one per loss, or none",
     ),
     ("same id twice", "id: multi-dpo", "id: dpo", "17: methods: method ids must differ"),
     ("id of the base", "id: multi-dpo", "id: base", "17: methods: method ids must differ"),
-    ("id of a fine-tuned policy", "id: multi-dpo", "id: sft-2", "17: methods: 'sft-2' names a row of a policy that "),
+    ("id of a fine-tuned policy", "id: multi-dpo", "id: sft-2", "17: methods: 'sft-2' is reserved for rows that are "),
     (
         "unknown field of sft",
         "{epochs: 2}",
@@ -161,7 +161,7 @@ def test_budgets_in_a_circle_are_refused(folder: Path) -> None:
     message = refused(folder, text.replace("id: dpo,", "id: dpo, match: steps, match_to: multi-dpo,"))
     assert message == (
         "recipes/x.yaml:18: methods.0.match_to: matched in a circle: dpo -> multi-dpo -> dpo; "
-        "one of them needs epochs of its own (and 1 more)"
+        "remove `match` from one of them (and 1 more)"
     )
 
 

@@ -116,7 +116,7 @@ def test_edits_come_before_the_sweep(folder: Path) -> None:
 
 def test_commands_for_one_recipe_say_that_there_are_several(folder: Path) -> None:
     study(folder, GRID)
-    with pytest.raises(RecipeError, match="one recipe is needed here, and this makes 4"):
+    with pytest.raises(RecipeError, match="expected a single recipe, but its sweep makes 4"):
         load_recipe(Path("recipes/x.yaml"), check=False)
 
 
@@ -129,15 +129,15 @@ def test_commands_for_one_recipe_say_that_there_are_several(folder: Path) -> Non
         ("  grid:\n    seed: [1, x]\n", "32: seed: expected a whole number, got 'x' (in cell seed-x)"),
         ("  grid:\n    data.respones.n: [2]\n", "32: data.respones: unknown field; did you mean 'responses'"),
         ("  grid: {training.epochs: [1]}\n  zip: {training.epochs: [2]}\n", "sweep: training.epochs is varied twice"),
-        ("  zip: {seed: [1, 2], training.epochs: [1]}\n", "varied together, and not equally many: seed has 2"),
+        ("  zip: {seed: [1, 2], training.epochs: [1]}\n", "expected equally many values for each field; seed has 2"),
         ("  grid: {seed: [1, 2]}\n  exclude: [{sed: 1}]\n", "exclude: 'sed' is not varied; did you mean 'seed'"),
         ("  grid: {seed: [1, 2]}\n  exclude: [{seed: 3}]\n", "exclude: seed has no value '3'; expected one of: 1, 2"),
         ("  grid: {seed: [1]}\n  exclude: [{seed: 1}]\n", "sweep: every cell is excluded"),
         ("  grid: {seed: [1, 2, 3]}\n  max_cells: 2\n", "sweep: 3 cells; expected at most max_cells, which is 2"),
         ("  grid: {seed: [1, 1]}\n", "several values would be named '1'; name them"),
-        ("  grid: {data.reward: {'a b': {name: length}}}\n", "'a b' names a value: expected letters"),
+        ("  grid: {data.reward: {'a b': {name: length}}}\n", "value name 'a b': expected letters"),
         ("  cells: [{data.responses.n: 2}]\n", "expected an `id` in each cell"),
-        ("  grid: {name: [x, y]}\n", "`name` is the board's, of all cells"),
+        ("  grid: {name: [x, y]}\n", "`name` names the board of all cells"),
         ("  seeds: [1, 1]\n", "31: sweep.seeds: expected each seed once"),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_file_that_can_not_be_read_is_named(write: Callable[..., Path], tmp_pa
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"id": "b"}, "systems.1.id: there is a row 'b' already; give it another id"),
+        ({"id": "b"}, "systems.1.id: another row has the id 'b'; choose a different one"),
         ({"id": "../b"}, "systems.0.id: expected letters, digits"),
         ({"answers": {}}, "systems.0.answers: expected at least 1 item"),
         ({"answers": {"alpaca_eval": "no.json"}}, "systems.0.answers.alpaca_eval: no file "),
@@ -196,10 +196,10 @@ def test_mistakes_end_in_one_line(write: Callable[..., Path], edit: dict[str, An
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"evaluation": None}, "systems are evaluated, and `evaluation` is missing"),
-        ({"policy": {"model": "smollm2-135m-instruct"}}, "'replay' has verdicts on the systems' answers only"),
-        ({"methods": [{"id": "x", "loss": {"name": "nca"}}]}, "methods are trained, and `policy` is missing"),
-        ({"data": {"seeds": [{"name": "builtin"}]}}, "data is for training a policy, and `policy` is missing"),
+        ({"evaluation": None}, "systems need `evaluation`, which is missing"),
+        ({"policy": {"model": "smollm2-135m-instruct"}}, "'replay' only has verdicts on the systems' answers"),
+        ({"methods": [{"id": "x", "loss": {"name": "nca"}}]}, "methods need `policy`, which is missing"),
+        ({"data": {"seeds": [{"name": "builtin"}]}}, "data is for training a policy, but `policy` is missing"),
         ({"systems": []}, "policy: missing; this field must be given (and 1 more)"),
     ],
 )

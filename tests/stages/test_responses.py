@@ -66,7 +66,7 @@ def test_several_sources_share_the_responses(tmp_path: Path) -> None:
     [
         ({"generator": Script(), "sources": [{"generator": Script(), "n": 4}]}, "give either `generator` or `sources`"),
         ({"generator": None}, "give either `generator` or `sources`"),
-        ({"generator": None, "sources": [{"generator": Script(), "n": 3}], "n": 4}, "write 3 responses, and n is 4"),
+        ({"generator": None, "sources": [{"generator": Script(), "n": 3}], "n": 4}, "write 3 responses, but n is 4"),
     ],
 )
 def test_sources_that_do_not_add_up_are_refused(fields: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""A Ray cluster: found, or started on this machine for as long as a run takes."""
+"""Connects to a Ray cluster, or starts one on this machine for the duration of a run."""
 
 import os
 import socket
@@ -10,17 +10,17 @@ from harness.errors import HarnessError
 
 LOCAL = "local"
 CONNECT = 10.0
-"""Seconds in which a cluster must answer."""
+"""Seconds within which a cluster must answer."""
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """The module ray, connected to the cluster at `address` while open; for `local` one is started and ended. Raises
-    HarnessError where ray is not installed or nothing answers."""
+    """The ray module, connected to the cluster at `address` while open; for `local`, a cluster is started and stopped.
+    Raises HarnessError if ray is not installed or nothing answers."""
     if address != LOCAL:
         _answers(address)
         if _only_here(address):
-            # Ray reads this when it is imported; otherwise it looks for the cluster at this machine's outward address.
+            # Read by Ray on import; without it Ray looks for the cluster at this machine's outward address.
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
@@ -34,8 +34,8 @@ def connected(address: str) -> Iterator[Any]:
         try:
             ray.init(address=address, runtime_env=environment, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise _no_cluster(address, why) from None
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise _no_cluster(address, reason) from None
     try:
         yield ray
     finally:
@@ -43,7 +43,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _answers(address: str) -> None:
-    """Raises HarnessError where nothing listens: Ray itself would try for a minute."""
+    """Raises HarnessError if nothing listens at the address. (Ray itself would retry for a minute.)"""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if address == "auto":
         return
@@ -53,24 +53,24 @@ def _answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT).close()
     except OSError as error:
         raise _no_cluster(address, error.strerror or error) from None
-    except OverflowError as error:  # no such port
+    except OverflowError as error:  # not a valid port number
         raise _no_cluster(address, error) from None
 
 
 def _only_here(address: str) -> bool:
-    """Whether a cluster listens on this machine's loopback address and nowhere else."""
+    """Whether a cluster listens only on this machine's loopback address."""
     host, _, port = address.rpartition(":")
     if host not in ("127.0.0.1", "localhost", "::1"):
         return False
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
-            outward.connect(("192.0.2.1", 9))  # sends nothing: asks which address would be used (RFC 5737)
-            own = outward.getsockname()[0]
-        socket.create_connection((own, int(port)), timeout=1).close()
+            outward.connect(("192.0.2.1", 9))  # sends nothing, only selects the local address (RFC 5737)
+            local_address = outward.getsockname()[0]
+        socket.create_connection((local_address, int(port)), timeout=1).close()
     except OSError:
         return True
     return False
 
 
-def _no_cluster(address: str, why: object) -> HarnessError:
-    return HarnessError(f"--ray {address}: no Ray cluster to connect to ({why}); start one, or say local")
+def _no_cluster(address: str, reason: object) -> HarnessError:
+    return HarnessError(f"--ray {address}: no Ray cluster to connect to ({reason}); start one, or use local")

@@ -1,19 +1,19 @@
-"""Runs a plan's stages on a Ray cluster: as many at once as their inputs and the nodes' resources allow.
+"""Runs a plan's stages on a Ray cluster, as many at a time as their inputs and the nodes' resources allow.
 
-Every stage is a task with declared processors, GPUs and memory, on a store that all nodes share. Stages that add to the
-same journals run one after the other, in the plan's order, so that the board is that of a run in one process. What a
-lost node was running is run again elsewhere.
+Every stage is a task with declared CPUs, GPUs and memory, on a store shared by all nodes. Stages that add to the same
+journals run one after the other in the plan's order, so that the board equals that of a run in one process. The stages
+of a lost node are run again on another one.
 """
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
 from harness.engine import interrupts
 from harness.engine.cluster.connect import connected
-from harness.engine.cluster.work import Inbox, Order, Outcome, work
+from harness.engine.cluster.work import Inbox, Order, StageOutcome, work
 from harness.engine.execute import ExecutionResult, HasStages, Overview, StagePosition, sound_artifacts, threads
 from harness.engine.resources import Resources, declared
 from harness.engine.stage import Progress, Stage
@@ -25,7 +25,7 @@ from harness.types import STAGE_KINDS
 log = logging.getLogger("harness")
 
 RETRIES = 3
-"""How often a stage is run again that its node took along when it was lost."""
+"""How often a stage is run again after its node was lost."""
 POLL = 0.2
 PASSED = (
     "HARNESS_HOME",
@@ -36,7 +36,7 @@ PASSED = (
     "OMP_WAIT_POLICY",
     "TQDM_DISABLE",
 )
-"""Environment variables that workers get from the driver; keys and tokens they must have of their own."""
+"""Environment variables that workers get from the driver. Keys and tokens must be set on the nodes themselves."""
 
 
 def execute_on_ray(
@@ -45,17 +45,17 @@ def execute_on_ray(
     view: Overview,
     spending: Spending,
     address: str,
-    wanted: Mapping[str, Resources],
+    resources: Mapping[str, Resources],
 ) -> ExecutionResult:
-    """Run what is missing on the cluster at `address`, or (`local`) on one that is started on this machine for as long
-    as it takes. `wanted`: by kind of stage, `default` for the others. Raises what a stage raises, and HarnessError
-    where there is no cluster or none of its nodes has what a stage needs."""
+    """Run missing stages on the cluster at `address`, or (`local`) on one started on this machine for the duration of
+    the run. `resources`: by kind of stage, `default` for the others. Raises what a stage raises, and HarnessError if
+    there is no cluster or no node has the resources of a stage."""
     with connected(address) as ray:
-        return _Executor(ray, plan.stages, store, view, spending, wanted).run()
+        return _Executor(ray, plan.stages, store, view, spending, resources).run()
 
 
 class _Executor:
-    """One run of a plan."""
+    """One run of a plan on a cluster."""
 
     def __init__(
         self,
@@ -64,17 +64,17 @@ class _Executor:
         store: Store,
         view: Overview,
         spending: Spending,
-        wanted: Mapping[str, Resources],
+        resources: Mapping[str, Resources],
     ) -> None:
         self.ray, self.stages, self.store, self.view = ray, stages, store, view
-        self.spending, self.wanted = spending, wanted
-        self.place = {stage.key: StagePosition(i, len(stages)) for i, stage in enumerate(stages, 1)}
+        self.spending, self.resources = spending, resources
+        self.position = {stage.key: StagePosition(i, len(stages)) for i, stage in enumerate(stages, 1)}
         self.by_key = {stage.key: stage for stage in stages}
         self.artifacts = sound_artifacts(stages, store)
-        self.waiting_for = _waiting(stages, self.artifacts.keys(), spending.limit is not None)
+        self.waiting_for = _dependencies(stages, self.artifacts.keys(), spending.limit is not None)
         self.running: dict[Any, str] = {}
         self.lost: dict[str, int] = {}
-        self.known_spending: dict[str, tuple[float, int, int]] = {}
+        self.reported_spending: dict[str, tuple[float, int, int]] = {}
         self.bars: dict[str, Progress] = {}
         self.ran = 0
 
@@ -84,7 +84,7 @@ class _Executor:
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )
-        # Without processors of its own, and on this node: it lives as long as the driver.
+        # It reserves no CPUs, and runs on this node, so that it lives as long as the driver.
         self.inbox = ray.remote(num_cpus=0)(Inbox).options(scheduling_strategy=here).remote()
         self.task = ray.remote(max_retries=0)(work)
         try:
@@ -97,14 +97,14 @@ class _Executor:
                     self._finish(ref)
         finally:
             for ref in self.running:
-                with suppress(ray.exceptions.RayError, RuntimeError, ValueError):  # the cluster may be gone by now
+                with suppress(ray.exceptions.RayError, RuntimeError, ValueError):  # the cluster may be gone
                     ray.cancel(ref, force=True)
         return ExecutionResult(self.artifacts, self.ran)
 
     def _submit(self) -> None:
-        """Everything that waits for nothing."""
+        """Submit all stages without unfinished dependencies."""
         free = [key for key, needed in self.waiting_for.items() if not needed]
-        for key in sorted(free, key=lambda k: self.place[k].number):
+        for key in sorted(free, key=lambda k: self.position[k].number):
             del self.waiting_for[key]
             self._send(self.by_key[key])
 
@@ -114,11 +114,11 @@ class _Executor:
         order = Order(
             stage,
             self.store.root.absolute(),
-            self.place[stage.key],
+            self.position[stage.key],
             {name: os.environ[name] for name in PASSED if name in os.environ},
             None if limit is None else max(0.0, limit - self.spending.spent),
             self.spending.prices,
-            threads(declared(self.wanted, stage.name)),
+            threads(declared(self.resources, stage.name)),
         )
         task = self.task.options(
             num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory or None, name=stage.id
@@ -130,7 +130,7 @@ class _Executor:
         stage = self.by_key[key]
         exceptions = self.ray.exceptions
         try:
-            outcome: Outcome = self.ray.get(ref)
+            outcome: StageOutcome = self.ray.get(ref)
         except (
             exceptions.WorkerCrashedError,
             exceptions.NodeDiedError,
@@ -143,13 +143,13 @@ class _Executor:
         except exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         self._note_spending(key, outcome.spent)
-        if (failed := outcome.raised()) is not None:
-            raise failed
+        if (failure := outcome.raised()) is not None:
+            raise failure
         artifact = self.store.find(key)
         if artifact is None:
             raise HarnessError(
-                f"{self.store.root}: {stage.id} was made by another node and is not there: the store must be on a file "
-                "system that all nodes share"
+                f"{self.store.root}: {stage.id} was computed by another node and is missing: the store must be on a "
+                "file system shared by all nodes"
             )
         if outcome.ran:
             self.ran += 1
@@ -160,9 +160,9 @@ class _Executor:
             needed.discard(key)
 
     def _again(self, stage: Stage, error: Exception) -> None:
-        """Run a stage once more that was lost with its node or worker."""
+        """Run a stage again that was lost with its node or worker."""
         self._bar_ends(stage.key)
-        self.known_spending.pop(stage.key, None)  # it counts from nothing again; what it had spent stays counted
+        self.reported_spending.pop(stage.key, None)  # the new run counts from 0; the lost run's spending stays counted
         self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
         kind = "ran out of memory" if isinstance(error, self.ray.exceptions.OutOfMemoryError) else "was lost"
         if self.lost[stage.key] > RETRIES:
@@ -170,12 +170,12 @@ class _Executor:
                 f"{stage.id}: its node {kind} {self.lost[stage.key]} times; give it more memory in "
                 f"runtime.resources.{stage.name}, or smaller batches"
             )
-        log.warning("%s: its worker or node %s; it is run again", stage.id, kind)
+        log.warning("%s: its worker or node %s; running it again", stage.id, kind)
         self._send(stage)
 
     def _needed(self, stage: Stage) -> Resources:
-        if own := declared(self.wanted, stage.name):
-            return own
+        if resources := declared(self.resources, stage.name):
+            return resources
         gpus = (
             self.ray.cluster_resources().get("GPU", 0)
             if stage.name in STAGE_KINDS and STAGE_KINDS[stage.name].uses_model
@@ -184,70 +184,70 @@ class _Executor:
         return Resources(gpus=1.0 if gpus else 0.0)
 
     def _check_resources(self) -> None:
-        """Raises HarnessError for what no node has: Ray would wait for such a node."""
+        """Raises HarnessError if no node has the resources of a stage. (Ray would wait for such a node.)"""
         nodes = [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
         for key in self.waiting_for:
             stage = self.by_key[key]
             needed = self._needed(stage)
-            asked = {"CPU": needed.cpus, "GPU": needed.gpus, "memory": float(needed.memory or 0)}
-            if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
-                there = "; ".join(
+            amounts = {"CPU": needed.cpus, "GPU": needed.gpus, "memory": float(needed.memory or 0)}
+            if not any(all(node.get(name, 0) >= amount for name, amount in amounts.items()) for node in nodes):
+                offers = "; ".join(
                     f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 2**30:.1f} GiB"
                     for node in nodes
                 )
                 raise HarnessError(
                     f"runtime.resources.{stage.name}: no node has {needed.cpus:g} CPUs, {needed.gpus:g} GPUs and "
-                    f"{(needed.memory or 0) / 2**30:.1f} GiB for {stage.id}; the nodes have {there}"
+                    f"{(needed.memory or 0) / 2**30:.1f} GiB for {stage.id}; the nodes have {offers}"
                 )
 
     def _listen(self) -> None:
-        """What the workers have said since."""
+        """Process the events that workers have sent since the last call."""
         try:
             events = self.ray.get(self.inbox.take.remote(), timeout=POLL * 10)
         except self.ray.exceptions.RayError:
-            return  # progress is not worth a run
-        for what, key, more in events:
+            return  # lost progress is no reason to abort
+        for kind, key, payload in events:
             stage = self.by_key[key]
-            if what == "log":
-                log.log(*more)
+            if kind == "log":
+                log.log(*payload)
             elif key in self.artifacts:
-                continue  # said before the stage was done, and heard after
-            elif what == "stage":
-                self.view.stage(stage, *self.place[key])
-                self.bars[key] = self.view.part(stage, more)
-            elif what == "waiting":
+                continue  # sent before the stage finished, received after
+            elif kind == "stage":
+                self.view.stage(stage, *self.position[key])
+                self.bars[key] = self.view.part(stage, payload)
+            elif kind == "waiting":
                 self.view.waiting(stage)
-            elif what == "start" and key in self.bars:
-                self.bars[key].start(*more)
-            elif what == "advance" and key in self.bars:
-                self.bars[key].advance(more)
-            elif what == "spent":
-                self._note_spending(key, more)
+            elif kind == "start" and key in self.bars:
+                self.bars[key].start(*payload)
+            elif kind == "advance" and key in self.bars:
+                self.bars[key].advance(payload)
+            elif kind == "spent":
+                self._note_spending(key, payload)
 
     def _bar_ends(self, key: str) -> None:
         if bar := self.bars.pop(key, None):
             bar.start("", None)
 
     def _note_spending(self, key: str, now: tuple[float, int, int]) -> None:
-        """Add what a stage has spent since it was last heard of."""
-        before = self.known_spending.get(key, (0.0, 0, 0))
-        self.known_spending[key] = now
+        """Add what a stage has spent since its last report."""
+        before = self.reported_spending.get(key, (0.0, 0, 0))
+        self.reported_spending[key] = now
         self.spending.add(now[0] - before[0], now[1] - before[1], now[2] - before[2])
 
 
-def _waiting(stages: Sequence[Stage], there: Any, limited: bool) -> dict[str, set[str]]:
-    """What each missing stage waits for: its inputs, and those before it in the plan that add to the same journals
-    (with a limit on what judges may cost: that ask any judge)."""
-    found: dict[str, set[str]] = {}
+def _dependencies(stages: Sequence[Stage], finished: Set[str], limited: bool) -> dict[str, set[str]]:
+    """The unfinished stages that each missing stage must wait for: its inputs, and earlier stages of the plan that add
+    to the same journals (with a limit on judging costs: that ask any judge)."""
+    dependencies: dict[str, set[str]] = {}
     last: dict[str, str] = {}
     for stage in stages:
-        if stage.key in there:
+        if stage.key in finished:
             continue
-        needed = {s.key for s in stage.inputs.values() if s.key not in there}
+        needed = {s.key for s in stage.inputs.values() if s.key not in finished}
         names = set(stage.exclusive)
         if limited and any(name.startswith("verdicts-") for name in names):
             names.add("spending")
         needed |= {last[name] for name in names if name in last}
-        found[stage.key] = needed
+        dependencies[stage.key] = needed
         last |= dict.fromkeys(names, stage.key)
-    return found
+    return dependencies

@@ -1,4 +1,4 @@
-"""What a Ray worker does: run one stage on a store that all nodes share, and say how it goes on."""
+"""The task of a Ray worker: runs one stage on the shared store and reports its progress."""
 
 import logging
 import os
@@ -15,28 +15,28 @@ from harness.errors import HarnessError, error_class
 from harness.servers.spending import Spending
 
 EVERY = 0.2
-"""Seconds between two messages about progress."""
+"""Seconds between two progress messages."""
 
 Event = tuple[str, str, Any]
-"""(what, the stage's key, more): `stage`, `waiting`, `start` (what, total), `advance` (items), `spent` (dollars, calls,
-unpriced calls), `log` (level, message)."""
+"""(kind, the stage's key, payload), by kind: `stage` (node), `waiting` (None), `start` (what, total), `advance`
+(items), `spent` (dollars, calls, unpriced calls), `log` (level, message)."""
 
 
 class Order(NamedTuple):
-    """A stage to be run. `environment`: the driver's variables that say where files lie. `limit`: dollars that its
-    judges may cost; `prices`: the recipe's price table. `threads`: to compute with, None: as many as in process."""
+    """A stage to run. `root`: the store's folder. `environment`: variables of the driver to set. `limit`: dollars that
+    its judges may cost. `prices`: the recipe's price table. `threads`: number of threads; None: the default."""
 
     stage: Stage
     root: Path
-    place: StagePosition
+    position: StagePosition
     environment: Mapping[str, str]
     limit: float | None
     prices: Path | None
     threads: int | None
 
 
-class Outcome(NamedTuple):
-    """What became of it. `error`: the name of a HarnessError's class and its text, where one was raised."""
+class StageOutcome(NamedTuple):
+    """The outcome of a stage. `spent`: see `spent`. `error`: class name and text of an error meant for the user."""
 
     ran: bool
     report: dict[str, Any]
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     error: tuple[str, str] | None = None
 
     def raised(self) -> HarnessError | None:
-        """The error as it would have been raised in process."""
+        """The error as it would have been raised in process; None if there was none."""
         if self.error is None:
             return None
         name, text = self.error
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
 
 
 class Inbox:
-    """An actor that keeps what workers say until the driver asks."""
+    """An actor that holds the workers' events until the driver takes them."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -62,17 +62,17 @@ class Inbox:
         self._events += events
 
     def take(self) -> list[Event]:
-        found, self._events = self._events, []
-        return found
+        events, self._events = self._events, []
+        return events
 
 
 class _Messages:
-    """A `harness.engine.execute.Reporter` that sends what it is told to the inbox, a few times a second at most."""
+    """A `harness.engine.execute.Reporter` that forwards progress to the inbox, at most a few times per second."""
 
     def __init__(self, key: str, inbox: Any, spending: Spending) -> None:
         self._key, self._inbox, self._spending = key, inbox, spending
         self._items = 0
-        self._told = 0.0
+        self._last_flush = 0.0
 
     def start(self, what: str, total: int | None) -> None:
         self.flush()
@@ -80,11 +80,11 @@ class _Messages:
 
     def advance(self, items: int) -> None:
         self._items += items
-        if time.monotonic() - self._told >= EVERY:
+        if time.monotonic() - self._last_flush >= EVERY:
             self.flush()
 
     def flush(self) -> None:
-        self._told = time.monotonic()
+        self._last_flush = time.monotonic()
         events: list[Event] = [("spent", self._key, spent(self._spending))] if self._spending.calls else []
         if self._items:
             events.append(("advance", self._key, self._items))
@@ -92,8 +92,8 @@ class _Messages:
         if events:
             self._inbox.put.remote(events)
 
-    def send(self, what: str, more: Any) -> None:
-        self._inbox.put.remote([(what, self._key, more)])
+    def send(self, kind: str, payload: Any) -> None:
+        self._inbox.put.remote([(kind, self._key, payload)])
 
     def stage(self, stage: Stage, number: int, total: int) -> None:
         self.send("stage", platform.node())
@@ -106,7 +106,7 @@ class _Messages:
 
 
 class _Log(logging.Handler):
-    """Sends the harness's log to the driver, which writes it into the run's."""
+    """Sends the harness's log records to the driver, which adds them to the run's log."""
 
     def __init__(self, messages: _Messages) -> None:
         super().__init__(logging.INFO)
@@ -117,13 +117,13 @@ class _Log(logging.Handler):
 
 
 def spent(spending: Spending) -> tuple[float, int, int]:
-    """Dollars, calls, and calls of unknown price."""
+    """(dollars, calls, calls of unknown price)."""
     return spending.spent, spending.calls, spending.unpriced
 
 
-def work(order: Order, inbox: Any) -> Outcome:
-    """Run a stage as the driver would. Errors meant for the user come back as they are, others are raised."""
-    # Ray says here that a task has one processor, before torch is imported: in process nobody would have.
+def work(order: Order, inbox: Any) -> StageOutcome:
+    """Run a stage as the driver would. Errors meant for the user are returned, others are raised."""
+    # Ray sets this to the task's CPUs, before torch is imported; a run in process wouldn't have it.
     os.environ.pop("OMP_NUM_THREADS", None)
     os.environ.update(order.environment)
     use_threads(order.threads)
@@ -139,14 +139,14 @@ def work(order: Order, inbox: Any) -> Outcome:
         for role, needed in order.stage.inputs.items():
             artifact = store.find(needed.key)
             if artifact is None:
-                text = f"{order.root}: {needed.id} is not there: the store must be where all nodes see it"
-                return Outcome(False, {}, 0.0, spent(spending), ("StoreError", text))
+                text = f"{order.root}: {needed.id} is missing: the store must be visible to all nodes"
+                return StageOutcome(False, {}, 0.0, spent(spending), ("StoreError", text))
             inputs[role] = artifact
-        made, ran = run_stage(order.stage, inputs, store, messages, spending, order.place)
+        result, ran = run_stage(order.stage, inputs, store, messages, spending, order.position)
     except (HarnessError, OSError) as error:
         text = str(error) if isinstance(error, HarnessError) else f"{error.filename or ''}: {error.strerror}"
-        return Outcome(False, {}, 0.0, spent(spending), (type(error).__name__, text))
+        return StageOutcome(False, {}, 0.0, spent(spending), (type(error).__name__, text))
     finally:
         messages.flush()
         logger.removeHandler(handler)
-    return Outcome(ran, made.report, time.monotonic() - started, spent(spending))
+    return StageOutcome(ran, result.report, time.monotonic() - started, spent(spending))

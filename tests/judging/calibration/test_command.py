@@ -98,7 +98,7 @@ def test_a_panel_is_calibrated_with_its_agreement(calibrate: Callable[..., str],
         ("{name: reward_model, reward: {name: features}}", "set checkpoint"),
         ("{name: reward_model, reward: {name: features, weights: no.json}}", "no.json can't be read"),
         ("{name: replay}", "has recorded verdicts only"),
-        ("model: x", "a recipe with an evaluation will do, too"),
+        ("model: x", "a recipe with an evaluation also works"),
         ("name: x\nevaluation: {}", "policy"),
     ],
 )

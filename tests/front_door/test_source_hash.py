@@ -116,7 +116,7 @@ def test_imports_inside_other_statements_do_not_count(hash_of: Hash) -> None:
         ("** power", "** (power + 1)"),
         ("return scaled(torch.tensor(0.5)) + self.beta * math", "return scaled(torch.tensor(0.5) + self.beta) * math"),
         ("        # A comment.", "        power += 1"),
-        ("import RankedLogps\n", "import RankedLogps\nelse:\n    math.sqrt = math.exp\n"),
+        ("import RankedLogps\n", "import RankedLogps\nelse:\n    RankedLogps = object\n"),
     ],
 )
 def test_other_code_is_another_loss(hash_of: Hash, old: str, new: str) -> None:
