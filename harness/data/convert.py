@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from harness.data.formats import EXPORTS, IMPORTS, Conversion, Format, to_trl
-from harness.data.pairings import Pairing
+from harness.data.pairings import PairSelection
 from harness.data.rows import file_rows
 from harness.errors import DataError
 from harness.types import RankedExample
@@ -47,7 +47,7 @@ def read_ranked(source: Path, split: Split = "all") -> list[RankedExample]:
 
 
 def export(
-    source: Path, out: Path, form: Format | NativeFormat, pairing: Pairing = "best_worst", split: Split = "all"
+    source: Path, out: Path, form: Format | NativeFormat, pairing: PairSelection = "best_worst", split: Split = "all"
 ) -> ConversionSummary:
     """Write a ranked dataset in a format, as JSONL or, if `out` ends in `.parquet`, as Parquet. Raises DataError."""
     examples = read_ranked(source, split)

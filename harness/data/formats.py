@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from harness.data.cells import answer_cell, as_dicts, is_number, messages_cell, score_cell
-from harness.data.pairings import Pairing, ranked_pairs
+from harness.data.pairings import PairSelection, ranked_pairs
 from harness.errors import DataError
 from harness.types import Message, Messages, RankedExample, Response, prompt_id
 
@@ -59,7 +59,7 @@ def ranked(
     )
 
 
-def to_trl(examples: Iterable[RankedExample], pairing: Pairing) -> Conversion:
+def to_trl(examples: Iterable[RankedExample], pairing: PairSelection) -> Conversion:
     """One row per pair of `pairing`. Not represented: responses without a score or in no pair, examples without a
     strict preference, and the responses' sources."""
     rows, left_out = [], Counter[str]()

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-Pairing = Literal["best_worst", "best_rest", "adjacent", "all_pairs"]
+PairSelection = Literal["best_worst", "best_rest", "adjacent", "all_pairs"]
 """Which pairs are formed from a prompt's ranked responses: those used by the harness's loss `dpo_<pairing>`."""
 
 
-def ranked_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, int]]:
+def ranked_pairs(scores: Sequence[float], pairing: PairSelection) -> list[tuple[int, int]]:
     """Indices (better, worse) of the responses of each pair. The scores of a pair differ strictly, and tied responses
     are interchangeable, so these are the pairs used by the harness's loss `dpo_<pairing>`."""
     levels = sorted(set(scores), reverse=True)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from harness.components import modules, parse_loss
-from harness.data.pairings import Pairing
+from harness.data.pairings import PairSelection
 from harness.errors import nearest, quoted
 
 Engine = Literal["harness", "trl"]
@@ -51,7 +51,7 @@ class TrlLoss(BaseModel):
     name: tuple[str, ...] = Field(min_length=1)
     beta: float = Field(0.1, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    pairs: Pairing = "best_worst"
+    pairs: PairSelection = "best_worst"
     loss_weights: tuple[float, ...] | None = None
 
     @field_validator("name", mode="before")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness import components
-from harness.data.pairings import Pairing, ranked_pairs
+from harness.data.pairings import PairSelection, ranked_pairs
 from harness.errors import DataError, ModelError
 from harness.logprobs.score import score_rows
 from harness.losses.dpo_best_worst import DpoBestWorst
@@ -29,7 +29,7 @@ from harness.types import RankedExample
 from tests.training.models import example, examples
 from tests.training.runs import LENGTHS, LORA, assert_same_weights, train, weights
 
-PAIRINGS: list[Pairing] = ["best_worst", "best_rest", "adjacent", "all_pairs"]
+PAIRINGS: list[PairSelection] = ["best_worst", "best_rest", "adjacent", "all_pairs"]
 
 
 def train_trl(
@@ -78,13 +78,13 @@ def test_the_names_are_those_of_the_installed_trl() -> None:
         ([2, 2], "all_pairs", []),
     ],
 )
-def test_pairs(scores: list[float], pairing: Pairing, pairs: list[tuple[int, int]]) -> None:
+def test_pairs(scores: list[float], pairing: PairSelection, pairs: list[tuple[int, int]]) -> None:
     assert sorted(ranked_pairs(scores, pairing)) == sorted(pairs)
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize("scores", [[4, 3, 2, 1], [3, 3, 2, 1, 1], [1, 1, 5, 3], [2, 2, 2]])
-def test_pairs_are_those_of_the_loss_of_that_name(pairing: Pairing, scores: list[float]) -> None:
+def test_pairs_are_those_of_the_loss_of_that_name(pairing: PairSelection, scores: list[float]) -> None:
     """A pair that a loss counts is one whose rewards have a mixed second derivative."""
     loss: Any = components.build("loss", {"name": f"dpo_{pairing}", "beta": 1.0})
     mask = torch.ones(1, len(scores), dtype=torch.bool)

@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
-from harness.data.pairings import Pairing, ranked_pairs
+from harness.data.pairings import PairSelection, ranked_pairs
 from harness.errors import DataError, ModelError
 from harness.logprobs.layout import check_window
 from harness.models.load import load_tokenizer
@@ -108,7 +108,7 @@ def train_with_trl(
     }
 
 
-def draw_pairs(groups: Sequence[Group], pairing: Pairing) -> list[dict[str, list[int]]]:
+def draw_pairs(groups: Sequence[Group], pairing: PairSelection) -> list[dict[str, list[int]]]:
     """DPOTrainer's rows (prompt_ids, chosen_ids, rejected_ids), by group and in the order of responses."""
     return [
         {"prompt_ids": g.prompt, "chosen_ids": g.responses[better], "rejected_ids": g.responses[worse]}
