@@ -94,11 +94,11 @@ def export_(
         )
     from harness.data.convert import NativeFormat, Split, export
     from harness.data.formats import Format
-    from harness.data.pairings import Pairing
+    from harness.data.pairings import PairSelection
 
     formats = (*get_args(Format), *get_args(NativeFormat))
     chosen = _one_of("--format", form or out.suffix.removeprefix("."), formats)
-    kind, half = _one_of("--pairs", pairs, get_args(Pairing)), _one_of("--split", split, get_args(Split))
+    kind, half = _one_of("--pairs", pairs, get_args(PairSelection)), _one_of("--split", split, get_args(Split))
     _report(out, export(source, out, chosen, kind, half))  # type: ignore[arg-type]
 
 
