@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, PlainValidator, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, PlainValidator, SerializeAsAny, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from harness.benchmark import Benchmark
@@ -248,11 +248,12 @@ def _build_field(kind: Kind, value: Any, info: ValidationInfo) -> Component:
         raise PydanticCustomError("component_fields", "{kind} '{component}' has wrong fields", context) from None
 
 
-SeedField = Annotated[Seed, PlainValidator(partial(_parse, "seed"))]
-GeneratorField = Annotated[Generator, PlainValidator(partial(_parse, "generator"))]
-RewardField = Annotated[RewardModel, PlainValidator(partial(_parse, "reward"))]
+# A component is written with its own fields, not only with those of its kind's base class.
+SeedField = Annotated[SerializeAsAny[Seed], PlainValidator(partial(_parse, "seed"))]
+GeneratorField = Annotated[SerializeAsAny[Generator], PlainValidator(partial(_parse, "generator"))]
+RewardField = Annotated[SerializeAsAny[RewardModel], PlainValidator(partial(_parse, "reward"))]
 parse_loss = partial(_parse, "loss")
 """The validator of a loss's field, also for a field that may hold a loss that is not a component
 (`harness.recipe.trl_loss`)."""
-JudgeField = Annotated[Judge, PlainValidator(partial(_parse, "judge"))]
-BenchmarkField = Annotated[Benchmark, PlainValidator(partial(_parse, "benchmark"))]
+JudgeField = Annotated[SerializeAsAny[Judge], PlainValidator(partial(_parse, "judge"))]
+BenchmarkField = Annotated[SerializeAsAny[Benchmark], PlainValidator(partial(_parse, "benchmark"))]

@@ -8,6 +8,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    SerializeAsAny,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -67,7 +68,7 @@ class Method(RecipeSection):
 
     id: Name
     engine: Engine = "harness"
-    loss: Annotated[Loss | TrlLoss, PlainValidator(parse_method_loss)]
+    loss: Annotated[SerializeAsAny[Loss | TrlLoss], PlainValidator(parse_method_loss)]
     training: dict[str, Any] = Field(default_factory=dict)
     match: Match | None = None
     """Train for as many steps, prompts or tokens as `match_to` used, instead of for `epochs`."""

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from harness import components, protocols
 from harness.benchmark import Benchmark
-from harness.components import FOLDERS, Component, Kind, build, component_class, modules
+from harness.components import FOLDERS, Component, Kind, RewardField, build, component_class, modules
 from harness.errors import ComponentError, HarnessError
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -161,7 +161,7 @@ def test_check_is_cheap(kind: Kind, name: str, values: dict[str, Any], monkeypat
 def test_all_import_without_anything_heavy() -> None:
     code = textwrap.dedent(f"""
         import importlib, sys
-        from harness.components import FOLDERS, modules
+        from harness.components import FOLDERS, RewardField, modules
         for kind in FOLDERS:
             for module in modules(kind).values():
                 if module.startswith("harness."):
@@ -228,3 +228,28 @@ def test_a_component_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(components, "modules", lambda _: {"no_loss": "no_loss"})
     with pytest.raises(ComponentError, match="A must be derived from Loss"):
         component_class("loss", "no_loss")
+
+
+class Wrapped(protocols.RewardModel):
+    """With the default identity."""
+
+    name: str = "wrapped"
+    inner: RewardField
+    several: tuple[RewardField, ...] = ()
+
+    def score(self, rows: Any, ready: Any) -> list[float | None]:
+        return []
+
+
+@pytest.mark.filterwarnings("error")
+def test_components_among_the_fields_are_written_whole() -> None:
+    """Not only with the fields of their kind's base class: an identity would lose what differs."""
+    words = {"name": "length", "unit": "words"}
+    wrapped = Wrapped.model_validate({"inner": words, "several": [words, {"name": "length"}]})
+    inner = build("reward", words)
+    assert wrapped.identity() == {
+        "name": "wrapped",
+        "inner": inner.model_dump(mode="json"),
+        "several": [inner.model_dump(mode="json"), build("reward", {"name": "length"}).model_dump(mode="json")],
+    }
+    assert wrapped.identity()["inner"]["unit"] == "words"

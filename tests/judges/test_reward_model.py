@@ -126,8 +126,8 @@ def test_a_recipe_says_where_such_a_judge_can_not_judge(tmp_path: Path, monkeypa
     (folder / "x.yaml").write_text(RECIPE)
     said = refused(folder, RECIPE, judge)
     assert "evaluation.judge" in said
-    assert "'reward_model' compares two answers" in said
-    assert "mt_bench asks for something else here: give it a judge of its own in evaluation.judges.mt_bench" in said
+    assert "'reward_model' only compares two answers" in said
+    assert "mt_bench asks for something else here: give it its own judge in evaluation.judges.mt_bench" in said
     own = "evaluation.judges={mt_bench: {name: local, model: smollm2-135m-instruct}}"
     recipe = load(folder, RECIPE, judge, own)
     assert recipe.evaluation is not None
