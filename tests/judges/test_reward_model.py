@@ -135,7 +135,7 @@ def test_a_recipe_says_where_such_a_judge_can_not_judge(tmp_path: Path, monkeypa
     assert names == {"alpaca_eval": "reward_model", "mt_bench": "local"}
     both = "[{name: reward_model, reward: {name: length}}, {name: local, model: smollm2-135m-instruct}]"
     panel = f"evaluation.judge={{name: panel, judges: {both}}}"
-    assert "'reward_model' compares two answers" in refused(folder, RECIPE, panel)
+    assert "'reward_model' only compares two answers" in refused(folder, RECIPE, panel)
     unknown = "evaluation.judges={mt_bnch: {name: local, model: smollm2-135m-instruct}}"
     assert "no benchmark 'mt_bnch' in evaluation; did you mean 'mt_bench'?" in refused(folder, RECIPE, unknown)
     text = "evaluation.benchmarks=[{name: alpaca_eval, prompts: builtin, annotator: alpaca_eval_gpt4}]"
