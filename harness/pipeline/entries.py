@@ -28,7 +28,7 @@ from harness.protocols import Loss
 from harness.recipe.load import recipe_dict
 from harness.recipe.recipe import Evaluation, Recipe, policy_identity
 from harness.recipe.sweep import Axis
-from harness.stages.metrics import metrics, outcomes, resamples
+from harness.stages._metrics import metrics, outcomes, resamples
 from harness.training.steps import read_steps
 from harness.types import Answer, Metric
 

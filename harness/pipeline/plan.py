@@ -16,12 +16,12 @@ from harness.recipe.systems import SYSTEM, system_problems
 from harness.recipe.training import Training
 from harness.stages.agreement import comparison_stages
 from harness.stages.answers import answers_stage, recorded_answers_stage
+from harness.stages.data_report import report_stage
 from harness.stages.dataset import dataset_stage
 from harness.stages.heldout import heldout_stage
 from harness.stages.prompts import prompts_stage
 from harness.stages.ranked import ranked_stage, seed_pairs_stage
 from harness.stages.reference import reference_stage
-from harness.stages.report import report_stage
 from harness.stages.responses import responses_stage
 from harness.stages.reward import reward_stage
 from harness.stages.seeds import leak_search, seeds_stage

@@ -10,7 +10,7 @@ from harness.models.workload import loading, work
 from harness.recipe.recipe import Policy, policy_identity
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Training
-from harness.stages.metrics import write_metrics
+from harness.stages._metrics import write_metrics
 from harness.stats.agreement import kendall_tau
 from harness.stats.intervals import accuracy_metric, mean_metric
 from harness.training.checkpoint import RowModel, scoring_dtype

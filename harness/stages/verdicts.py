@@ -14,8 +14,8 @@ from harness.protocols import Judge
 from harness.recipe.recipe import Evaluation, System
 from harness.servers.prices import price_table
 from harness.servers.spending import JudgeCost
+from harness.stages._metrics import write_metrics
 from harness.stages.answers import content_sha256, turn_count
-from harness.stages.metrics import write_metrics
 from harness.types import Answer
 
 JUDGE_PROMPT = 400
