@@ -14,7 +14,7 @@ from harness.errors import DataError
 from harness.report.csv_files import alpaca_eval_csv
 from harness.report.merge import merge_boards
 from harness.report.write import write_board
-from tests.gate.test_check import row
+from tests.gate.rows import row
 from tests.sample_boards import entry
 
 
