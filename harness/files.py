@@ -1,10 +1,8 @@
 """Reading data files: the package's assets, a local folder, or a download with a pinned SHA-256."""
 
-import gzip
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +11,7 @@ from urllib.parse import quote
 from platformdirs import user_cache_path
 
 from harness.errors import DataError
+from harness.outside import decoded, parse_json, read_file
 
 T = TypeVar("T")
 
@@ -23,13 +22,12 @@ def asset(*parts: str) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content; a `.gz` file is decompressed. Raises DataError."""
+    """A file's content; a `.gz` file is unpacked. Raises DataError."""
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        return read_file(path)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from None
-    except (EOFError, zlib.error) as error:  # a damaged .gz
+    except ValueError as error:  # too large, or a damaged .gz
         raise DataError(f"{path} can't be read: {error}") from None
 
 
@@ -46,9 +44,9 @@ def official(data: bytes, expected: str, where: str, instead: str) -> bytes:
 
 
 def json_list(data: bytes, where: str) -> list[dict[str, Any]]:
-    """The objects of a JSON list. Raises DataError."""
+    """The objects of a JSON list; NaN, which pandas writes for a missing figure, is None. Raises DataError."""
     try:
-        rows = json.loads(data)
+        rows = parse_json(data, nan="none")
     except ValueError as error:
         raise DataError(f"{where} is not JSON ({error}); expected a list of objects") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -57,14 +55,19 @@ def json_list(data: bytes, where: str) -> list[dict[str, Any]]:
 
 
 def json_lines(data: bytes, where: str) -> list[dict[str, Any]]:
-    """The objects of a JSONL file; blank lines are skipped. Raises DataError naming the line."""
+    """The objects of a JSONL file; blank lines are skipped, and NaN is None. Raises DataError naming the line."""
     rows = []
+    try:
+        text = decoded(data)
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{where}, line {number}: not UTF-8; expected one JSON object per line, in UTF-8") from None
     # Not splitlines(): JSON strings may contain U+2028 and other line separators.
-    for number, line in enumerate(data.decode("utf-8", errors="replace").split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line, nan="none")
         except ValueError as error:
             raise DataError(f"{where}, line {number}: not JSON ({error}); expected one object per line") from None
         if not isinstance(row, dict):
