@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from platformdirs import user_cache_path
 
-from harness.errors import DataError
+from harness.errors import DataError, StoreError
 from harness.outside import decoded, parse_json, read_file
 
 T = TypeVar("T")
@@ -119,9 +119,13 @@ def evenly_spaced(rows: Sequence[T], limit: int | None) -> list[T]:
 
 
 def cache_root() -> Path:
-    """The cache folder, which holds models and the store: `$HARNESS_HOME`, else the user's cache folder."""
+    """The cache folder, which holds models and the store: `$HARNESS_HOME`, else the user's cache folder. Raises
+    StoreError for a user without a home, as in many containers."""
     home = os.environ.get("HARNESS_HOME")
-    return Path(home).expanduser().absolute() if home else user_cache_path("harness", appauthor=False)
+    try:
+        return Path(home).expanduser().absolute() if home else user_cache_path("harness", appauthor=False)
+    except RuntimeError:
+        raise StoreError("this user has no home folder; set HARNESS_HOME to a writable folder") from None
 
 
 def store_folder(path: Path | None) -> Path:

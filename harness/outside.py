@@ -38,9 +38,9 @@ def open_file(path: Path, inside: Path | None = None) -> BinaryIO:
     """A regular file, open for reading. `inside`: the folder that a symbolic link must not lead out of; by default the
     folder that holds the file. A file of the Hugging Face cache may link to its blob. Raises OSError, among them one
     with a text of its own for links, FIFOs, devices and folders."""
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # unlike resolve(), no RuntimeError for a link to itself
     if path.is_symlink() or inside is not None:
-        root = (inside or path.parent).resolve()
+        root = Path(os.path.realpath(inside or path.parent))
         if not target.is_relative_to(root) and not _is_hub_blob(path, target):
             raise OSError(0, f"it leads out of {root}; expected a file of its own, not a link", str(path))
     # Non-blocking, so that opening a FIFO returns; without following, in case the target is exchanged by now.

@@ -1,18 +1,13 @@
-"""The `harness` command: its subcommands, and what an error or an interruption looks like."""
+"""The `harness` command: its subcommands. `start` runs it."""
 
 import os
-import signal
-import sys
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from typer.exceptions import Abort, TyperException
 
 from harness import __version__
 from harness.cli import boards, calibrate, components, data, run, store
 from harness.cli.console import short
-from harness.errors import HarnessError
 
 # Set before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -21,8 +16,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")  # one view of a run's progress: ours
 # Threads that spin while they wait lose most of their time wherever another process wants the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     add_completion=False,
@@ -63,35 +56,3 @@ app.command()(boards.gate)
 app.command()(boards.merge)
 app.add_typer(boards.baseline_app, name="baseline")
 app.add_typer(store.app, name="cache")
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def main() -> None:
-    """Entry point: an error that the user can put right is one line and exit code 2, an interruption exit code 130."""
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # typer turns the exception into its exit code
-            raise KeyboardInterrupt
-        sys.exit(code)
-    except HarnessError as error:
-        print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that isn't writable
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"harness: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
-    except TyperException as error:
-        if str(error):  # empty without a command: the help has been printed
-            print(f"harness: {error}; see harness --help", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, Abort):
-        print("harness: stopped; the same command goes on from the last finished stage", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-
-
-if __name__ == "__main__":
-    main()

@@ -81,21 +81,24 @@ def _trl_stage(setup: TrainingSetup, arm: Arm, loss: TrlLoss, sources: Sources) 
     training, micro_batch_size = arm.training, setup.runtime.micro_batch_size
 
     def body(ctx: Context) -> dict[str, Any]:
+        from harness.training.curves import tensorboard_in
         from harness.training.trl.dpo import train_with_trl
 
         budget = _budget(ctx, arm, sources)
         ctx.progress.start(f"training {arm.id}", None)
-        report = train_with_trl(
-            starting_policy(setup.policy, ctx.inputs.get("sft")),
-            ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
-            loss,
-            training,
-            folder=ctx.folder,
-            seed=_seed(setup, arm),
-            micro_batch_size=micro_batch_size,
-            advance=ctx.progress.advance,
-            budget=budget,
-        )
+        with tensorboard_in(ctx.store.logs / setup.recipe / arm.id):
+            report = train_with_trl(
+                starting_policy(setup.policy, ctx.inputs.get("sft")),
+                ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
+                loss,
+                training,
+                folder=ctx.folder,
+                seed=_seed(setup, arm),
+                micro_batch_size=micro_batch_size,
+                advance=ctx.progress.advance,
+                budget=budget,
+                report_to=setup.runtime.report_to,
+            )
         return _with_budget(report, arm, budget)
 
     params = _params(setup, arm, sources, {"engine": {"trl": version("trl")}, "loss": loss.model_dump(mode="json")})

@@ -10,8 +10,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from harness.protocols import Loss
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Accelerate, Training
 from harness.training.budget import Budget
+from harness.training.curves import tensorboard_in
 from harness.types import Advance, RankedExample, Record
 
 _log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class TrainingJob(Record):
 
         lines = self.examples.read_text(encoding="utf-8").split("\n")
         loss: Loss = build("loss", self.loss)  # type: ignore[assignment]
-        with _environment(TENSORBOARD_LOGGING_DIR=str(self.logs)):
+        with tensorboard_in(self.logs):
             report = train_policy(
                 self.policy,
                 [RankedExample.model_validate_json(line) for line in lines if line],
@@ -136,20 +135,6 @@ def _end(process: "subprocess.Popen[str]") -> None:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _select_device() -> None:

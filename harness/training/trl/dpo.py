@@ -55,13 +55,14 @@ def train_with_trl(
     micro_batch_size: int,
     advance: Advance,
     budget: Budget | None = None,
+    report_to: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train, write `folder/checkpoint` and `folder/steps.jsonl` (one line per optimizer step), and report.
 
     `training.batch_size` and `micro_batch_size` count the pairs of a step and of one forward. The latter is rounded
     down to a divisor of the batch size; it affects only memory and speed, unless the loss `sees_whole_batch`. advance:
     called with the number of pairs just done. budget: replaces `training.epochs` by the nearest number of steps; a pair
-    counts as a prompt.
+    counts as a prompt. report_to: transformers' names of the curve loggers.
 
     A non-finite gradient stops the run before the weights change: they are kept, and the report's `stopped` says so.
     Raises DataError for examples that can't be used or hold no preference, ModelError for a policy that can't be
@@ -77,7 +78,7 @@ def train_with_trl(
         raise DataError(f"none of {len(groups)} examples holds a preference: in each, all scores are tied")
     untied = sum(len(set(group.scores)) > 1 for group in groups)
     micro = micro_batch_of(training, micro_batch_size)
-    arguments = _arguments(loss, training, folder, seed, micro)
+    arguments = _arguments(loss, training, folder, seed, micro, report_to)
     if budget:
         arguments.max_steps = steps_for(budget, Epoch(len(rows), sum(map(input_tokens, rows)), training.batch_size))
     trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance)
@@ -122,9 +123,11 @@ def input_tokens(row: Mapping[str, list[int]]) -> int:
     return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
-def _arguments(loss: TrlLoss, training: Training, folder: Path, seed: int, micro: int) -> DPOConfig:
+def _arguments(
+    loss: TrlLoss, training: Training, folder: Path, seed: int, micro: int, report_to: Sequence[str]
+) -> DPOConfig:
     return DPOConfig(
-        **run_arguments(training, folder=folder, seed=seed, micro=micro),
+        **run_arguments(training, folder=folder, seed=seed, micro=micro, report_to=report_to),
         loss_type=list(loss.name),
         loss_weights=list(loss.loss_weights) if loss.loss_weights else None,
         beta=loss.beta,

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
@@ -23,9 +23,12 @@ def micro_batch_of(training: Training, micro_batch_size: int) -> int:
     return max(m for m in range(1, min(micro_batch_size, training.batch_size) + 1) if training.batch_size % m == 0)
 
 
-def run_arguments(training: Training, *, folder: Path, seed: int, micro: int) -> dict[str, Any]:
+def run_arguments(
+    training: Training, *, folder: Path, seed: int, micro: int, report_to: Sequence[str] = ()
+) -> dict[str, Any]:
     """Arguments of a TRL configuration (DPOConfig, SFTConfig) where its defaults differ from the harness's own trainer:
-    no half precision of its own, no saved checkpoints, no truncation, no progress bar and no reporting."""
+    no half precision of its own, no saved checkpoints, no truncation, no progress bar. `report_to`: transformers'
+    names of the curve loggers."""
     on_cpu = device().type == "cpu"
     return {
         "output_dir": str(folder),
@@ -49,7 +52,7 @@ def run_arguments(training: Training, *, folder: Path, seed: int, micro: int) ->
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
-        "report_to": "none",
+        "report_to": list(report_to) or "none",
         "disable_tqdm": True,
     }
 
