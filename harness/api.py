@@ -141,13 +141,12 @@ class RunPlan:
     def __repr__(self) -> str:
         import io
 
-        from rich.console import Console
-
         from harness.pipeline.plan_view import plan_view
+        from harness.printable import terminal
 
         # Plain text wherever it is shown: notebooks ask for colours, which no text output of theirs has.
         plain: dict[str, Any] = {"force_terminal": False, "force_jupyter": False, "color_system": None}
-        console = Console(file=io.StringIO(), width=120, highlight=False, **plain)
+        console = terminal(file=io.StringIO(), width=120, **plain)
         with console.capture() as capture:
             for part in plan_view(self._estimates):
                 console.print(part)
@@ -164,6 +163,8 @@ def run(
     max_cost: float | None = None,
     ray: str | None = None,
     progress: bool = True,
+    allow_hosts: Sequence[str] = (),
+    replace: bool = False,
 ) -> Run:
     """Run a recipe, or all cells of its sweep, from seed pairs to board, as `harness run` does. Nothing that the store
     has is computed again.
@@ -171,32 +172,43 @@ def run(
     `edits`: changes like "training.epochs=2", applied first. `cell`: only this cell of a sweep. `leaderboards`: the
     folder in which the board gets a folder. `store`: by default the one in the cache folder. `max_cost`: dollars that
     this run's judges may cost. `ray`: a Ray cluster's address, or "local". `progress`: show it, in a terminal or a
-    notebook.
+    notebook. `allow_hosts`: servers that may be sent the keys that the recipe names, as for `--allow-host`.
+    `replace`: replace the board that is there also where it is another recipe's, or has far more scored prompts.
 
     In the main thread, an interruption ends the run after the current batch, and the same call goes on from there. A
     second run in this process waits for the first. Raises HarnessError.
     """
     started = time.monotonic()
-    with _one_at_a_time, _one_line_errors():
+    from harness.servers.hosts import allowing
+
+    with _one_at_a_time, _one_line_errors(), allowing(_as_list(allow_hosts)):
         from harness.files import store_folder
 
         study = _study(recipe, edits, cell)
         from harness.pipeline.run import run_study
 
         folder = store_folder(None if store is None else Path(store))
-        done = run_study(study, Path(leaderboards), folder, _view(progress), max_cost=max_cost, ray=ray)
-        board = read_board(done.folder) if done.plan.rows else None
-    return Run(done, time.monotonic() - started, board)
+        boards, view = Path(leaderboards), _view(progress)
+        done = run_study(study, boards, folder, view, max_cost=max_cost, ray=ray, replace=replace)
+    return Run(done, time.monotonic() - started, done.board)
 
 
 def plan(
-    recipe: Source, *, edits: Sequence[str] = (), cell: str | None = None, store: str | Path | None = None
+    recipe: Source,
+    *,
+    edits: Sequence[str] = (),
+    cell: str | None = None,
+    store: str | Path | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> RunPlan:
     """What `run` would do with a recipe, without running anything. Raises HarnessError."""
+    from harness.servers.hosts import allowing
+
     with _one_line_errors():
         from harness.files import store_folder
 
-        study = _study(recipe, edits, cell)
+        with allowing(_as_list(allow_hosts)):
+            study = _study(recipe, edits, cell)
         from harness.engine.store import Store
         from harness.pipeline.estimates import Estimates
         from harness.pipeline.study import make_study_plan
@@ -214,18 +226,21 @@ def _study(recipe: Source, edits: Sequence[str], cell: str | None) -> "Study":
     from harness.recipe.load import load_study
 
     source = recipe if isinstance(recipe, Mapping) else Path(recipe)
-    study = load_study(source, [edits] if isinstance(edits, str) else edits)
+    study = load_study(source, _as_list(edits))
     return study if cell is None else study.only(cell)
+
+
+def _as_list(texts: Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
 
 
 @contextmanager
 def _view(progress: bool) -> "Iterator[Overview]":
-    from rich.console import Console
-
     from harness.engine.interrupts import gently, to_stderr
     from harness.pipeline.progress import RunView, SilentView
+    from harness.printable import terminal
 
-    with gently(to_stderr), RunView(Console(highlight=False)) if progress else SilentView() as view:
+    with gently(to_stderr), RunView(terminal()) if progress else SilentView() as view:
         yield view
 
 

@@ -1,11 +1,11 @@
 """The base class of benchmarks: what a benchmark must define, and all that boards, gates and reports use of it."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from harness.errors import DataError
+from harness.errors import DataError, nearest, quoted
 from harness.figures import Figure
 from harness.files import file_name, json_text, read_json_list
 from harness.protocols import Component
@@ -21,6 +21,50 @@ class JudgedRow(NamedTuple):
     answers: Sequence[Answer]
     reference: Sequence[Answer]
     verdicts: Sequence[Verdict]
+
+
+class Names(NamedTuple):
+    """Whose answers or verdicts a file of recorded ones holds."""
+
+    models: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
+
+
+class Wanted(NamedTuple):
+    """Whose answers or verdicts in a file are meant. `model`, `judge`: as the recipe says. `known_as`: names that the
+    model may have in the file, if the recipe doesn't say."""
+
+    model: str | None = None
+    judge: str | None = None
+    known_as: tuple[str, ...] = ()
+
+    def model_of(self, models: Iterable[str], where: str) -> str | None:
+        """The model that is meant; None if that can't be told. Raises DataError."""
+        return _one_of("model", dict.fromkeys(models), self.model, self.known_as, where)
+
+    def judge_of(self, judges: Iterable[str], where: str) -> str | None:
+        """The judge that is meant; None if that can't be told. Raises DataError."""
+        return _one_of("judge", dict.fromkeys(judges), self.judge, (), where)
+
+
+ANY = Wanted()
+
+
+def _one_of(kind: str, names: Iterable[str], named: str | None, known_as: Sequence[str], where: str) -> str | None:
+    """The name that the recipe gives, else the first known one that is there, else the only one."""
+    names = list(names)
+    if named is not None and named not in names:
+        raise DataError(f"{where}: no {kind} {quoted(named)} in it; {nearest(named, names)}")
+    likely = [name for name in ([named] if named is not None else known_as) if name in names]
+    return likely[0] if likely else names[0] if len(names) == 1 else None
+
+
+def ambiguous(what: str, kind: str, names: Iterable[str], where: str) -> DataError:
+    """The error about a file with `what` of several models or judges (`kind`), of which none is meant."""
+    found = sorted(set(names))
+    listed = ", ".join(found[:10]) or "none"
+    how = f"; name one in the recipe, as {{file: {Path(where).name}, {kind}: {found[0]}}}" if found else ""
+    return DataError(f"{where}: {what} expected, found {listed}{how}")
 
 
 class ExamplePrompt(NamedTuple):
@@ -73,6 +117,12 @@ class Benchmark(Component):
     def figures_of(cls, identity: Mapping[str, Any]) -> tuple[Figure, ...]:
         """The figures of a benchmark with this identity: `figures`, unless its options change their meaning."""
         return cls.figures
+
+    @classmethod
+    def has_plain_means(cls) -> bool:
+        """Whether the counts, standard errors and intervals of its declared means and shares are those that the default
+        `metrics` computes: then readers of a board check them against its outcomes. Values are always checked."""
+        return cls.metrics is Benchmark.metrics and cls is not Benchmark
 
     @property
     def needs_row(self) -> str | None:
@@ -127,14 +177,20 @@ class Benchmark(Component):
         """The texts that answers are compared with, by question; empty where they are not compared."""
         return {}
 
-    def recorded_answers(self, path: Path) -> tuple[list[Answer], dict[str, int]]:
-        """(a model's answers from a file in the benchmark's public format, counts of irregularities in it). Raises
-        DataError."""
+    def recorded_names(self, path: Path) -> Names:
+        """The models and judges in a file of recorded answers or verdicts; none if files hold only one of each."""
+        return Names()
+
+    def recorded_answers(self, path: Path, wanted: Wanted = ANY) -> tuple[list[Answer], dict[str, int]]:
+        """(a model's answers from a file in the benchmark's public format, counts of irregularities in it). `wanted` is
+        given if `recorded_names` has names. Raises DataError."""
         raise DataError(f"{path}: benchmark '{self.name}' reads no recorded answers; remove the system's answers to it")
 
-    def recorded_verdicts(self, path: Path, answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
+    def recorded_verdicts(
+        self, path: Path, answers: Sequence[Answer], wanted: Wanted = ANY
+    ) -> tuple[list[Verdict], dict[str, int], str]:
         """(verdicts on `answers` from a file in the public format, one per question or turn; counts of irregularities
-        in it; who gave the verdicts). Raises DataError."""
+        in it; who gave the verdicts). `wanted` is given if `recorded_names` has names. Raises DataError."""
         raise DataError(f"{path}: benchmark '{self.name}' reads no recorded verdicts; remove the system's verdicts")
 
     def published(self) -> Published | None:

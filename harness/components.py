@@ -27,6 +27,7 @@ from harness.benchmark import Benchmark
 from harness.errors import ComponentError, nearest, quoted
 from harness.memo import once
 from harness.protocols import Component, Generator, Judge, Loss, RewardModel, Seed
+from harness.variables import Variables
 
 Kind = Literal["seed", "generator", "reward", "loss", "judge", "benchmark"]
 FOLDERS: dict[Kind, str] = {
@@ -114,6 +115,10 @@ def _is_ignored(node: ast.stmt) -> bool:
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, Variables):
+        path = _absolute(value.path(), info)
+        value.note(str(path))
+        return path
     if not isinstance(value, str):
         return value
     if not value or "\0" in value:
@@ -124,7 +129,10 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
 
 
 def _model_reference(value: Any, info: ValidationInfo) -> Any:
-    """A local folder becomes absolute; a built-in name or hub id stays as it is."""
+    """A local folder becomes absolute; a built-in name or hub id stays as it is. With variables it is a folder: a hub
+    id would be sent to the hub."""
+    if isinstance(value, Variables):
+        return str(_absolute(value, info))
     if not isinstance(value, str):
         return value
     local = _absolute(value, info)
@@ -133,7 +141,7 @@ def _model_reference(value: Any, info: ValidationInfo) -> Any:
 
 
 RecipePath = Annotated[Path, BeforeValidator(_absolute)]
-"""A path in a recipe: relative to the recipe's folder (the validation context's `base`), `~` expanded."""
+"""A path in a recipe: relative to the recipe's folder (the validation context's `base`), `~` and variables expanded."""
 
 ModelReference = Annotated[str, BeforeValidator(_model_reference)]
 """A model in a recipe: a built-in name, a hub id, or a local folder (made absolute like a RecipePath)."""
@@ -200,6 +208,11 @@ def _class_problem(kind: Kind, name: str, cls: type[Component]) -> str | None:
 def benchmark_class(name: str) -> type[Benchmark]:
     """A benchmark's class; the base class itself for one that is not installed here."""
     return cast(type[Benchmark], component_class("benchmark", name)) if _is_installed("benchmark", name) else Benchmark
+
+
+def ships_with_harness(kind: Kind, name: str) -> bool:
+    """Whether a component is in this package, not in another one that extends it."""
+    return name in _builtin_modules(kind)
 
 
 def loss_class(name: str) -> type[Loss]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Literal
 
+from pydantic import Field
+
 from harness.types import Record
 
 HELDOUT = "heldout"
@@ -28,8 +30,16 @@ class Pairing(Record):
         """The figure's value for each prompt, in its unit; None where it was not scored. Empty for `resamples`."""
         if self.kind == "resamples":
             return {}
-        of_turn = {k: v for k, v in outcomes.items() if self.turn is None or k.split("/")[1:2] == [str(self.turn)]}
-        return {k: None if v is None else self._value(v) for k, v in _averaged(of_turn).items()}
+        return {k: None if v is None else self._value(v) for k, v in _averaged(self._of_turn(outcomes)).items()}
+
+    def of_each(self, outcomes: Mapping[str, float | None]) -> dict[str, float | None]:
+        """`values` with the samples of a question one by one."""
+        if self.kind == "resamples":
+            return {}
+        return {k: None if v is None else self._value(v) for k, v in self._of_turn(outcomes).items()}
+
+    def _of_turn(self, outcomes: Mapping[str, float | None]) -> dict[str, float | None]:
+        return {k: v for k, v in outcomes.items() if self.turn is None or k.split("/")[1:2] == [str(self.turn)]}
 
     def _value(self, outcome: float) -> float:
         if self.kind == "share":
@@ -58,22 +68,25 @@ class Figure(Record):
     place: the board's main table, the table by category, or the further figures.
     pairing: how rows are compared by it; None: they are not. compared: boards compare every pair of rows by it.
     rated: Bradley-Terry strengths are fitted to it. limits: its smallest and largest value, where it has both.
-    note: a sentence for the board's notes.
+    counted: it is the number of outcomes above, equal to or below a value. part_of: the metric of which this and others
+    are parts: each of its outcomes belongs to at most one of them. note: a sentence for the board's notes.
     """
 
     metric: str
     group: str
     title: str
     short: str = ""
-    decimals: int = 1
+    decimals: int = Field(1, ge=0, le=12)
     unit: str = ""
     higher_is_better: bool | None = True
-    margin: float = 2.0
+    margin: float = Field(2.0, ge=0, le=1e12)
     place: Literal["board", "category", "details"] = "board"
     pairing: Pairing | None = None
     compared: bool = False
     rated: bool = False
     limits: tuple[float, float] | None = None
+    counted: tuple[Literal["above", "equal", "below"], float] | None = None
+    part_of: str | None = None
     note: str | None = None
     difference_unit: str | None = None
     """The unit of differences, where it is not the figure's own: percent points for a share."""
@@ -112,11 +125,19 @@ HELDOUT_FIGURES = (
         title="pair accuracy",
         short="pair acc.",
         decimals=3,
+        limits=(0.0, 1.0),
         pairing=Pairing(kind="share", scale=100),
         compared=True,
         difference_unit="percent points",
     ),
-    Figure(metric="heldout.kendall_tau", group="Held-out", title="Kendall tau", short="tau", decimals=3),
+    Figure(
+        metric="heldout.kendall_tau",
+        group="Held-out",
+        title="Kendall tau",
+        short="tau",
+        decimals=3,
+        limits=(-1.0, 1.0),
+    ),
     Figure(
         metric="heldout.margin",
         group="Held-out",

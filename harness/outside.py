@@ -5,14 +5,16 @@ million digits, a key twice or a list ten thousand levels deep. All of these end
 text says what was expected; callers say where, in an error of their own kind.
 """
 
+import io
 import json
 import math
 import os
 import re
 import stat
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 LARGEST_DATA = 2 << 30
 """Bytes of the largest file of rows: seeds, outputs, judgments. A larger one can be split or written as Parquet."""
@@ -34,7 +36,7 @@ _BRACKETS = re.compile(r'[\[{\]}]|"(?:[^"\\]|\\.)*+(?:"|$)', re.DOTALL)
 """Brackets, and strings as a whole."""
 
 
-def open_file(path: Path, inside: Path | None = None) -> BinaryIO:
+def open_file(path: Path, inside: Path | None = None) -> io.BufferedReader:
     """A regular file, open for reading. `inside`: the folder that a symbolic link must not lead out of; by default the
     folder that holds the file. A file of the Hugging Face cache may link to its blob. Raises OSError, among them one
     with a text of its own for links, FIFOs, devices and folders."""
@@ -114,15 +116,16 @@ def read_text(path: Path, largest: int = LARGEST_TEXT, inside: Path | None = Non
         raise ValueError(f"line {line} is not UTF-8; expected text in UTF-8") from None
 
 
-def parse_json(text: str | bytes, nan: Literal["refuse", "none"] = "refuse") -> Any:
+def parse_json(text: str | bytes, nan: Literal["refuse", "none", "keep"] = "refuse") -> Any:
     """The value of JSON from outside: finite, at most DEEPEST levels deep, integers of at most LONGEST_NUMBER
     characters, no key twice in one object. `nan`: whether NaN is an error or None (pandas writes a missing figure so);
-    infinity is always an error. Raises ValueError, json.JSONDecodeError among them."""
+    infinity is an error then. `keep`: NaN and infinity are floats, as in some models' configurations. Raises
+    ValueError, json.JSONDecodeError among them."""
     text = decoded(text) if isinstance(text, bytes) else text.removeprefix("\ufeff")
     _check_depth(text)
     return json.loads(
         text,
-        parse_constant=_refuse if nan == "refuse" else _none_for_nan,
+        parse_constant=_CONSTANTS[nan],
         parse_float=_finite,
         parse_int=_bounded,
         object_pairs_hook=_with_unique_keys,
@@ -148,6 +151,9 @@ def _refuse(constant: str) -> None:
 def _none_for_nan(constant: str) -> None:
     if constant != "NaN":
         _refuse(constant)
+
+
+_CONSTANTS: dict[str, Callable[[str], Any]] = {"refuse": _refuse, "none": _none_for_nan, "keep": float}
 
 
 def _finite(digits: str) -> float:

@@ -13,8 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
+from harness.settings import Settings
 from harness.types import (
     FREE,
     Advance,
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Component(BaseModel):
+class Component(Settings):
     """Base class of all components. Fields are recipe options; `unkeyed` names those that can't change a result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
     unkeyed: ClassVar[frozenset[str]] = frozenset()
     is_served: ClassVar[bool] = False
     """The computation runs on a server, not in this process."""
@@ -127,8 +127,8 @@ class Seed(Component):
     def pairs(self) -> list[PreferencePair]:
         """All pairs, in file order. Raises DataError naming the line of a row that can't be read."""
 
-    def left_out(self) -> dict[str, int]:
-        """The number of rows that `pairs` left out, by reason."""
+    def remarks(self) -> dict[str, dict[str, int]]:
+        """Numbers of rows that `pairs` took notice of, by kind (`left_out`, ...) and what the kind names."""
         return {}
 
 

@@ -7,9 +7,11 @@ has the same id in every file and run and on every machine. "Not scored" is None
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from harness.settings import Settings
 
 
 class Record(BaseModel):
@@ -18,10 +20,8 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RecipeSection(BaseModel):
-    """A section of the recipe: frozen, unknown fields rejected."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+class RecipeSection(Settings):
+    """A section of the recipe."""
 
 
 class Message(Record):
@@ -32,6 +32,7 @@ class Message(Record):
 Messages = tuple[Message, ...]
 """A conversation, oldest first. A prompt's messages end with a user turn."""
 
+MOST_TOKENS, LARGEST_LOGPROB = 10**9, 0.1  # in half precision, rounding exceeds 0
 FinishReason = Literal["stop", "length"]
 """`stop`: the model ended its turn; `length`: it reached the token limit."""
 
@@ -40,17 +41,6 @@ def prompt_id(messages: Sequence[Message]) -> str:
     """A prompt's id: the first 16 hex digits of the SHA-256 of its roles and contents."""
     canonical = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-class PreferencePair(Record):
-    """A seed row: a prompt with a chosen and a rejected answer."""
-
-    id: str
-    messages: Messages
-    chosen: str
-    rejected: str
-    source: str
-    category: str | None = None
 
 
 class Prompt(Record):
@@ -74,11 +64,13 @@ class Sampling(Record):
 
 
 class Completion(Record):
-    """One sampled text, without its end-of-turn token. `tokens`: the number generated, that token included."""
+    """A sampled text, without its end-of-turn token, which `tokens` counts. `model`, `fingerprint`: see JudgeReply."""
 
     text: str
     finish_reason: FinishReason
-    tokens: int
+    tokens: int = Field(ge=0, le=MOST_TOKENS)
+    model: str | None = None
+    fingerprint: str | None = None
 
 
 class Response(Record):
@@ -91,6 +83,18 @@ class Response(Record):
     score: float | None = None
     rank: int | None = None
     finish_reason: FinishReason | None = None
+
+
+class PreferencePair(Record):
+    """A seed row. `responses`: if it ranks several answers, all of them, from `chosen` down to `rejected`."""
+
+    id: str
+    messages: Messages
+    chosen: str
+    rejected: str
+    source: str
+    category: str | None = None
+    responses: tuple[Response, ...] = ()
 
 
 class ResponseGroup(Record):
@@ -161,20 +165,21 @@ class JudgeRequest(Record):
 
 class JudgeReply(Record):
     """A judge's reply. `logprobs`: natural-log probabilities of whole choices (a logits judge) or of first tokens (a
-    served judge). `price` in US dollars, None if unknown. `error` set: there was no reply; `text` is then empty, and
-    `transient` says whether a later retry may help (the server was down) or not (the prompt is too long). `faults`:
-    the kinds (`HTTP 429`, `time-out`) of failed calls that were retried. `from_text`: `logprobs` was derived from the
-    text."""
+    served judge). `price` in US dollars, None if unknown. `error` set: there was no reply, and `text` is empty;
+    `transient`: a later retry may help. `faults`: kinds (`HTTP 429`) of failed calls that were retried. `from_text`:
+    `logprobs` was derived from the text. `model`, `fingerprint`: those that a server says have answered."""
 
     text: str
-    logprobs: dict[str, float] | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    price: float | None = None
+    logprobs: dict[str, Annotated[float, Field(le=LARGEST_LOGPROB, allow_inf_nan=False)]] | None = None
+    prompt_tokens: int = Field(0, ge=0, le=MOST_TOKENS)
+    completion_tokens: int = Field(0, ge=0, le=MOST_TOKENS)
+    price: float | None = Field(None, allow_inf_nan=False)
     error: str | None = None
     transient: bool = False
     faults: tuple[str, ...] = ()
     from_text: bool = Field(False, exclude=True)
+    model: str | None = None
+    fingerprint: str | None = None
 
 
 class Verdict(Record):

@@ -2,12 +2,13 @@
 
 import html
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from harness.boards.entry import Entry
+from harness.boards.entry import Board, Entry
 from harness.boards.provenance import Provenance
 from harness.boards.read import read_board
 from harness.report.terminal import terminal_table
@@ -28,13 +29,38 @@ def entry(row: str, method: str, metrics: dict[str, Metric] | None = None, **pro
         "mt_bench.math": Metric(value=4.5, n=4),
         "heldout.kendall_tau": metric(0.0625, 0.125, n=12),
     }
+    figures = figures if metrics is None else metrics
     return Entry(
         id=row,
         method=method,
-        metrics=figures if metrics is None else metrics,
+        metrics=figures,
         provenance={"judge": LOCAL, "judge_calibration": "uncalibrated", "benchmarks": BENCHMARKS, **provenance},
-        outcomes={"alpaca_eval": {"q1": 0.5, "q2": None}, "mt_bench": {"81/1": 5.0}, "heldout": {"p1": -0.25}},
+        outcomes={"heldout": {"p1": -0.25}, **outcomes(row, figures)},
     )
+
+
+DERIVED = (
+    ("alpaca_eval.lc_win_rate", "{}", 0, 1.5),
+    ("alpaca_eval.win_rate", "{}", 100, 1),
+    ("mt_bench.score", "{}/1", 1, 0),
+    ("heldout.margin", "{}", 1, 0),
+    ("heldout.pair_accuracy", "{}", 1, -0.5),
+)
+"""Metrics, the keys of their outcomes, and what their outcomes are multiplied with and how far they are off."""
+
+
+def outcomes(row: str, figures: dict[str, Metric]) -> dict[str, dict[str, float | None]]:
+    """Outcomes that give the figures: half of them above the value and half below, so that the standard error is right
+    too (for an even n). Every row answers prompts of its own, so that no rows are compared."""
+    groups: dict[str, dict[str, float | None]] = {}
+    for name, key, scale, offset in DERIVED:
+        if (figure := figures.get(name)) is not None:
+            apart = (figure.stderr or 0.0) * max(0, figure.n - 1) ** 0.5
+            spread = [apart * (-1) ** i * (i < figure.n - figure.n % 2) for i in range(figure.n)]
+            values = [((figure.value or 0.0) + x) / scale + offset if scale else offset for x in spread]
+            keys = [key.format(f"{zlib.crc32(row.encode())}-{i}") for i in range(figure.n + figure.n_invalid)]
+            groups[name.split(".")[0]] = dict(zip(keys, [*values, *[None] * figure.n_invalid], strict=True))
+    return groups
 
 
 def with_provenance(row: Entry, *without: str, **changed: Any) -> Entry:
@@ -78,9 +104,9 @@ def markdown_tables(text: str) -> list[list[list[str]]]:
     return tables
 
 
-def drawn(folder: Path, width: int) -> str:
+def drawn(board: Path | Board, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(terminal_table(read_board(folder)))
+    console.print(terminal_table(board if isinstance(board, Board) else read_board(board)))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

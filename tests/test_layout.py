@@ -11,8 +11,9 @@ TESTS = Path(__file__).parent
 
 # Ground first. A package may import those on earlier lines only; packages on one line don't know each other.
 FLOORS = [
-    ["types", "errors", "memo", "outside", "printable"],
-    ["figures", "stats", "files"],
+    ["settings"],
+    ["types", "errors", "memo", "outside", "outside_yaml", "printable"],
+    ["figures", "stats", "files", "variables", "children"],
     ["protocols"],
     ["benchmark"],  # the seam of benchmarks: the largest of the six, and the only one that figures are declared by
     ["components"],
@@ -29,7 +30,7 @@ FLOORS = [
     ["cli"],
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
-ADDED = frozenset(FLOORS[7])
+ADDED = frozenset(FLOORS[8])
 FACES = {"harness.losses._base", "harness.losses._tensors"}  # what a loss is made of; the trainer measures with it too
 EXCEPTIONS = {  # (who, what): why
     ("judging", "benchmarks"): "a judge is calibrated on AlpacaEval's recorded verdicts, by its own annotator",
@@ -39,7 +40,10 @@ MOST_FILES, MOST_LINES, MOST_FUNCTION = 15, 300, 65
 FRONT_DOOR = {
     *("types", "errors", "protocols", "components", "files", "figures", "memo", "__init__"),
     "outside",  # opens every file and reads all JSON that others wrote
+    "outside_yaml",  # reads all YAML that others wrote
+    "settings",  # what sections of a recipe and components have in common
     "printable",  # what text from outside passes before it is printed or logged
+    "variables",  # what `${NAME}` in a recipe may become
     "benchmark",  # beside protocols: together they would be a file of 470 lines
     "api",  # what `import harness` gives: run, plan, gate, load_board
 }
@@ -130,7 +134,7 @@ def test_every_room_says_what_it_is() -> None:
 
 def test_boards_are_read_without_what_made_them() -> None:
     """A board is shown, merged and gated on a machine without torch, a store or a recipe."""
-    upstairs = {name for names in FLOORS[8:] for name in names} | ADDED | TORCH | {"models", "servers", "data"}
+    upstairs = {name for names in FLOORS[9:] for name in names} | ADDED | TORCH | {"models", "servers", "data"}
     for path in FILES:
         if unit(name_of(path)) in ("boards", "report"):
             assert not {unit(name) for name in own_imports(path)} & upstairs, name_of(path)

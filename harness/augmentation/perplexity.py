@@ -31,7 +31,10 @@ def text_likelihoods(
     import torch
 
     first = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    encoded = [(first + tokenizer.encode(text, add_special_tokens=False))[:max_tokens] for text in texts]
+    encoded = [
+        (first + tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))[:max_tokens]
+        for text in texts
+    ]
     order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), i), reverse=True)
     likelihoods = [Likelihood(0.0, 0)] * len(texts)
     with torch.inference_mode():

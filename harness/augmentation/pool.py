@@ -6,7 +6,8 @@ rest.
 """
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.components import identity
 from harness.engine.journal import Journal, content_key
 from harness.errors import ModelError
 from harness.protocols import Sampled, SampleRequest
+from harness.servers.replies import answering
 from harness.types import Advance, Completion, Messages, Sampling
 
 
@@ -47,6 +49,12 @@ class Pool:
         if lost:
             raise ModelError(f"generator {self._identity['name']} has left out {lost} samples; expected all of them")
         return [[stored[key] for key in row.values()] for row in keys]
+
+    @staticmethod
+    def models(completions: Iterable[Completion]) -> dict[str, int]:
+        """Samples by the model that a server says has written them, for a report; empty without a server."""
+        named = Counter(filter(None, (answering(c.model, c.fingerprint) for c in completions)))
+        return dict(sorted(named.items()))
 
     def _generate(self, requests: dict[int, SampleRequest], keys: list[dict[int, str]]) -> None:
         indices = list(requests)

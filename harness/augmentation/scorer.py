@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.engine.journal import Journal, content_key
-from harness.errors import JudgeError
 from harness.judging.asker import make_ask
 from harness.protocols import Judge, Ready
 from harness.servers.spending import Spending
@@ -91,12 +90,7 @@ class Scorer:
 
         def ask(requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
             replies = asker(requests)
-            if asker.ledger.transient:
-                why = next(r.error for r in replies if r.transient)
-                raise JudgeError(
-                    f"the judge of the reward model failed to answer {asker.ledger.transient} requests ({why}); "
-                    "the replies that arrived are kept: run again"
-                )
+            asker.require_replies("the judge of the reward model")
             return replies
 
         return Ask(ask)

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from harness.boards.entry import BoardRow, Entry
-from harness.components import benchmark_class
+from harness.components import benchmark_class, ships_with_harness
 from harness.figures import HELDOUT, HELDOUT_FIGURES, Figure
 
 
 class Figures:
     """Declared figures, ordered by benchmark title; then those on held-out pairs; then undeclared metrics, by name.
 
-    An entry carries the declarations of its benchmarks. For older files without them, the installed benchmarks are
-    asked."""
+    An entry carries the declarations of its benchmarks, so that it can be read where they are not installed. Benchmarks
+    of this package are asked themselves, whatever an entry says of them; so are others for entries without any."""
 
     def __init__(self, rows: Iterable[BoardRow]) -> None:
         declared: dict[str, Figure] = {}
@@ -21,7 +21,9 @@ class Figures:
             carried = row.figures if isinstance(row, Entry) else ()
             figures = {figure.metric: figure for figure in carried}
             for name in dict.fromkeys(metric.split(".")[0] for metric in row.metrics):
-                if name != HELDOUT and not any(figure.benchmark == name for figure in carried):
+                if name == HELDOUT:
+                    continue
+                if ships_with_harness("benchmark", name) or not any(figure.benchmark == name for figure in carried):
                     installed = benchmark_class(name).figures_of(row.provenance.benchmark(name))
                     figures |= {figure.metric: figure for figure in installed}
             declared = figures | declared

@@ -10,9 +10,8 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from harness.boards.catalog import Figures
-from harness.boards.costs import row_costs
 from harness.boards.entry import Entry, measured_by
-from harness.boards.facts import loss_facts
+from harness.boards.facts import loss_facts, row_costs
 from harness.boards.outcomes import figure_values, has_resamples
 from harness.boards.provenance import SweepFacts, TrainingFacts
 from harness.figures import HELDOUT, Figure

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field, field_serializer
@@ -47,12 +48,20 @@ class Entry(BoardRow):
 
 class Board(Record):
     """A board, as read from its files. `generated`: when it was written (UTC, ISO 8601); None for a bare folder of
-    entries. `comparisons`: pairs of rows, by metric; with many rows only some pairs, and none for a bare folder."""
+    entries. `listed`: the comparisons in its file, which may be anything; see `comparisons`."""
 
     name: str
     generated: str | None
     entries: tuple[Entry, ...]
-    comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict)
+    listed: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict)
+
+    @cached_property
+    def comparisons(self) -> dict[str, tuple[Comparison, ...]]:
+        """Pairs of rows, by metric; with many rows only some pairs. The listed ones, if they follow from the rows'
+        outcomes; else they are computed."""
+        from harness.boards.comparisons import comparisons_of  # which needs entries
+
+        return comparisons_of(self.entries, self.listed)
 
 
 def comparable(entries: Iterable[Entry]) -> list[list[Entry]]:

@@ -1,10 +1,10 @@
 """The provenance of a board's row: everything that decides its figures, as its entry file holds it."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
-Number = int | float
+Number = StrictInt | StrictFloat
 """As in JSON: an integer stays an integer."""
 
 
@@ -76,12 +76,81 @@ class GuardFlag(_Facts):
 
 
 class JudgingFacts(_Facts):
-    """What the verdicts on a row cost: replies, tokens, and dollars (None: a price is unknown)."""
+    """What the verdicts on a row cost: replies, tokens, and dollars (None: a price is unknown). `models`: replies by
+    the model that the server says has answered."""
 
     replies: int | None = None
+    models: dict[str, int] = Field(default_factory=dict)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     dollars: float | None = None
+
+
+class _Reported(BaseModel):
+    """A figure in a report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    value: Number | None = None
+    stderr: Number | None = None
+    ci95: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
+    n: StrictInt = 0
+    n_invalid: StrictInt = 0
+
+
+class _Batch(_Facts):
+    applies: bool = False
+    rounding: Number = 0
+    largest_difference: Number = 0
+
+
+class _Admission(_Facts):
+    ties: StrictInt = 0
+    not_scored: StrictInt = 0
+    accuracy: _Reported | None = None
+    length_correlation: _Reported | None = None
+    longer_preferred: _Reported | None = None
+    batch: _Batch | None = None
+
+
+class _Growth(_Facts):
+    n: StrictInt
+    prompts: StrictInt
+    best_sd: Number | None
+    spread_sd: Number | None
+
+
+class _Agreement(_Facts):
+    first: StrictStr
+    second: StrictStr
+    tau: _Reported
+
+
+class _Report(_Facts):
+    """What readers use of the reports of stages; they may hold anything else."""
+
+    name: StrictStr | None = None
+    models: dict[str, StrictInt] | None = None
+    tokens: Number | None = None
+    train_prompts: Number | None = None
+    generated_prompts: Number | None = None
+    heldout_accuracy: _Reported | None = None
+    leaks: dict[str, StrictInt] | None = None
+    leaks_dropped: Number = 0
+    admission: _Admission | None = None
+    score_and_length: _Reported | None = None
+    growth_with_n: list[_Growth] | None = None
+    pairs: Number | list[_Agreement] | None = None
+
+
+def _checked(report: dict[str, Any]) -> dict[str, Any]:
+    """The report as it is, if what readers use of it is of its type. Raises pydantic's ValidationError."""
+    _Report.model_validate(report)
+    return report
+
+
+Report = Annotated[dict[str, Any], AfterValidator(_checked)]
+"""The report of a stage: JSON-able data."""
 
 
 class Provenance(_Facts):
@@ -101,9 +170,9 @@ class Provenance(_Facts):
     judge: dict[str, Any] | None = None
     judge_calibration: str | dict[str, Any] | None = None
     benchmarks: dict[str, Any] = Field(default_factory=dict)
-    data: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    answers: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    verdicts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    data: dict[str, Report] = Field(default_factory=dict)
+    answers: dict[str, Report] = Field(default_factory=dict)
+    verdicts: dict[str, Report] = Field(default_factory=dict)
     judging: dict[str, JudgingFacts] = Field(default_factory=dict)
     leaks: dict[str, dict[str, int]] = Field(default_factory=dict)
     guards: dict[str, tuple[GuardFlag, ...]] = Field(default_factory=dict)

@@ -4,84 +4,137 @@
 <board>/board.json          the rows in order, with metrics and provenance; figures over training seeds
 """
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
+from harness.boards.consistency import contradiction, unreasonable
 from harness.boards.entry import Board, BoardRow, Entry
 from harness.boards.training_seeds import SeedGroup
 from harness.errors import DataError, nearest, quoted
 from harness.figures import Figure
 from harness.files import file_name
+from harness.outside import LARGEST_TEXT, parse_json, read_text
+from harness.printable import printable
 from harness.stats.paired import Comparison
 from harness.types import Record
 
 R = TypeVar("R", bound=Record)
 DATA = "data"
 """The subfolder of a board with answers and verdicts in the benchmarks' public formats."""
+RESTORE = "restore the file, or run the recipe again"
 
 
 class _BoardFile(Record):
-    board: str
-    generated: str
+    board: str = Field(max_length=1000)
+    generated: str = Field(max_length=100)
     rows: tuple[BoardRow, ...]
     figures: tuple[Figure, ...] = ()
     training_seeds: tuple[SeedGroup, ...] = ()
+    """For other programs; the harness computes them from the rows."""
     comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict)
 
 
 def read_board(path: Path) -> Board:
     """Read a board from its folder, its `board.json` or its `entries` folder. Rows keep the board's order; those of a
     bare `entries` folder come with `base` first, then by id. A `board.json` without a folder of entries beside it gives
-    rows without outcomes. Raises DataError for a path that is missing, corrupt or not a board."""
+    rows without outcomes.
+
+    Raises DataError for a path that is missing, corrupt or not a board, for a folder of boards, and for a row whose
+    figures don't follow from its outcomes (see `harness.boards.consistency`)."""
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a board's folder, its board.json or its entries folder")
-    if path.is_dir() and (path / "board.json").is_file():
-        path = path / "board.json"
-    if path.is_file():
-        return _read_board_file(path)
-    folder = path / "entries" if (path / "entries").is_dir() else path
-    entries = [_read_entry(file) for file in sorted(folder.glob("*.json"))]
-    if not entries:
-        raise DataError(f"{path} is not a board; expected board.json or entries/*.json in it")
+    if not path.is_dir():
+        return _read_board_file(path.resolve(), path)
+    if _is_there(path / "board.json"):
+        return _read_board_file(path / "board.json", path / "board.json")
+    folder = path / "entries" if _is_there(path / "entries") else path
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    if not files:
+        raise DataError(_no_board(path))
+    entries = [_read_entry(file, path) for file in files]
+    _check_ids(entries, folder)
     entries.sort(key=lambda entry: (entry.method != "base", entry.id))
     return Board(name=folder.absolute().parent.name, generated=None, entries=tuple(entries))
 
 
-def _read_board_file(path: Path) -> Board:
-    file = _parse(path, _BoardFile, "a board.json with board, generated and rows")
+def boards_in(folder: Path) -> list[Path]:
+    """The boards in a folder of boards, by name; empty for a folder that is a board itself, or anything else."""
+    if not folder.is_dir() or any(_is_there(folder / name) for name in ("board.json", "entries")):
+        return []
+    return sorted(
+        child for child in folder.iterdir() if _is_there(child / "board.json") or (child / "entries").is_dir()
+    )
+
+
+def _no_board(path: Path) -> str:
+    if boards := boards_in(path):
+        return f"{path} holds {len(boards):,} boards; name one of them: {', '.join(map(str, boards))}"
+    return f"{path} is not a board; expected board.json or entries/*.json in it"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything at a path, be it a link to nowhere."""
+    return path.exists() or path.is_symlink()
+
+
+def _read_board_file(path: Path, shown: Path) -> Board:
+    file = read_record(path, _BoardFile, "a board.json with board, generated and rows", path.parent, shown)
+    _check_ids(file.rows, shown)
     folder = path.parent / "entries"
+    if not _is_there(folder):
+        for row in file.rows:
+            if problem := unreasonable(row):
+                raise DataError(f"{shown}: row {quoted(row.id)}: {problem}; {RESTORE}")
+        entries = [Entry(**dict(row), figures=file.figures) for row in file.rows]
+        return Board(name=file.board, generated=file.generated, entries=tuple(entries))
     entries = []
     for row in file.rows:
-        if not folder.is_dir():
-            entries.append(Entry(**dict(row), figures=file.figures))
-            continue
-        entry = _read_entry(folder / entry_file(row.id))
+        entry_path = folder / entry_file(row.id)
+        entry = _read_entry(entry_path, path.parent)
         if entry.id != row.id:
-            raise DataError(f"{folder / entry_file(row.id)} holds row {entry.id!r}, expected {row.id!r}; restore it")
-        entries.append(entry)
-    return Board(name=file.board, generated=file.generated, entries=tuple(entries), comparisons=file.comparisons)
+            raise DataError(f"{entry_path} holds row {quoted(entry.id)}, expected {quoted(row.id)}; {RESTORE}")
+        entries.append(entry)  # its figures, not board.json's: a write that was cut short leaves an older board.json
+    return Board(name=file.board, generated=file.generated, entries=tuple(entries), listed=file.comparisons)
 
 
-def _read_entry(path: Path) -> Entry:
-    return _parse(path, Entry, "an entry with id, method, metrics, provenance and outcomes")
+def _check_ids(rows: Sequence[BoardRow], where: Path) -> None:
+    ids = [row.id for row in rows]
+    if len(set(ids)) < len(ids):
+        repeated = next(row_id for row_id in ids if ids.count(row_id) > 1)
+        raise DataError(f"{where}: row {quoted(repeated)} is there twice; remove one of them")
 
 
-def _parse(path: Path, kind: type[R], expected: str) -> R:
+def _read_entry(path: Path, board: Path) -> Entry:
+    entry = read_record(path, Entry, "an entry with id, method, metrics, provenance and outcomes", board)
+    if problem := contradiction(entry):
+        raise DataError(f"{path}: {problem}; {RESTORE}")
+    return entry
+
+
+def read_record(path: Path, kind: type[R], expected: str, inside: Path, shown: Path | None = None) -> R:
+    """A record from a JSON file that somebody else may have written, in or below the folder `inside`. `shown`: what
+    messages call the file. Raises DataError, which says what was `expected`."""
+    shown = shown or path
     try:
-        return kind.model_validate(json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse))
+        text = read_text(path, LARGEST_TEXT, inside)
+        parse_json(text)  # pydantic's parser takes repeated keys
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{shown} can't be read ({reason}); expected {expected}") from None
+    return parse_record(text, kind, f"{shown}", expected)
+
+
+def parse_record(text: str, kind: type[R], where: str, expected: str) -> R:
+    """A record from JSON text. Raises DataError with the place of what does not fit: `where` and the field."""
+    try:
+        return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
-        raise DataError(f"{path}: {where}: {first['msg']}; expected {expected}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} can't be read ({error}); expected {expected}") from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not allowed in a board")
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = printable(".".join(map(str, first["loc"])), 120) or "the whole file"
+        raise DataError(f"{where}: {field}: {printable(first['msg'], 200)}; expected {expected}") from None
 
 
 def choose_row(board: Path | Board, row_id: str | None, option: str = "--row") -> Entry:

@@ -7,7 +7,7 @@ import typer
 
 from harness import __version__
 from harness.cli import boards, calibrate, components, data, run, store
-from harness.cli.console import short
+from harness.cli.console import log_printably, say, short
 
 # Set before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 def _version(is_asked: bool) -> None:
     if is_asked:
-        print(f"harness {__version__}")
+        say(f"harness {__version__}")
         raise typer.Exit
 
 
@@ -39,7 +39,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    log_printably()
 
 
 app.command()(run.run)

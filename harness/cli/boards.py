@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.console import print_board, report_gates, short
+from harness.cli.console import print_board, report_gates, say, short
 
 BoardArgument = Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)]
 
@@ -20,23 +20,27 @@ def show(
         Path | None, typer.Option("--alpaca-eval", metavar="FILE", help="Also write alpaca_eval's leaderboard CSV.")
     ] = None,
 ) -> None:
-    """Print a leaderboard in the terminal."""
-    from rich.console import Console
+    """Print a leaderboard in the terminal; of a folder of boards, their paths."""
+    from harness.boards.read import boards_in, read_board
+    from harness.boards.writing import write_output
+    from harness.printable import printable, terminal
 
-    from harness.boards.read import read_board
-
+    if not (svg or alpaca_eval) and (boards := boards_in(board)):
+        for path in boards:
+            say(str(path))
+        return
     rows = read_board(board)
-    print_board(rows, Console(highlight=False))
+    print_board(rows, terminal())
     if svg:
-        picture = Console(highlight=False, record=True, width=100, file=io.StringIO(), force_terminal=True)
+        picture = terminal(record=True, width=100, file=io.StringIO(), force_terminal=True)
         print_board(rows, picture)
         # Without rich's web fonts: a picture in a README asks nobody for anything.
-        drawing = picture.export_svg(title=f"harness show {board}", unique_id="board")
-        svg.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL), encoding="utf-8")
+        drawing = picture.export_svg(title=printable(f"harness show {board}"), unique_id="board")
+        write_output(svg, re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
     if alpaca_eval:
         from harness.report.csv_files import alpaca_eval_csv
 
-        alpaca_eval.write_text(alpaca_eval_csv(rows), encoding="utf-8")
+        write_output(alpaca_eval, alpaca_eval_csv(rows))
 
 
 def report(
@@ -44,10 +48,15 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Write a board's page: one HTML file with tables, charts, comparisons and a browser of the answers."""
+    from harness.boards.folder import foreign_file
+    from harness.errors import StoreError
     from harness.report.page import write_page
 
+    folder = (board if board.is_dir() else board.parent).resolve()
+    if foreign := foreign_file(folder, ["index.html"]):
+        raise StoreError(f"{board}: the harness did not write the {foreign} there; move it away, and try again")
     path = write_page(board)
-    print(path)
+    say(str(path))
     if open_page:
         typer.launch(str(path.absolute()))
 
@@ -55,14 +64,14 @@ def report(
 def merge(
     boards: Annotated[list[Path], typer.Argument(help="Boards' folders.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The new board's folder.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace a board whose rows would be lost.")] = False,
 ) -> None:
     """Merge several boards into one: all their rows, with all comparisons computed again."""
-    from rich.console import Console
-
     from harness.boards.read import read_board
+    from harness.printable import terminal
     from harness.report.merge import merge_boards
 
-    print_board(read_board(merge_boards(boards, out)), Console(highlight=False))
+    print_board(read_board(merge_boards(boards, out, replace=replace)), terminal())
 
 
 @short
@@ -128,4 +137,4 @@ def promote(
     from harness.gate.baseline import promote as write_baseline
 
     path = write_baseline(board, row, out)
-    print(f"{path}: the baseline from now on")
+    say(f"{path}: the baseline from now on")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.console import AllowHostOption, question
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -60,10 +62,9 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the calibration here instead of where boards look.")
     ] = None,
+    allow_host: AllowHostOption = None,
 ) -> None:
     """Measure how well a judge agrees with the official judge, on pairs that the official judge has judged."""
-    from rich.console import Console
-
     from harness.benchmarks.alpaca_eval.annotator import load_annotator
     from harness.engine.store import Store
     from harness.files import store_folder
@@ -73,33 +74,36 @@ def calibrate(
     from harness.judging.calibration.sample import read_recorded
     from harness.judging.costs import journal_of
     from harness.pipeline.progress import RunView
+    from harness.printable import terminal
     from harness.recipe.judge_file import load_judge
+    from harness.servers.hosts import allowing
     from harness.servers.prices import dollars
     from harness.servers.spending import Spending
 
-    console, component = Console(highlight=False), load_judge(judge)
-    config, verdicts = load_annotator(annotator), read_recorded(recorded or [_default_folder()])
-    opened, spending = Store(store_folder(store)), Spending(max_cost)
-    with RunView(console) as view:
+    console = terminal()
+    with allowing(allow_host, question()):
+        component = load_judge(judge)
+        config, verdicts = load_annotator(annotator), read_recorded(recorded or [_default_folder()])
+        opened, spending = Store(store_folder(store)), Spending(max_cost)
+        with RunView(console) as view:
 
-        def asker(member: "Judge") -> "Asker":
-            view.start(f"judging recorded pairs: {member.name}", 2 * pairs)
-            return make_ask(
-                member,
-                journal_of(member, opened),
-                concurrency=concurrency,
-                advance=view.advance,
-                retries_invalid=1,
-                price=member.token_price(spending.table),
-                spending=spending,
-            )
+            def asker(member: "Judge") -> "Asker":
+                view.start(f"judging recorded pairs: {member.name}", 2 * pairs)
+                return make_ask(
+                    member,
+                    journal_of(member, opened),
+                    concurrency=concurrency,
+                    advance=view.advance,
+                    retries_invalid=1,
+                    price=member.token_price(spending.table),
+                    spending=spending,
+                )
 
-        calibration, ledger = measure(component, config, verdicts, pairs=pairs, seed=seed, asker=asker)
+            calibration, ledger = measure(component, config, verdicts, pairs=pairs, seed=seed, asker=asker)
     path = save_calibration(calibration, out)
     _print(calibration, console)
-    console.print(
-        f"{ledger.asked + ledger.from_journal} replies, {ledger.asked} of them new; {dollars(ledger.dollars)}."
-    )
+    replies = f"{ledger.asked + ledger.from_journal} replies, {ledger.asked} of them new"
+    console.print(f"{replies}; {dollars(ledger.dollars)}.")
     console.print(f"{path}: {calibration.text}", soft_wrap=True)
 
 
@@ -120,6 +124,7 @@ def _print(calibration: "Calibration", console: "Console") -> None:
     from rich.table import Table
 
     from harness.boards.format import with_interval
+    from harness.printable import printable
 
     table = Table(box=None, header_style="bold")
     table.add_column(f"{calibration.pairs} pairs, both orders")
@@ -134,7 +139,7 @@ def _print(calibration: "Calibration", console: "Console") -> None:
         board.add_column(title, justify="left" if title == "system" else "right")
     for system, rates in sorted(calibration.systems.items(), key=lambda item: -item[1].official):
         judge = "–" if rates.judge is None else f"{rates.judge:.1f}"
-        board.add_row(system, str(rates.pairs), f"{rates.official:.1f}", f"{rates.recorded:.1f}", judge)
+        board.add_row(printable(system), str(rates.pairs), f"{rates.official:.1f}", f"{rates.recorded:.1f}", judge)
     console.print(board)
     reasons = [f"{count} {reason.replace('_', ' ')}" for reason, count in calibration.left_out.items() if count]
     if reasons:

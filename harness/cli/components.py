@@ -32,12 +32,11 @@ def components(
     name: Annotated[str | None, typer.Argument(help="One component of the kind.", show_default=False)] = None,
 ) -> None:
     """List the components that are installed; with a kind and a name, one component's description and fields."""
-    from rich.console import Console
-
     from harness.components import FOLDERS, modules
     from harness.errors import RecipeError, nearest, quoted
+    from harness.printable import terminal
 
-    console = Console(highlight=False)
+    console = terminal()
     if kind is None:
         for i, known in enumerate(FOLDERS):
             console.print(*([""] if i else []), _listing(known), sep="\n")
@@ -60,6 +59,7 @@ def _listing(kind: "Kind") -> "RenderableType":
     from rich.text import Text
 
     from harness.components import modules
+    from harness.printable import printable
 
     table = Table(
         box=None,
@@ -72,7 +72,7 @@ def _listing(kind: "Kind") -> "RenderableType":
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name in sorted(modules(kind)):
-        table.add_row(Text(f"  {name}"), Text(_summary(kind, name)))
+        table.add_row(Text(f"  {printable(name)}"), Text(printable(_summary(kind, name))))
     return table
 
 

@@ -1,13 +1,13 @@
 """Commands about data: leaks, export, import."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from harness.cli.console import say, say_json
 from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ def leaks(
 ) -> None:
     """Find prompts that leak from an evaluation set, verbatim or edited: prints one JSON line a prompt. Exit code 1: at
     least one leaks."""
-    import json
-
     from harness.data.leak_check import evaluation_prompts, read_prompts
     from harness.data.leaks import LeakIndex
 
@@ -44,8 +42,8 @@ def leaks(
         if leak := index.find(text):
             hits += 1
             row = {"line": number, "matched": leak.text, "overlap": leak.overlap, "set": leak.set, "id": leak.id}
-            print(json.dumps(row, ensure_ascii=False))
-    print(f"harness: {hits} of {len(prompts)} prompts overlap {against}", file=sys.stderr)
+            say_json(row)
+    say(f"harness: {hits} of {len(prompts)} prompts overlap {against}", error=True)
     if hits:
         raise typer.Exit(1)
 
@@ -73,7 +71,7 @@ def export_(
     pairs: Annotated[
         str, typer.Option(help="For the format trl: best_worst, best_rest, adjacent or all_pairs.")
     ] = "best_worst",
-    split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
+    split: Annotated[str, typer.Option(help="train, heldout, or all: then every row names its split.")] = "train",
     hub: Annotated[
         str | None,
         typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Upload the dataset's folder and card unchanged."),
@@ -82,11 +80,11 @@ def export_(
 ) -> None:
     """Write a ranked dataset in another trainer's format, or upload its folder to the Hugging Face hub."""
     if hub:
-        if out or form or pairs != "best_worst" or split != "all":
+        if out or form or pairs != "best_worst" or split != "train":
             raise HarnessError("--push-to-hub uploads the folder as it is: leave out -o, --format, --pairs and --split")
         from harness.data.hub import push
 
-        print(push(source, hub, private=private))
+        say(push(source, hub, private=private))
         return
     if out is None or private:
         raise HarnessError(
@@ -125,6 +123,6 @@ def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
 
 
 def _report(out: Path, counts: "ConversionSummary") -> None:
-    print(f"{out}: {counts.rows} rows of {counts.examples} examples")
+    say(f"{out}: {counts.rows} rows of {counts.examples} examples")
     for content, count in counts.left_out.items():
-        print(f"left out: {count} {content}")
+        say(f"left out: {count} {content}")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from typer.exceptions import Abort, TyperException
 
-from harness.cli.start import LINE, STOPPED, UNREAD
+from harness.cli.codes import LINE, STOPPED, UNREAD
+from harness.cli.console import say
 from harness.errors import HarnessError
-from harness.printable import printable
+from harness.printable import masked, printable
 
 _IN_ASCII = (
     dict.fromkeys("‐‑‒–—−─━", "-")
@@ -26,7 +27,7 @@ _IN_ASCII = (
 def as_exit_code(error: BaseException) -> int:
     """The exit code of a command that ended with this error, after its line has been printed."""
     if isinstance(error, KeyboardInterrupt | Abort):
-        print(LINE, file=sys.stderr)
+        say(LINE, error=True)
         return STOPPED
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         # typer makes it an exit code of 1, which means worse to a gate.
@@ -36,7 +37,7 @@ def as_exit_code(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if text := _line(error):
-        print(f"harness: {printable(text)}", file=sys.stderr)
+        say(f"harness: {printable(text)}", error=True)
     return 2
 
 
@@ -64,7 +65,7 @@ def _log_folder() -> Path:
 
 def _write_log(error: BaseException) -> Path | None:
     """Write an error's traceback to a file that only the user can read; None if there is nowhere to write."""
-    text = "".join(traceback.format_exception(error))
+    text = masked("".join(traceback.format_exception(error)))
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     for folder in (_log_folder, lambda: Path(tempfile.gettempdir())):
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.console import print_board, report_gates, short
+from harness.cli.console import AllowHostOption, print_board, question, report_gates, say, short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,6 +52,13 @@ RayOption = Annotated[
         help="Run the stages on a Ray cluster: HOST:PORT, auto, or local to start one on this machine.",
     ),
 ]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="Replace the board that is there also where it is another recipe's, or has far more scored prompts.",
+    ),
+]
 
 
 def run(
@@ -62,26 +69,28 @@ def run(
     store: StoreOption = None,
     max_cost: MaxCostOption = None,
     ray: RayOption = None,
+    allow_host: AllowHostOption = None,
+    replace: ReplaceOption = False,
 ) -> None:
     """Run a recipe, or all cells of its sweep, from seed pairs to leaderboard. Finished stages are not run again."""
-    from rich.console import Console
-
-    from harness.boards.read import read_board
     from harness.files import store_folder
+    from harness.printable import terminal
+    from harness.servers.hosts import allowing
 
     started = time.monotonic()
-    study = _study(recipe, edits, cell)
-    from harness.pipeline.run import run_study  # after the recipe: its mistakes are reported at once
+    with allowing(allow_host, question()):
+        study = _study(recipe, edits, cell)
+        from harness.pipeline.run import run_study  # after the recipe: its mistakes are reported at once
 
-    console = Console(highlight=False)
-    done = run_study(study, leaderboards, store_folder(store), _view(console), max_cost=max_cost, ray=ray)
-    if done.plan.rows:
-        print_board(read_board(done.folder), console)
+        console, folder = terminal(), store_folder(store)
+        done = run_study(study, leaderboards, folder, _view(console), max_cost=max_cost, ray=ray, replace=replace)
+    if done.board:
+        print_board(done.board, console)
     _summarise(done, time.monotonic() - started, console)
-    if gates := done.plan.gates:
+    if done.board and (gates := done.plan.gates):
         from harness.gate.recipe import run_gates
 
-        report_gates(run_gates(done.folder, gates))
+        report_gates(run_gates(done.board, gates))
 
 
 @contextmanager
@@ -125,30 +134,41 @@ def validate(
         bool,
         typer.Option("--offline", help="Check only the recipe itself: no files, models, packages or keys it names."),
     ] = False,
+    allow_host: AllowHostOption = None,
 ) -> None:
     """Check a recipe, and every cell of a sweep, without running it: fields, components, files, models, keys."""
-    study = _study(recipe, edits, None, check=not offline)
+    from harness.servers.hosts import allowing
+
+    with allowing(allow_host):
+        study = _study(recipe, edits, None, check=not offline)
     checked = study.cells[0].recipe
     counts = [f"{len(checked.methods)} methods"] if checked.policy else []
     counts += [f"{len(checked.systems)} systems from files"] if checked.systems else []
     counts += [f"{len(study.cells)} cells of a sweep"] if study.axes else []
     counts += ["files and models not checked"] if offline else []
-    print(f"{recipe}: fine ({', '.join(counts)})")
+    say(f"{recipe}: fine ({', '.join(counts)})")
 
 
 @short
-def plan(recipe: RecipeArgument, edits: SetOption = None, cell: CellOption = None, store: StoreOption = None) -> None:
+def plan(
+    recipe: RecipeArgument,
+    edits: SetOption = None,
+    cell: CellOption = None,
+    store: StoreOption = None,
+    allow_host: AllowHostOption = None,
+) -> None:
     """Show a recipe's stages with their keys, which ones the store has, and what the others may cost. For a sweep: its
     cells, the stages they share, and what sharing saves compared with running each cell alone."""
-    from rich.console import Console
-
     from harness.engine.store import Store
     from harness.files import store_folder
     from harness.pipeline.estimates import Estimates
     from harness.pipeline.plan_view import plan_view
     from harness.pipeline.study import make_study_plan
+    from harness.printable import terminal
+    from harness.servers.hosts import allowing
 
-    study = _study(recipe, edits, cell)
-    console = Console(highlight=False)
+    with allowing(allow_host):
+        study = _study(recipe, edits, cell)
+    console = terminal()
     for part in plan_view(Estimates(make_study_plan(study), Store(store_folder(store)))):
         console.print(part)

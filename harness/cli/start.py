@@ -9,13 +9,12 @@ import os
 import signal
 import sys
 
+from harness.cli.codes import LINE, STOPPED
+
 TYPE_CHECKING = False  # importing `typing` would leave more time in which an interruption is a traceback
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
-
-STOPPED, UNREAD = 130, 141
-LINE = "harness: stopped; the same command goes on from the last finished stage"
 
 
 def main() -> None:

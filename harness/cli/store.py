@@ -1,7 +1,5 @@
 """Commands about the store: ls, verify, gc."""
 
-import json
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from harness.engine.store import Store
 
-from harness.cli.console import short
+from harness.cli.console import say, say_json, short
 
 app = typer.Typer(no_args_is_help=True, help="Maintain the store: list it, check it, remove what nothing needs.")
 
@@ -48,12 +46,12 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
     """List artifacts and journals with their sizes and what needs them."""
-    from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
 
     from harness.boards.read import stage_keys
     from harness.engine.maintenance import leftovers, list_artifacts, size
+    from harness.printable import printable, terminal
 
     opened = _open(store)
     boards = sorted(path.parent for path in leaderboards.glob("*/board.json"))
@@ -69,7 +67,7 @@ def list_(
             "journals": [{"path": str(p.relative_to(opened.root)), "bytes": size(p)} for p in journals],
             "leftovers": [{"path": str(p.relative_to(opened.root)), "bytes": size(p)} for p in left],
         }
-        print(json.dumps(listing, indent=1))
+        say_json(listing, indent=1)
         return
     table = Table(box=None, header_style="bold")
     for title in ("artifact", "stage", "size", "made", "needed by", "boards"):
@@ -79,8 +77,9 @@ def list_(
     for a in artifacts:
         date = datetime.fromtimestamp(a.made, UTC).strftime("%Y-%m-%d %H:%M")
         users = ", ".join(f"{n} {stage}" if n > 1 else stage for stage, n in Counter(a.used_by).items())
-        table.add_row(a.key[:12], a.stage, decimal(a.bytes), date, users or "–", ", ".join(a.boards) or "–")
-    console = Console(highlight=False)
+        texts = (printable(text) or "–" for text in (users, ", ".join(a.boards)))
+        table.add_row(a.key[:12], printable(a.stage), decimal(a.bytes), date, *texts)
+    console = terminal()
     console.print(table)
     sizes = [sum(a.bytes for a in artifacts), sum(map(size, journals)), sum(map(size, left))]
     console.print(
@@ -93,25 +92,29 @@ def list_(
 @app.command()
 def verify(
     store: StoreOption = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove broken artifacts; a run makes them again.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is broken; a run makes it again.")] = False,
 ) -> None:
     """Check every artifact and journal against what was recorded when it was made. Exit code 2: something is broken."""
+    from harness.engine.journal_line import set_aside
     from harness.engine.maintenance import artifacts, find_damage, remove
-    from harness.recipe.plain_yaml import one_line
 
     opened = _open(store)
     broken = list(find_damage(opened))
     folders = list(dict.fromkeys(fault.artifact for fault in broken if fault.artifact))
     removed = remove(opened, folders) if delete else []
+    for journal in dict.fromkeys(fault.path for fault in broken if fault.line) if delete else ():
+        set_aside(journal)
     for fault in broken:
         advice = ""
         if fault.artifact:
             advice = "removed" if fault.artifact in removed else "--delete removes the artifact; a run makes it again"
+        elif fault.line:
+            advice = f"{'moved' if delete else '--delete moves it'} to {fault.path.name}.damaged"
         text = "; ".join(filter(None, (f"{fault.path}: {fault.text}", advice)))
-        print(f"harness cache: {one_line(text)}", file=sys.stderr)
+        say(f"harness cache: {text}", error=True)
     sound = len(artifacts(opened)) - len(folders) + len(removed)
-    print(f"{sound:,} artifacts are intact, {len(folders):,} are damaged; {len(broken):,} problems in all")
-    if (broken and len(removed) < len(folders)) or any(fault.artifact is None for fault in broken):
+    say(f"{sound:,} artifacts are intact, {len(folders):,} are damaged; {len(broken):,} problems in all")
+    if any(fault.artifact not in removed and not (delete and fault.line) for fault in broken):
         raise typer.Exit(2)
 
 
@@ -128,25 +131,27 @@ def gc(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
-    """Remove artifacts that no kept board needs, and what dead runs left behind. Journals are kept: they hold replies
-    that were paid for."""
+    """Remove artifacts that no kept board and no live run needs, and what dead runs left behind. Journals are kept:
+    they hold replies that were paid for."""
     from rich.filesize import decimal
 
     from harness.boards.read import stage_keys
     from harness.engine.maintenance import remove, size, unneeded
+    from harness.engine.runs import collecting
     from harness.errors import DataError
 
     opened = _open(store)
     if not (kept := [*(keep or ()), *(boards or ())]):
         raise DataError("cache gc: no board to keep, so that everything would be removed; name boards: --keep BOARD")
-    garbage = unneeded(opened, {board: stage_keys(board) for board in kept}, partial)
-    sizes = {folder: size(folder) for folder in garbage.folders}
-    removed = garbage.folders if dry_run else remove(opened, garbage.folders)
+    with collecting(opened):
+        garbage = unneeded(opened, {board: stage_keys(board) for board in kept}, partial)
+        sizes = {folder: size(folder) for folder in garbage.folders}
+        removed = garbage.folders if dry_run else remove(opened, garbage.folders)
     for folder in removed:
         action = "would remove" if dry_run else "removed"
-        print(f"{action} {folder.relative_to(opened.root)} ({decimal(sizes[folder])})")
+        say(f"{action} {folder.relative_to(opened.root)} ({decimal(sizes[folder])})")
     busy = len(garbage.folders) - len(removed)
-    print(
+    say(
         f"{len(removed):,} folders, {decimal(sum(sizes[f] for f in removed))}; {garbage.remaining:,} artifacts are kept"
         + (f"; {busy:,} are in use by a run and stay" if busy else "")
     )

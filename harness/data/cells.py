@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from harness.data.conversations import Turn, Unreadable, turns_in, without_end_tokens
 from harness.errors import DataError
 from harness.types import Message, Messages
 
@@ -15,7 +16,8 @@ def as_dicts(messages: Messages) -> list[dict[str, str]]:
 def messages_cell(value: Any, place: str, column: str) -> Messages:
     """A prompt: a text or a list of messages."""
     if isinstance(value, str):
-        return (Message(role="user", content=value),)
+        value = _turns(value, place, column) or [{"role": "user", "content": value}]
+        value = value[:-1] if value[-1] == {"role": "assistant", "content": ""} else value
     try:
         messages = tuple(Message.model_validate({"role": m["role"], "content": m["content"]}) for m in value)
     except (TypeError, KeyError, ValueError):
@@ -27,11 +29,25 @@ def messages_cell(value: Any, place: str, column: str) -> Messages:
 
 def answer_cell(value: Any, place: str, column: str) -> str:
     """A response: a text, or a list of messages of which it is the last."""
+    if isinstance(value, str):
+        value = _turns(value, place, column) or value
     if isinstance(value, list) and value and isinstance(value[-1], dict):
         value = value[-1].get("content")
     if not isinstance(value, str):
         raise DataError(f"{place}: {column}: expected a text or a list of messages")
-    return value
+    return without_end_tokens(value)
+
+
+def _turns(text: str, place: str, column: str) -> list[Turn]:
+    """The messages that a text holds in a chat template, as a list that became text, or as a transcript that ends where
+    the assistant's reply begins; empty for any other text."""
+    try:
+        found = turns_in(text, column)
+    except Unreadable as error:
+        raise DataError(f"{place}: {error}") from None
+    if found is None or (found[1].startswith("transcripts") and found[0][-1] != {"role": "assistant", "content": ""}):
+        return []
+    return found[0]
 
 
 def is_number(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Ranked datasets as files: native rows as JSONL or Parquet, and other trainers' formats (`harness.data.formats`)."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -47,19 +48,36 @@ def read_ranked(source: Path, split: Split = "all") -> list[RankedExample]:
 
 
 def export(
-    source: Path, out: Path, form: Format | NativeFormat, pairing: PairSelection = "best_worst", split: Split = "all"
+    source: Path, out: Path, form: Format | NativeFormat, pairing: PairSelection = "best_worst", split: Split = "train"
 ) -> ConversionSummary:
-    """Write a ranked dataset in a format, as JSONL or, if `out` ends in `.parquet`, as Parquet. Raises DataError."""
-    examples = read_ranked(source, split)
+    """Write a ranked dataset in a format, as JSONL or, if `out` ends in `.parquet`, as Parquet. `split`: by default the
+    training part, since the held-out prompts must not be trained on; with `all`, every row names its `split`. Raises
+    DataError."""
+    everything = read_ranked(source)
+    examples = [e for e in everything if split in ("all", e.split)]
     if not examples:
         raise DataError(f"{source}: no examples of the split '{split}'; expected at least one")
     native = form == "jsonl" or form == "parquet"
     if form == "jsonl" or form == "parquet":
         conversion = Conversion([e.model_dump(mode="json") for e in examples], {})
     else:
-        conversion = to_trl(examples, pairing) if form == "trl" else EXPORTS[form](examples)
+        conversion = _of_splits(form, examples, pairing, marked=split == "all")
     write(out, conversion.rows, native=native)
-    return ConversionSummary(len(examples), len(conversion.rows), conversion.left_out)
+    other = {f"prompts of the other split (--split {split})": len(everything) - len(examples)}
+    left_out = conversion.left_out | {what: count for what, count in other.items() if count}
+    return ConversionSummary(len(examples), len(conversion.rows), left_out)
+
+
+def _of_splits(form: Format, examples: Sequence[RankedExample], pairing: PairSelection, *, marked: bool) -> Conversion:
+    """The examples in another trainer's format, by split. `marked`: with a column `split` (train or heldout)."""
+    rows: list[Any] = []
+    left_out: Counter[str] = Counter()
+    for split in ("train", "heldout"):
+        part = [e for e in examples if e.split == split]
+        done = to_trl(part, pairing) if form == "trl" else EXPORTS[form](part)
+        rows += [{**row, "split": split} if marked else row for row in done.rows]
+        left_out.update(done.left_out)
+    return Conversion(rows, dict(left_out))
 
 
 def import_(source: Path, out: Path, form: Format | NativeFormat, name: str | None = None) -> ConversionSummary:

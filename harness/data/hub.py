@@ -3,10 +3,14 @@
 import os
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from harness.data.convert import read_ranked
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
+from harness.outside import open_file
+from harness.printable import masked, printable
 
 FILES = ("README.md", "ranked.jsonl", "heldout.jsonl")
 """The files of a folder that are uploaded. Not `artifact.json`, which describes the machine."""
@@ -22,26 +26,43 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         raise DataError(f"--push-to-hub: expected OWNER/NAME, got '{repo[:80]}'")
     if not (folder / "README.md").is_file() or not (folder / "ranked.jsonl").is_file():
         raise DataError(f"{folder}: expected a dataset's folder, with ranked.jsonl and its card, README.md")
+    names = [name for name in FILES if (folder / name).exists() or (folder / name).is_symlink()]
+    for name in names:
+        _own_file(folder / name).close()
     read_ranked(folder)  # don't upload what can't be read back
     token = _token()
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(token=token)
-    files = [name for name in FILES if (folder / name).is_file()]
     try:
         # Without --private, visibility is not set: the owner's default or the existing dataset's setting applies.
         api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
         public = private and not api.repo_info(repo, repo_type="dataset").private
         if not public:
-            added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
-            created = api.create_commit(repo, added, commit_message="Ranked dataset", repo_type="dataset")
+            with ExitStack() as opened:
+                files = {name: opened.enter_context(_own_file(folder / name)) for name in names}
+                added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in names]
+                created = api.create_commit(repo, added, commit_message="Ranked dataset", repo_type="dataset")
             return str(created.commit_url)
+    except HarnessError:
+        raise
     except Exception as error:  # network, access and validation errors come in many classes
         reason = str(getattr(error, "server_message", None) or error) or type(error).__name__
-        reason = " ".join(reason.replace(token, "HF_TOKEN").split())[:300]
+        reason = printable(masked(reason, token), 300)
         advice = "check the name, the network, and that HF_TOKEN may write there"
         raise DataError(f"hub dataset '{repo}': not uploaded ({reason}); {advice}") from None
     raise DataError(f"hub dataset '{repo}': not uploaded, because it already exists and is public; leave out --private")
+
+
+def _own_file(path: Path) -> BinaryIO:
+    """A file of the folder, open: no link, wherever it leads, since everyone can read what is uploaded. Raises
+    DataError."""
+    try:
+        if path.is_symlink():
+            raise OSError(0, "it is a link; expected a file of its own", str(path))
+        return open_file(path, inside=path.parent)
+    except OSError as error:
+        raise DataError(f"{path}: not uploaded ({error.strerror or error})") from None
 
 
 def _token() -> str:
@@ -84,9 +105,14 @@ def dataset_folder(dataset: str, revision: str | None, patterns: Sequence[str] |
             )
         )
     except Exception as error:  # as above
-        summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        summary = first_line(error)
         at = f" at revision {pinned}" if pinned else ""
         raise DataError(
             f"hub dataset '{dataset}'{at} can't be read ({summary}); check the id, the network, HF_TOKEN, "
             "or give a copy as `path`"
         ) from None
+
+
+def first_line(error: Exception) -> str:
+    """An error of a library in one line, without the user's token, which some repeat."""
+    return printable(str(error).strip().partition("\n")[0] or type(error).__name__)

@@ -1,6 +1,5 @@
 """Reads what `harness leaks` compares: a file of prompts and the prompts of evaluation sets."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +8,7 @@ from harness.benchmark import Benchmark
 from harness.components import build, modules
 from harness.errors import DataError, nearest, quoted
 from harness.files import read_bytes
+from harness.outside import decoded, parse_json
 
 COLUMNS = ("prompt", "question", "instruction", "messages", "text")
 
@@ -29,17 +29,25 @@ def read_prompts(path: Path) -> list[tuple[int, str]]:
     a conversation, the user's messages are taken. Raises DataError naming FILE:LINE."""
     prompts = []
     # Not splitlines(): JSON strings may contain U+2028 and other line separators.
-    for number, line in enumerate(read_bytes(path).decode("utf-8", errors="replace").split("\n"), start=1):
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            text = _text(json.loads(line))
-        except (ValueError, RecursionError):
+            text = _text(parse_json(line, nan="none"))
+        except ValueError:
             raise DataError(f"{path}:{number}: not JSON; expected a text or an object per line") from None
         if text is None:
             raise DataError(f"{path}:{number}: no prompt; expected a text or one of the columns {', '.join(COLUMNS)}")
         prompts.append((number, text))
     return prompts
+
+
+def _text_of(path: Path) -> str:
+    data = read_bytes(path)
+    try:
+        return decoded(data)
+    except UnicodeDecodeError:
+        return data.decode("utf-8", errors="replace")  # a damaged letter hides no leak
 
 
 def _text(row: Any) -> str | None:

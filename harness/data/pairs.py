@@ -1,7 +1,8 @@
 """Converts a row of a preference dataset, in any of the usual column layouts, into a pair.
 
-Without a mapping (`Columns`), the layout is detected from the first row. Other columns are ignored, except `category`,
-which is kept, and `system`, which becomes the system message if it isn't empty:
+Without a mapping (`Columns`), the layout is detected from the first row. `category` is kept, and `system` or
+`system_prompt` becomes the system message if it isn't empty. Other columns are ignored and counted, except `history`
+(earlier turns) and those that a prompt can't do without (`tools`, `images`), which make a row unreadable:
 
 - `prompt`, or `question` (Intel/orca_dpo_pairs), with `chosen, rejected`: each a text or a list of {role, content}. In
   an answer that is a list, the last message is the answer and those before it must be the prompt. A text prompt may be
@@ -9,14 +10,19 @@ which is kept, and `system`, which becomes the system message if it isn't empty:
 - `instruction, chosen, rejected`, optionally with `input`, which is appended to the instruction after an empty line.
 - `chosen, rejected` alone: two conversations, as lists or as transcripts ("\\n\\nHuman: ...\\n\\nAssistant: ...").
   Their common beginning is the prompt (as in trl.extract_prompt), and each must have exactly one answer after it.
+
+A text that is a conversation, in a chat template, as a transcript or as a list of messages that became text, is read as
+its messages (`harness.data.conversations`).
 """
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.data.conversations import Unreadable, turns_in
+from harness.data.messages import unread, with_history, with_messages
 from harness.errors import nearest
 from harness.types import Message, Messages, PreferencePair, prompt_id
 
@@ -24,6 +30,8 @@ FORMS = (
     "prompt, chosen, rejected; or system, question, chosen, rejected; or instruction, input, chosen, rejected; "
     "or chosen, rejected as conversations"
 )
+_RANKINGS = {"simpo": "all_generated_responses", "nemo-rl": "completions", "nectar": "answers"}
+"""A column by which rows in another trainer's format are recognised."""
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 
 
@@ -50,10 +58,6 @@ class Columns(BaseModel):
         return self
 
 
-class Unreadable(Exception):
-    """A row can't be read as a pair. The text says what is wrong and what was expected."""
-
-
 class UnknownColumns(Unreadable):
     """The expected columns are missing, so no row of the set can be read."""
 
@@ -70,14 +74,48 @@ def columns_of(row: dict[str, Any], columns: Columns | None) -> Columns:
     conversations = prompt_column is None and all(_is_conversation(row.get(c)) for c in ("chosen", "rejected"))
     if not {"chosen", "rejected"} <= row.keys() or (prompt_column is None and not conversations):
         names = ", ".join(sorted(row))[:200] or "none"
-        raise UnknownColumns(f"columns not recognised: expected {FORMS}; got {names}")
+        ranked = next((form for form, column in _RANKINGS.items() if column in row), None)
+        advice = f"; convert it with harness import --format {ranked}" if ranked else ""
+        raise UnknownColumns(f"columns not recognised: expected {FORMS}; got {names}{advice}")
     if prompt_column == "instruction":
-        return Columns(instruction=prompt_column, input="input", system="system", category="category")
-    return Columns(prompt=prompt_column, system="system", category="category")
+        return Columns(instruction=prompt_column, input="input", system=_system(row), category="category")
+    return Columns(prompt=prompt_column, system=_system(row), category="category")
+
+
+def _system(row: dict[str, Any]) -> str:
+    return "system_prompt" if "system" not in row and "system_prompt" in row else "system"
 
 
 def _is_conversation(value: Any) -> bool:
-    return isinstance(value, list) or (isinstance(value, str) and _TURN.match(value) is not None)
+    if not isinstance(value, str):
+        return isinstance(value, list)
+    try:
+        return _TURN.match(value) is not None or turns_in(value, "") is not None
+    except Unreadable:
+        return True  # reading it says why
+
+
+class PreparedRow(NamedTuple):
+    """A row with messages in place of conversations that are written as text; how those were written; and the columns
+    that hold something and are not read."""
+
+    row: dict[str, Any]
+    styles: list[str]
+    ignored: list[str]
+
+
+def prepared(row: dict[str, Any], columns: Columns, *, named: bool) -> PreparedRow:
+    """A row as `to_pair` reads it. `named`: the user named the columns, and so means to ignore the others. Raises
+    Unreadable."""
+    prompt = columns.prompt or columns.instruction
+    styles: list[str] = []
+    read = set(columns.model_dump(exclude_none=True).values())
+    if not named:
+        row, styles = with_history(row, prompt)
+        read |= {"history"}
+    ignored = unread(row, frozenset(read))
+    row, more = with_messages(row, prompt, (columns.chosen, columns.rejected))
+    return PreparedRow(row, styles + more, ignored)
 
 
 def to_pair(row: dict[str, Any], columns: Columns, source: str) -> PreferencePair:
@@ -107,10 +145,14 @@ def _with_system(system: str, messages: Messages) -> Messages:
 
 
 def _explicit(row: dict[str, Any], columns: Columns, system: str) -> tuple[Messages, str, str]:
-    if columns.instruction:
-        extra = _optional_text(row, columns.input) if columns.input else ""
+    extra = _optional_text(row, columns.input) if columns.input else ""
+    if columns.instruction and isinstance(row.get(columns.instruction), list):
+        if extra.strip():
+            raise Unreadable(f"{columns.input}: expected nothing beside a conversation in {columns.instruction}")
+        messages = _prompt(row, columns.instruction)
+    elif columns.instruction:
         text = _text(row, columns.instruction) + (f"\n\n{extra}" if extra.strip() else "")
-        messages: Messages = (Message(role="user", content=text),)
+        messages = (Message(role="user", content=text),)
     else:
         messages = _prompt(row, columns.prompt or "prompt")
         if isinstance(row[columns.prompt or "prompt"], str) and _longer(row, columns):

@@ -14,9 +14,12 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from harness.data.pairs import FORMS, Columns, UnknownColumns, Unreadable, columns_of, to_pair
+from harness.data.conversations import Unreadable
+from harness.data.pairs import FORMS, Columns, UnknownColumns, columns_of, prepared, to_pair
+from harness.data.rankings import is_ranking, ranking_pair
 from harness.data.rows import LocatedRow, json_rows
 from harness.errors import DataError
+from harness.printable import printable
 from harness.types import Messages, PreferencePair
 
 _log = logging.getLogger(__name__)
@@ -50,11 +53,15 @@ def heldout_count(holdout: float, prompts: int) -> int:
 
 
 class LoadedPairs(NamedTuple):
-    """A set's pairs. `left_out`: how many rows were left out, by reason: `same_text` (chosen and rejected are equal: no
-    preference), `repeated_prompts` (only a prompt's first row is kept) and `unreadable`."""
+    """A set's pairs. `left_out`: how many rows were left out, by reason: `same_text` (chosen and rejected are equal, or
+    all answers tied: no preference), `repeated_prompts` (only a prompt's first row is kept) and `unreadable`.
+    `read_as_messages`: how many rows had a conversation in a text, by how it was written. `ignored_columns`: in how
+    many rows a column that isn't read holds something."""
 
     pairs: list[PreferencePair]
     left_out: dict[str, int]
+    read_as_messages: dict[str, int]
+    ignored_columns: dict[str, int]
 
 
 def read_pairs(
@@ -76,11 +83,18 @@ def read_pairs(
     """
     pairs: dict[str, PreferencePair] = {}
     left_out = Counter({"same_text": 0, "repeated_prompts": 0, "unreadable": 0})
+    read_as, ignored = Counter[str](), Counter[str]()
     mapping, first_error = None, ""
     for place, row in rows:
         try:
-            mapping = mapping or columns_of(row, columns)
-            pair = to_pair(row, mapping, source)
+            if columns is None and is_ranking(row):
+                pair = ranking_pair(row, source)
+            else:
+                mapping = mapping or columns_of(row, columns)
+                ready = prepared(row, mapping, named=columns is not None)
+                pair = to_pair(ready.row, mapping, source)
+                read_as.update(ready.styles)
+                ignored.update(ready.ignored)
         except Unreadable as error:
             if strict or isinstance(error, UnknownColumns):
                 raise DataError(f"{place}: {error}") from None
@@ -94,17 +108,29 @@ def read_pairs(
         pairs.setdefault(pair.id, pair)
         if len(pairs) == limit:
             break
+    if not pairs and left_out["same_text"]:
+        same = f"all {left_out['same_text']} rows" if not first_error else f"{left_out['same_text']} rows"
+        raise DataError(
+            f"{name}: {same} have the same text as chosen and rejected, or tied scores; expected a preference"
+        )
     if not pairs:
         raise DataError(first_error or f"{name}:1: expected at least one row with the columns {FORMS}")
     for reason, count in left_out.items():
         if count:
             _log.warning("%s: %d rows %s and were left out", name, count, _REASONS[reason] % {"first": first_error})
+    for what, counts in (("read as messages", read_as), ("ignored columns", ignored)):
+        if counts:
+            # A public set's columns, and columns that the user named, are chosen: no warning is due.
+            level = logging.INFO if columns is not None and counts is ignored else logging.WARNING
+            listed = ", ".join(f"{printable(style, 60)} ({count} rows)" for style, count in counts.most_common(20))
+            _log.log(level, "%s: %s: %s", name, what, listed)
     selected = _lowest(pairs, max(1, round(weight * len(pairs))), "weight") if weight < 1 else pairs.keys()
-    return LoadedPairs([pair for pair in pairs.values() if pair.id in selected], dict(left_out))
+    kept = [pair for pair in pairs.values() if pair.id in selected]
+    return LoadedPairs(kept, dict(left_out), dict(read_as), dict(ignored))
 
 
 _REASONS = {
-    "same_text": "have the same text as chosen and rejected",
+    "same_text": "have the same text as chosen and rejected, or tied scores,",
     "repeated_prompts": "repeat an earlier prompt",
     "unreadable": "can't be read (the first: %(first)s)",
 }

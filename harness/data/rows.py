@@ -1,31 +1,39 @@
-"""Rows of data files: JSONL, a JSON list (both plain or .gz), or Parquet. Each row comes with its location."""
+"""Rows of data files: JSONL, a JSON list (both plain or .gz), or Parquet. Each row comes with its location.
 
-import gzip
+The files are other people's: they are opened and parsed by `harness.outside`, within its limits.
+"""
+
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.data.pairs import kind
 from harness.errors import DataError, closest
+from harness.outside import FREELY_UNPACKED, LARGEST_RATIO, decoded, open_file, parse_json, read_file
 
 LocatedRow = tuple[str, dict[str, Any]]
 """A row's location (`FILE:LINE`, or `FILE, row N`, counted from 1) and the row."""
+LARGEST_BATCH = 256 << 20
+"""Bytes of the rows of a Parquet file that are read at once, if each holds the largest value that there can be."""
+MOST_ROWS = 50_000_000
+"""Rows of the largest Parquet file: more than any set of preferences has. A file of a kilobyte may claim 10^12."""
 _PARQUET = b"PAR1"
 
 
 def read_content(path: Path) -> bytes:
     """A file's content; a `.gz` file is decompressed. Raises DataError."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        return read_file(path)
     except FileNotFoundError:
         raise _missing(path) from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"{path}: can't be read ({reason}); expected a JSONL file, plain or .gz") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read ({_reason(error)}); expected a JSONL file, plain or .gz") from None
+
+
+def _reason(error: Exception) -> str:
+    return str((isinstance(error, OSError) and error.strerror) or error)
 
 
 def _missing(path: Path) -> DataError:
@@ -54,18 +62,23 @@ def files_sha256(files: Sequence[Path]) -> str:
 def is_parquet(path: Path) -> bool:
     """Whether a file has the Parquet magic number. Raises DataError if it can't be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(len(_PARQUET)) == _PARQUET
     except FileNotFoundError:
         raise _missing(path) from None
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror}); expected a file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read ({_reason(error)}); expected a file") from None
 
 
 def matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
     """The files, sorted by name, that match the first pattern with any match. Raises DataError if there is none."""
     for pattern in patterns:
         files = sorted(p for p in folder.glob(pattern) if p.is_file())
+        for path in files:
+            try:
+                open_file(path, inside=folder).close()
+            except OSError as error:
+                raise DataError(f"{path}: can't be read ({_reason(error)}); expected a file of {folder}") from None
         if files:
             return files
     contents = ", ".join(sorted(p.name for p in folder.iterdir()))[:200] or "nothing"
@@ -80,7 +93,7 @@ def file_rows(files: Sequence[Path]) -> Iterator[LocatedRow]:
 
 def json_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
     """The objects of a JSONL file or of a JSON list. `name`: the file's name in errors. Raises DataError."""
-    content = content.removeprefix(b"\xef\xbb\xbf")
+    content = _in_utf8(content, name)
     if content.lstrip()[:1] == b"[":
         yield from _list_rows(content, name)
         return
@@ -88,6 +101,16 @@ def json_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield f"{name}:{number}", _object(_json(line, f"{name}:{number}"), f"{name}:{number}")
+
+
+def _in_utf8(content: bytes, name: str) -> bytes:
+    """The content without a byte order mark; UTF-16 with one becomes UTF-8."""
+    if not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return decoded(content).encode()
+    except UnicodeError:
+        raise DataError(f"{name}: not UTF-16, as its first bytes say; expected JSON in UTF-8") from None
 
 
 def _list_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
@@ -99,13 +122,14 @@ def _list_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
 
 def _json(content: bytes, place: str, expected: str = "one JSON object per line") -> Any:
     try:
-        return json.loads(content.decode())
+        return parse_json(content, nan="none")  # pandas writes NaN for an empty cell
     except UnicodeDecodeError:
         raise DataError(f"{place}: not UTF-8; expected {expected}, in UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) and error.lineno > 1 else ""
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise DataError(f"{place}: not JSON ({reason}{where}); expected {expected}") from None
+    except json.JSONDecodeError as error:
+        where = f" at line {error.lineno}" if error.lineno > 1 else ""
+        raise DataError(f"{place}: not JSON ({error.msg}{where}); expected {expected}") from None
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON ({error}); expected {expected}") from None
 
 
 def _object(row: Any, place: str) -> dict[str, Any]:
@@ -115,16 +139,46 @@ def _object(row: Any, place: str) -> dict[str, Any]:
 
 
 def _parquet_rows(path: Path) -> Iterator[LocatedRow]:
+    number = 0
+    for batch in _batches(path):
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path}, row {number}", row
+
+
+def check_parquet(path: Path) -> None:
+    """Unpacks a Parquet file, some rows at a time. Raises DataError for one that is damaged or unpacks to too much."""
+    for _ in _batches(path):
+        pass
+
+
+def _batches(path: Path) -> Iterator[Any]:
+    """The file's record batches. Raises DataError."""
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
+    size = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
+        with open_file(path) as opened, pyarrow.parquet.ParquetFile(opened) as file:
+            most, at_once = _limits(path, opened.seek(0, 2), file.metadata)
+            for batch in file.iter_batches(batch_size=at_once):
+                # A value that every row repeats is stored once: the sizes in the file say nothing about all rows.
+                if (size := size + batch.nbytes) > most:
+                    raise DataError(f"{path}: unpacks to more than {most:,} bytes; expected a smaller file")
+                yield batch
     except (OSError, pyarrow.ArrowException) as error:
-        summary = str(error).strip().splitlines()[0]
+        summary = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a readable Parquet file ({summary}); write it again") from None
+
+
+def _limits(path: Path, size: int, meta: Any) -> tuple[int, int]:
+    """(the most bytes that a Parquet file of `size` bytes may unpack to, the rows to read at once). Raises DataError
+    for a file that says it has more."""
+    most = max(FREELY_UNPACKED, LARGEST_RATIO * size)
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    if meta.num_rows > MOST_ROWS:
+        raise DataError(f"{path}: says that it has {meta.num_rows:,} rows; expected at most {MOST_ROWS:,}")
+    if sum(group.total_byte_size for group in groups) > most:
+        raise DataError(f"{path}: unpacks to more than {most:,} bytes; expected a smaller file")
+    chunks = [group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)]
+    return most, min(64, max(1, LARGEST_BATCH // max(1, 1, *chunks)))

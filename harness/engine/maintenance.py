@@ -1,28 +1,32 @@
 """Store maintenance: list its contents, find damage, remove what no board needs."""
 
 import hashlib
-import json
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from harness.engine.journal_line import journal_damage
+from harness.engine.runs import live_runs
 from harness.engine.store import RECORD, ArtifactRecord, Store, stage_key
 from harness.errors import DataError
 from harness.types import STAGE_KINDS
 
 LARGEST_RECORD = 50_000_000
-"""Maximal size in bytes of an `artifact.json` or of a journal line."""
+"""Maximal size in bytes of an `artifact.json`."""
 
 
 class Damage(NamedTuple):
-    """Damage in the store: the file, a description, and the artifact's folder if the file belongs to one."""
+    """Damage in the store: the file, a description, and the artifact's folder if the file belongs to one. `line`:
+    whether it is a journal's line that `set_aside` moves away."""
 
     path: Path
     text: str
     artifact: Path | None = None
+    line: bool = False
 
 
 class ArtifactListing(NamedTuple):
@@ -98,12 +102,36 @@ def read_record(folder: Path) -> ArtifactRecord | str:
 
 
 def find_damage(store: Store) -> Iterator[Damage]:
-    """All damage in the store. An incomplete last line of a journal is not damage: it is computed again."""
+    """All damage in the store: in artifacts, in journals, and what is neither a file nor a folder."""
     for folder in artifacts(store):
         for name, text in artifact_damage(folder):
             yield Damage(folder / name, text, folder)
-    for path in sorted(store.journals.rglob("*.jsonl")):
-        yield from _journal_damage(path)
+    for path in sorted(store.journals.rglob("*")):
+        if kind := _kind(path):
+            yield Damage(path, f"is {kind}; expected a journal: remove it")
+        elif path.is_dir() and not any(path.iterdir()):
+            yield Damage(path, "is an empty folder; remove it")
+        elif path.suffix == ".jsonl" and path.is_dir():
+            yield Damage(path, "is a folder; expected a journal: remove it")
+        elif path.suffix == ".jsonl":
+            for text, line in journal_damage(path):
+                yield Damage(path, text, line=line)
+    for path in sorted([*(store.root / "locks").rglob("*"), *(store.root / "partial").rglob("*")]):
+        if kind := _kind(path):
+            yield Damage(path, f"is {kind}; expected a file: remove it")
+
+
+def _kind(path: Path) -> str | None:
+    """What a path is, if it is neither a file nor a folder; None also if it has just been removed."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return None
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "a device or socket"
 
 
 def artifact_damage(folder: Path) -> Iterator[tuple[str, str]]:
@@ -132,9 +160,12 @@ def artifact_damage(folder: Path) -> Iterator[tuple[str, str]]:
             yield name, "is missing"
         elif text := _file_damage(path, file.bytes, file.sha256):
             yield name, text
-    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink()}
-    for name in sorted(names - record.files.keys() - {RECORD}):
-        yield name, "does not belong to the artifact"
+    belonging = record.files.keys() | {RECORD}
+    folders = {parent.as_posix() for name in belonging for parent in Path(name).parents}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in belonging and not (name in folders and path.is_dir()):
+            yield name, f"does not belong to the artifact{f': it is {kind}' if (kind := _kind(path)) else ''}"
 
 
 def _file_damage(path: Path, size: int, digest: str) -> str | None:
@@ -149,36 +180,6 @@ def _file_damage(path: Path, size: int, digest: str) -> str | None:
     return None
 
 
-def _journal_damage(path: Path) -> Iterator[Damage]:
-    seen: dict[str, int] = {}
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    return  # incomplete: the record is computed again
-                key = _journal_key(line)
-                if key is None:
-                    yield Damage(
-                        path, f"line {number} is not a journal row; delete the line, and it will be computed again"
-                    )
-                elif key in seen:
-                    yield Damage(path, f"line {number} has the key of line {seen[key]}; delete one of them")
-                else:
-                    seen[key] = number
-    except OSError as error:
-        yield Damage(path, f"can't be read ({error.strerror}); correct its permissions")
-
-
-def _journal_key(line: bytes) -> str | None:
-    try:
-        row = json.loads(line) if len(line) <= LARGEST_RECORD else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(row, dict) or not isinstance(row.get("key"), str):
-        return None
-    return row["key"] if any(isinstance(v, dict) for k, v in row.items() if k != "key") else None
-
-
 class Garbage(NamedTuple):
     """What `gc` removes: folders and their total bytes. `remaining`: number of artifacts that stay."""
 
@@ -190,15 +191,17 @@ class Garbage(NamedTuple):
 def unneeded(store: Store, keep: Mapping[Path, set[str]], partial: bool = False) -> Garbage:
     """What no board in `keep` needs: artifacts that none of their rows depends on, directly or indirectly, and
     leftovers of dead runs; with `partial` also the state that interrupted trainings would resume from. `keep`: keys of
-    the stages that each board depends on. Raises DataError if the store has none of a board's artifacts, or while a run
-    uses the store."""
+    the stages that each board depends on. What live runs need counts as needed. Raises DataError if the store has none
+    of a board's artifacts, or while something else than a whole run uses the store. To be called, together with
+    `remove`, within `harness.engine.runs.collecting`."""
     records = _records(store)
     for board, keys in keep.items():  # a board without keys must not mean "keep nothing"
         if not keys & records.keys():
             raise DataError(f"board {board}: this store has none of its artifacts; expected the store that produced it")
-    if busy := _in_use(store):
+    live = live_runs(store)
+    if not live and (busy := _in_use(store)):
         raise DataError(f"{store.root}: a run is using it ({busy}); try again when it has ended")
-    needed = {key for keys in keep.values() for key in keys}
+    needed = live.union(*keep.values())
     queue = list(needed)
     while queue:
         record = records.get(queue.pop())
@@ -210,13 +213,21 @@ def unneeded(store: Store, keep: Mapping[Path, set[str]], partial: bool = False)
     for leaf in (name for name, kind in STAGE_KINDS.items() if kind.leaf):
         needed |= {k for k, r in records.items() if r.stage == leaf and needed.issuperset(r.inputs.values())}
     remains = [path for path in leftovers(store) if partial or path.parent == store.artifacts]
+    remains = [path for path in remains if _key(path) not in live]
     folders = [folder for folder in artifacts(store) if folder.name not in needed] + remains
     return Garbage(folders, sum(map(size, folders)), len(needed & records.keys()))
 
 
+def _key(folder: Path) -> str:
+    """The key of an artifact, or of the leftover of one."""
+    return folder.name.removeprefix(".building-").removeprefix(".corrupt-").split("-")[0]
+
+
 def _in_use(store: Store) -> str | None:
-    """The name of a lock that is held; None if all are free."""
+    """The name of a stage's lock that is held; None if all are free."""
     for path in sorted((store.root / "locks").glob("*.lease")):
+        if path.stem == "gc":
+            continue
         lease = store.lock(path.stem)
         if not lease.try_acquire():
             return path.stem[:12]
@@ -234,12 +245,11 @@ def remove(store: Store, folders: Iterable[Path]) -> list[Path]:
     """Remove folders of the store, except those that a live run is building. Returns the removed ones."""
     removed = []
     for folder in folders:
-        key = folder.name.removeprefix(".building-").removeprefix(".corrupt-").split("-")[0]
-        lease = store.lock(key)
+        lease = store.lock(_key(folder))
         if not lease.try_acquire():
             continue
         try:
-            if folder.is_symlink() or folder.is_file():
+            if folder.is_symlink() or not folder.is_dir():
                 folder.unlink()
             else:
                 shutil.rmtree(folder)

@@ -2,13 +2,13 @@
 
 import os
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import harness
+from harness.children.start import run
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "alpaca-eval", "fschat", "openai", "numpy", "scipy")
 
@@ -56,8 +56,10 @@ def commit_of(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    # A repository's own settings must not name programs that git runs.
+    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C", str(folder), *arguments]
     try:
-        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        result = run(command, seconds=30)
+    except (OSError, TimeoutError):
         return None
-    return result.stdout.strip()
+    return None if result.returncode else result.stdout.strip()

@@ -73,8 +73,9 @@ class Stage:
     judging: Callable[[Store], JudgeCost | None] | None = field(default=None, repr=False)
     """Estimates its judge's cost, given the contents of the store. Returns None if it costs nothing."""
     exclusive: frozenset[str] = frozenset()
-    """Names of shared resources that it adds to besides its artifact: a pool of samples, a judge's journal. Two stages
-    that share one never run at the same time, because both would compute what one of them could reuse."""
+    """Names of what it adds to besides its artifact: a part of the pool of samples or of a judge's journal. Two stages
+    that share one never run at the same time, because both would compute what one of them could reuse. Files need no
+    names here: a journal has a lock of its own, for each time that something is written to it."""
     serves: int = 0
     """Among stages that share a resource, a larger one runs first: five responses per prompt include the first two."""
 

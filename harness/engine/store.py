@@ -12,12 +12,15 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.engine.durable import make_folder, sync
 from harness.engine.lease import Lease
 from harness.errors import StoreError
+from harness.outside import read_file
 from harness.types import Record
 
 _log = logging.getLogger("harness")
@@ -30,7 +33,10 @@ R = TypeVar("R", bound=Record)
 def canonical_json(value: Any) -> str:
     """The canonical text of a JSON value: sorted keys, no spaces. Raises ValueError for NaN, infinity and non-JSON
     types."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _canonical(value)
+
+
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def stage_key(name: str, version: int, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -136,6 +142,18 @@ def _has_digest(path: Path, digest: str) -> bool:
     return _digests[cache_key] == digest
 
 
+def _share(folder: Path) -> None:
+    """Give all files in a folder, and the folders, the rights that the umask leaves: libraries write some files for
+    their owner alone (safetensors do), which others on a shared store couldn't read."""
+    rights = folder.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            wanted = mode | (rights if stat.S_ISDIR(mode) else rights & 0o666)
+            if wanted != mode:
+                path.chmod(stat.S_IMODE(wanted))
+
+
 class Store:
     """Artifacts under `root`, and journals beside them. Raises StoreError if the folder can't be written."""
 
@@ -143,7 +161,7 @@ class Store:
         self.root = root
         try:
             for folder in (self.artifacts, self.journals, root / "locks"):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
         except OSError as error:
             reason = f"store {root} can't be written ({error.strerror})"
             raise StoreError(f"{reason}; set HARNESS_HOME to a writable folder") from error
@@ -172,7 +190,7 @@ class Store:
         """The finished artifact of a key, or None. An artifact with a missing or truncated file counts as missing."""
         folder = self.artifacts / key
         try:
-            record = ArtifactRecord.model_validate_json((folder / RECORD).read_text())
+            record = ArtifactRecord.model_validate_json(read_file(folder / RECORD, inside=folder))
             if record.key != key or not record.is_whole:
                 return None
         except (OSError, ValueError, RecursionError):  # missing, or damaged by a disk fault
@@ -225,17 +243,24 @@ class Store:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def publish(self, scratch: Path, record: ArtifactRecord) -> Artifact:
-        """Record the files of a built folder and move it into place."""
+        """Record the files of a built folder and move it into place. Everything is on disk before it gets its name, so
+        that after a power cut an artifact is whole or not there."""
+        _share(scratch)
         files = {}
         for path in sorted(p for p in scratch.rglob("*") if p.is_file()):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
             files[path.relative_to(scratch).as_posix()] = FileRecord(sha256=digest, bytes=path.stat().st_size)
         record = record.model_copy(update={"files": files})
         record = record.model_copy(update={"sha256": record.digest()})
         write_json(scratch / RECORD, record.model_dump(mode="json"))
+        sync(scratch / RECORD)
+        for parent, _, _ in os.walk(scratch, topdown=False):
+            sync(Path(parent))
         folder = self.artifacts / record.key
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
+        sync(self.artifacts)
         shutil.rmtree(self.partial(record.key), ignore_errors=True)
         return Artifact(folder, record)

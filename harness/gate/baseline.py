@@ -6,13 +6,13 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from harness.boards.consistency import contradiction
 from harness.boards.entry import Entry
-from harness.boards.read import choose_row, read_board
+from harness.boards.read import choose_row, parse_record, read_board
+from harness.boards.writing import write_output
 from harness.engine.provenance import commit_of
-from harness.errors import DataError, StoreError
-from harness.report.write import publish
+from harness.errors import DataError, StoreError, quoted
+from harness.outside import LARGEST_TEXT, parse_json, read_text
 from harness.types import Record
 
 
@@ -50,7 +50,7 @@ def promote(board: Path, row: str | None, out: Path | None) -> Path:
     )
     text = json.dumps(baseline.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
-        publish({path: text + "\n"})
+        write_output(path, text + "\n")
     except OSError as error:
         raise StoreError(f"{path} can't be written ({error.strerror or error}); the old baseline is kept") from None
     return path
@@ -58,44 +58,45 @@ def promote(board: Path, row: str | None, out: Path | None) -> Path:
 
 def _replaced(path: Path) -> dict[str, str | None] | None:
     """Who promoted which row at this path before; None where there is no file."""
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
-    data = _json(path)
-    if not isinstance(data, dict) or "entry" not in data:
+    text = _baseline_text(path)
+    if text is None:
         raise DataError(f"{path} is not a baseline, so it is not replaced; name another file with -o")
-    old = _parsed(path, data, None)
+    old = _parsed(path, text, None)
     return {"row": old.entry.id, "by": old.by, "at": old.at, "commit": old.commit}
 
 
 def read_baseline(path: Path, row: str | None = None, like: str | None = None) -> "Baseline | Entry":
     """A baseline file, or a row of a board: `row`, else `like` where the board has it, else its only trained row.
     Raises DataError."""
-    if path.is_file():
-        data = _json(path)
-        if isinstance(data, dict) and "entry" in data:
-            return _parsed(path, data, row)
+    if path.exists() and not path.is_dir() and (text := _baseline_text(path)) is not None:
+        return _parsed(path, text, row)
     if row is None and like in {entry.id for entry in read_board(path).entries}:
         row = like
     return choose_row(path, row, "--baseline-row")
 
 
-def _json(path: Path) -> object:
+def _baseline_text(path: Path) -> str | None:
+    """The text of a baseline; None for a file of another kind, such as a board. Raises DataError for a file that can't
+    be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} can't be read ({error}); expected a baseline or a board") from None
+        text = read_text(path.resolve(), LARGEST_TEXT)
+        data = parse_json(text)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{path} can't be read ({reason}); expected a baseline or a board") from None
+    return text if isinstance(data, dict) and "entry" in data else None
 
 
-def _parsed(path: Path, data: object, row: str | None) -> Baseline:
-    try:
-        baseline = Baseline.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {where}: {first['msg']}; expected what `harness baseline promote` writes") from None
+def _parsed(path: Path, text: str, row: str | None) -> Baseline:
+    baseline = parse_record(text, Baseline, str(path), "what `harness baseline promote` writes")
+    if problem := contradiction(baseline.entry):
+        raise DataError(f"{path}: {problem}; restore the file, or promote the row again")
     if row is not None and baseline.entry.id != row:
         raise DataError(
-            f"{path} is the baseline of row '{baseline.entry.id}', expected '{row}'; leave out the row's name"
+            f"{path} is the baseline of row {quoted(baseline.entry.id)}, expected {quoted(row)}; leave out the row's "
+            "name"
         )
     return baseline
 

@@ -3,16 +3,19 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from harness.errors import ModelError
 from harness.protocols import Arrived, Generator, Sampled, SampleRequest
+from harness.servers.faults import is_refusal
 from harness.servers.pace import HeldTooLong
+from harness.servers.replies import sample
 from harness.servers.served import Served
 from harness.servers.spending import Tab
-from harness.types import Completion, FinishReason
+from harness.types import Completion
 
 
 class Openai(Served, Generator):
@@ -64,17 +67,18 @@ class Openai(Served, Generator):
         import openai
 
         try:
-            return self._persist(lambda: self._read(self._create(request, _seed(request, k, seed))), Tab())
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise self._refused(error) from None
+            return self._persist(lambda: self._create(request, _seed(request, k, seed)), Tab())
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if "context" in str(error) or "long" in str(error) or "length" in str(error):
+            text = self._error_text(error)
+            if "context" in text or "long" in text or "length" in text:
                 return Completion(text="", finish_reason="length", tokens=0)
             raise self._refused(error) from None
-        except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a reply that is not JSON
+        except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a broken reply
+            if is_refusal(error):
+                raise self._refused(error) from None
             raise _SampleError(self._error_text(error)) from None
 
-    def _create(self, request: SampleRequest, seed: int) -> Any:
+    def _create(self, request: SampleRequest, seed: int) -> Completion:
         sampling = request.sampling
         options: dict[str, Any] = {
             "model": self.model,
@@ -84,22 +88,26 @@ class Openai(Served, Generator):
         }
         if sampling.stop:
             options["stop"] = list(sampling.stop)
-        client = self._connect()
         if isinstance(request.prompt, str):
-            return client.completions.create(prompt=request.prompt, max_tokens=sampling.max_new_tokens, **options)
+            text_options = options | {"prompt": request.prompt, "max_tokens": sampling.max_new_tokens}
+            return self._post("/completions", text_options, partial(self._read, is_chat=False))
         options["messages"] = [m.model_dump() for m in request.prompt]
-        return self._limited(client.chat.completions.create, sampling.max_new_tokens, options)
 
-    def _read(self, reply: Any) -> Completion:
-        from openai.types import CompletionChoice
+        def create(body: dict[str, Any]) -> Completion:
+            return self._post("/chat/completions", body, partial(self._read, is_chat=True))
 
-        if not reply.choices:
-            raise ValueError("the server's reply has no choices")
-        choice = reply.choices[0]
-        text = choice.text if isinstance(choice, CompletionChoice) else choice.message.content
-        reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
-        tokens = reply.usage.completion_tokens if reply.usage else 0
-        return Completion(text=text or "", finish_reason=reason, tokens=tokens)
+        return self._limited(create, sampling.max_new_tokens, options)
+
+    def _read(self, body: Any, *, is_chat: bool) -> Completion:
+        """Raises ValueError for anything but a completion."""
+        reply = sample(body, self._without_key, is_chat=is_chat)
+        return Completion(
+            text=reply.text,
+            finish_reason=reply.finish_reason,
+            tokens=reply.tokens or 0,
+            model=reply.origin.model,
+            fingerprint=reply.origin.fingerprint,
+        )
 
 
 class _SampleError(Exception):

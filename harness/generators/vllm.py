@@ -46,7 +46,7 @@ class Vllm(Generator):
                 "generator 'vllm' needs the package vllm on a machine with a GPU: pip install vllm; or serve the model "
                 "elsewhere and use {name: openai, base_url: ...}"
             )
-        check_model(self.model, self.revision)
+        check_model(self.model, self.revision, use=None)  # vLLM compares weights itself
 
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
         self.check()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
+from harness import outside
 from harness.components import RecipePath, RewardField, identity
 from harness.errors import JudgeError, ModelError
 from harness.protocols import Judge, Ready, RewardModel
@@ -97,7 +98,9 @@ class RewardModelJudge(Judge):
             digest = hashlib.sha256()
             for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "artifact.json"):
                 digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-                digest.update(path.read_bytes())
+                with outside.open_file(path, inside=folder) as file:
+                    while piece := file.read(1 << 20):
+                        digest.update(piece)
             self._fitted = digest.hexdigest()
         return self._fitted
 

@@ -15,10 +15,11 @@ from typing import Any
 from pydantic import Field
 
 from harness.engine.journal import Journal, content_key
-from harness.errors import CostError
+from harness.errors import CostError, JudgeError
 from harness.judging.threads import in_threads
 from harness.protocols import Judge
 from harness.servers.prices import at_most
+from harness.servers.replies import answering
 from harness.servers.spending import Spending, Tab
 from harness.types import FREE, Advance, Ask, JudgeReply, JudgeRequest, Price, Record, Unread
 
@@ -31,8 +32,9 @@ class Ledger(Record):
     without a reply; `transient`: failed requests that may succeed later. `unreadable`: replies that could not be read,
     each requested again if `retries_invalid` allows it, and `unreadable_dollars` their cost. `faults`: failed calls, by
     kind, including those that succeeded on a retry; a time-out, a broken connection or a broken reply may have been
-    charged, which only the server's bill shows. Tokens and `dollars` cover all replies, old and new, readable or not;
-    `dollars_now` only new ones. None if a reply's price is unknown."""
+    charged, which only the server's bill shows. `models`: replies by the model that the server says has answered, with
+    its fingerprint. Tokens and `dollars` cover all replies, old and new, readable or not; `dollars_now` only new ones.
+    None if a reply's price is unknown."""
 
     asked: int = 0
     from_journal: int = 0
@@ -40,6 +42,7 @@ class Ledger(Record):
     transient: int = 0
     unreadable: int = 0
     faults: dict[str, int] = Field(default_factory=dict)
+    models: dict[str, int] = Field(default_factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     dollars: float | None = 0.0
@@ -72,6 +75,7 @@ class Asker(Ask):
         self._unkeyed = set[str]() if judge.reads_candidates else {"candidates"}
         self._commit_lock = threading.Lock()
         self.ledger = Ledger()
+        self._errors: dict[bool, str] = {}  # the first of a transient failure, and of another
 
     def __call__(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
         """One reply per request, in order. Raises JudgeError if the judge can't be used at all, CostError if the run's
@@ -104,6 +108,21 @@ class Asker(Ask):
             pending = [i for i, key in zip(pending, keys, strict=True) if reasons[key] is not None]
             self._note_unreadable([reply for key, reply in by_key.items() if reasons[key] is not None])
         return replies
+
+    def require_replies(self, judge: str, about: str = "") -> None:
+        """Raises JudgeError if requests failed that asking again may answer, or if a server failed on most of them:
+        that is a wrong setting or a broken server, and what is finished is never judged again."""
+        ledger = self.ledger
+        answered = ledger.asked + ledger.from_journal
+        count, do = f"{ledger.transient}", "run again"
+        if not ledger.transient:
+            if ledger.failed <= answered or not self._judge.is_served:
+                return
+            count, do = f"{ledger.failed} of {ledger.failed + answered}", "correct that and run again"
+        raise JudgeError(
+            f"{judge} failed to answer {count} requests{about} ({self._errors[ledger.transient > 0]}); "
+            f"the replies that arrived are kept: {do}"
+        )
 
     def missing(self, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
         """The requests without a reply in the journal."""
@@ -205,7 +224,8 @@ class Asker(Ask):
                 pass
             good = [row for row in rows if row[1].error is None]
             if good:
-                self._journal.append(good)
+                # A served judge's replies don't depend on each other: each one that was paid for counts.
+                self._journal.append(good, together=self._judge.requests_at_once is not None)
             new.update(rows)
             if rows:
                 self._advance(sum(times.get(key, 0) for key, _ in rows))
@@ -216,7 +236,11 @@ class Asker(Ask):
         replies = [*journaled.values(), *answered]
         faults = Counter(self.ledger.faults)
         faults.update(fault for reply in [*journaled.values(), *new.values()] for fault in reply.faults)
+        for reply in new.values():
+            if reply.error is not None:
+                self._errors.setdefault(reply.transient, reply.error)
         before = self.ledger
+        models = Counter(before.models) + Counter(filter(None, (answering(r.model, r.fingerprint) for r in replies)))
         self.ledger = before.model_copy(
             update={
                 "asked": before.asked + len(answered),
@@ -224,6 +248,7 @@ class Asker(Ask):
                 "failed": before.failed + len(new) - len(answered),
                 "transient": before.transient + sum(reply.transient for reply in new.values()),
                 "faults": dict(sorted(faults.items())),
+                "models": dict(sorted(models.items())),
                 "prompt_tokens": before.prompt_tokens + sum(r.prompt_tokens for r in replies),
                 "completion_tokens": before.completion_tokens + sum(r.completion_tokens for r in replies),
                 "dollars": _total(before.dollars, replies),

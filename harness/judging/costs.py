@@ -121,8 +121,8 @@ def board_ledger(report: Mapping[str, Any]) -> dict[str, Any]:
     if "dollars" not in report:
         return {}
     replies = report["asked"] + report["from_journal"]
-    panel = {"panel": report["panel"]} if "panel" in report else {}
-    return {"replies": replies, **{name: report[name] for name in BOARD_FIELDS}, **panel}
+    rest = {name: report[name] for name in ("models", "panel") if report.get(name)}
+    return {"replies": replies, **{name: report[name] for name in BOARD_FIELDS}, **rest}
 
 
 def judging_summary(reports: Iterable[Mapping[str, Any]], spending: Spending) -> str | None:

@@ -12,7 +12,6 @@ from itertools import combinations
 from typing import Any
 
 from harness.components import identity
-from harness.errors import JudgeError
 from harness.judging.asker import Asker, Ledger
 from harness.protocols import Judge
 from harness.stats.agreement import cohen_kappa, krippendorff_alpha
@@ -36,12 +35,8 @@ def collect_verdicts(
         askers.append(asker(member))
         by_member[name] = verdicts(askers[-1])
     ledger = total_ledger([one.ledger for one in askers])
-    if ledger.transient:
-        why = next((v.invalid for row in by_member.values() for v in row if v.value is None), "no reason given")
-        raise JudgeError(
-            f"the judge failed to answer {ledger.transient} requests about {about} ({why}); "
-            "the replies that arrived are kept: run again"
-        )
+    for one in askers:
+        one.require_replies("the judge", f" about {about}")
     if len(by_member) == 1:
         return next(iter(by_member.values())), ledger, {}
     return mean_verdicts(by_member), ledger, {"panel": panel_agreement(by_member)}

@@ -2,23 +2,20 @@
 
 A prompt is rendered by the tokenizer's chat template and tokenised without adding special tokens, because the template
 already contains them (no second BOS). A response is tokenised separately, followed by exactly one end-of-turn token of
-the template. A tokenizer without a template (a base model) uses `PLAIN_TEMPLATE`.
+the template. A tokenizer without a template (a base model) uses `PLAIN_TEMPLATE` of `harness.models.rendering`. Control
+tokens that a message or a response spells out are tokenised as plain text (see `harness.models.control_tokens`).
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import ModelError
+from harness.models.control_tokens import encode_marked, encode_text, marked
+from harness.models.rendering import render
 from harness.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}### {{ message['role'] | capitalize }}:\n{{ message['content'] }}"
-    "{% if not (loop.last and message['role'] == 'assistant') %}\n\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
-)
 
 
 class Encoded(NamedTuple):
@@ -29,26 +26,15 @@ class Encoded(NamedTuple):
     truncated: bool
 
 
-def _render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], **options: Any) -> str:
-    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
-    rows = [m.model_dump() for m in messages]
-    try:
-        text = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **options)
-    except Exception as error:  # a template is a program that comes with the model and may raise anything
-        roles = ", ".join(m.role for m in messages)
-        raise ModelError(f"{tokenizer.name_or_path}: its chat template rejects the roles [{roles}]: {error}") from error
-    return str(text)
-
-
 def encode_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
     """Ids of a conversation up to where the assistant's answer begins. A final assistant message is left open, to be
     continued."""
     continued = bool(messages) and messages[-1].role == "assistant"
-    if continued:
-        text = _render(tokenizer, messages, continue_final_message=True)
-    else:
-        text = _render(tokenizer, messages, add_generation_prompt=True)
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    options = {"continue_final_message": True} if continued else {"add_generation_prompt": True}
+    enclosed = marked(tokenizer, messages)
+    if enclosed is not None:
+        return encode_marked(tokenizer, render(tokenizer, enclosed, **options))
+    return list(tokenizer.encode(render(tokenizer, messages, **options), add_special_tokens=False))
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
@@ -57,7 +43,7 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
     neither."""
     if tokenizer.chat_template:
         answer = "harness"
-        text = _render(tokenizer, [Message(role="user", content="x"), Message(role="assistant", content=answer)])
+        text = render(tokenizer, [Message(role="user", content="x"), Message(role="assistant", content=answer)])
         tail = tokenizer.encode(text[text.rindex(answer) + len(answer) :], add_special_tokens=False)
         # `all_special_ids` is not enough: the end of turn may only be flagged special among the added tokens (Phi-3).
         special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
@@ -70,8 +56,7 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 def encode_response(tokenizer: "PreTrainedTokenizerBase", response: str) -> list[int]:
     """Ids of a whole response. The end-of-turn token is last and occurs nowhere else."""
-    tokens = tokenizer.encode(response, add_special_tokens=False, split_special_tokens=True)
-    return [*tokens, end_of_turn(tokenizer)]
+    return [*encode_text(tokenizer, response), end_of_turn(tokenizer)]
 
 
 def encode(
@@ -85,9 +70,7 @@ def encode(
     """Ids of a prompt and a response that ends with the end-of-turn token.
 
     A prompt longer than `max_prompt_length` loses its beginning. If prompt and response together exceed `max_length`,
-    the response loses its end, including the end-of-turn token. Either is reported as truncated. A special token spelt
-    out in a response (`<|im_end|>`) is tokenised as plain text. (In a prompt it becomes that token, as usual for
-    templates.)
+    the response loses its end, including the end-of-turn token. Either is reported as truncated.
     """
     prompt = encode_prompt(tokenizer, messages)
     answer = encode_response(tokenizer, response)

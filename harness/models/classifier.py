@@ -1,15 +1,21 @@
-"""Scores from a sequence classifier: batches sorted by length, padded on the right, with an attention mask."""
+"""Scores from a sequence classifier: batches sorted by length, padded on the right, with an attention mask.
+
+A decoder reads a conversation in its chat template and scores at the end. An encoder without a chat template (BERT,
+DeBERTa, RoBERTa) was trained on a question and an answer as two texts, and scores at a token that precedes both.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import ModelError, nearest
 from harness.models import chat
+from harness.models.config import context_window
 from harness.protocols import Keep
 from harness.types import Advance, Messages
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -35,16 +41,60 @@ def classifier_ids(
     return parts.prompt + parts.response, parts.truncated
 
 
-def output_weights(model: "PreTrainedModel", outputs: Mapping[str, float]) -> list[float]:
+class _Input(NamedTuple):
+    """A row as a classifier reads it. `types`: which of two texts each token belongs to."""
+
+    ids: list[int]
+    types: list[int]
+
+
+def reads_pairs(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether the tokenizer is an encoder's, which joins two texts by its own tokens and has no chat template."""
+    return not tokenizer.chat_template and None not in (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def _pairs(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[tuple[Messages, str]], max_length: int) -> list[_Input]:
+    """Questions and answers as pairs; the longer one loses its end where both don't fit. Raises ModelError for prompts
+    that aren't a single question."""
+    others = sum(len(messages) != 1 or messages[0].role != "user" for messages, _ in rows)
+    if others:
+        raise ModelError(
+            f"{tokenizer.name_or_path}: {others} of {len(rows)} conversations have several messages, and an encoder "
+            "without a chat template reads one question and one answer; remove them, or use another reward model"
+        )
+    inputs = []
+    for messages, response in rows:
+        pair = tokenizer(
+            messages[0].content,
+            response,
+            truncation="longest_first",
+            max_length=max_length,
+            split_special_tokens=True,
+            return_token_type_ids=True,
+        )
+        inputs.append(_Input(list(pair["input_ids"]), list(pair["token_type_ids"])))
+    return inputs
+
+
+def _longest_pair(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> int:
+    """Tokens of the longest pair that the model reads."""
+    window: int = context_window(model) or max_length
+    for name, module in model.named_modules():
+        # RoBERTa counts positions from the one after its padding's.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            window -= int(module.padding_idx) + 1
+    return min(max_length, int(tokenizer.model_max_length), window)
+
+
+def output_weights(name: str, labels: Sequence[str], outputs: Mapping[str, float]) -> list[float]:
     """The weight of each output of a classifier: 1 for a single output; else as given in `outputs` (by label, or by
-    number from 0), and 0 for the rest. Raises ModelError."""
-    count: int = model.config.num_labels
-    labels = [str(model.config.id2label.get(i, i)) for i in range(count)]
+    number from 0), and 0 for the rest. `name`: of the classifier; `labels`: of its outputs. Raises ModelError."""
+    count = len(labels)
     if not outputs:
         if count == 1:
             return [1.0]
         raise ModelError(
-            f"reward model {model.name_or_path} has {count} outputs ({', '.join(labels[:20])}); expected one, or "
+            f"reward model {name} has {count} outputs ({', '.join(labels[:20])}); expected one, or "
             "weights that combine them into a score: outputs: {label: weight, ...}"
         )
     weights = [0.0] * count
@@ -55,7 +105,7 @@ def output_weights(model: "PreTrainedModel", outputs: Mapping[str, float]) -> li
             weights[int(name)] = weight
         else:
             expected = f"a label or a number below {count}; {nearest(name, labels)}"
-            raise ModelError(f"outputs: reward model {model.name_or_path} has no output '{name}'; expected {expected}")
+            raise ModelError(f"outputs: reward model {name} has no output '{name}'; expected {expected}")
     return weights
 
 
@@ -71,26 +121,44 @@ def classifier_scores(
     outputs: Mapping[str, float] | None = None,
 ) -> list[float | None]:
     """One score per (prompt, response), in order; higher is better; None if the model's output is not finite.
-    Conversations are truncated by `classifier_ids`. `outputs`: weights of the outputs of a model that has several, by
-    label or number; the score is their weighted sum. `keep` is called with (index, score) of each finished batch.
-    Raises ModelError if `outputs` don't match the model."""
+    Conversations are truncated by `classifier_ids`, pairs for an encoder to its window. `outputs`: weights of the
+    outputs of a model that has several, by label or number; the score is their weighted sum. `keep` is called with
+    (index, score) of each finished batch. Raises ModelError if `outputs` don't match the model."""
     import torch
 
-    weights = torch.tensor(output_weights(model, outputs or {}), device=model.device)
-    encoded = [classifier_ids(tokenizer, messages, response, max_length)[0] for messages, response in rows]
-    order = sorted(range(len(rows)), key=lambda i: (len(encoded[i]), i), reverse=True)
+    labels = [str(model.config.id2label.get(i, i)) for i in range(model.config.num_labels)]
+    weights = torch.tensor(output_weights(model.name_or_path, labels, outputs or {}), device=model.device)
+    paired = reads_pairs(tokenizer)
+    if paired:
+        encoded = _pairs(tokenizer, rows, _longest_pair(model, tokenizer, max_length))
+    else:
+        ids = [classifier_ids(tokenizer, messages, response, max_length)[0] for messages, response in rows]
+        encoded = [_Input(row, [0] * len(row)) for row in ids]
+    order = sorted(range(len(rows)), key=lambda i: (len(encoded[i].ids), i), reverse=True)
     scores: list[float | None] = [None] * len(rows)
     model.config.pad_token_id = tokenizer.pad_token_id
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            width = max(len(encoded[i]) for i in chosen)
-            pad = tokenizer.pad_token_id
-            ids = torch.tensor([encoded[i] + [pad] * (width - len(encoded[i])) for i in chosen])
-            mask = torch.tensor([[1] * len(encoded[i]) + [0] * (width - len(encoded[i])) for i in chosen])
-            out = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+            inputs = _padded([encoded[i] for i in chosen], tokenizer.pad_token_id)
+            if not (paired and "token_type_ids" in tokenizer.model_input_names):
+                del inputs["token_type_ids"]
+            out = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
             for i, score in zip(chosen, (out.logits.float() @ weights).tolist(), strict=True):
                 scores[i] = score if math.isfinite(score) else None
             keep([(i, scores[i]) for i in chosen])
             advance(len(chosen))
     return scores
+
+
+def _padded(rows: Sequence[_Input], pad: int) -> "dict[str, Tensor]":
+    """A batch [rows, longest row] by the names of a model's arguments."""
+    import torch
+
+    width = max(len(row.ids) for row in rows)
+    gaps = [width - len(row.ids) for row in rows]
+    return {
+        "input_ids": torch.tensor([row.ids + [pad] * gap for row, gap in zip(rows, gaps, strict=True)]),
+        "attention_mask": torch.tensor([[1] * (width - gap) + [0] * gap for gap in gaps]),
+        "token_type_ids": torch.tensor([row.types + [0] * gap for row, gap in zip(rows, gaps, strict=True)]),
+    }

@@ -2,9 +2,12 @@
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.errors import ModelError
+from harness.models.checkpoints.complete import check_complete, readable
+from harness.models.checkpoints.folder import CONFIG, check_regular, embedding_parts, read_object
 from harness.models.load import device, local_path
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -25,17 +28,24 @@ def resolved(setting: str | None) -> str | None:
     return DEFAULT if installed() and isinstance(try_to_load_from_cache(DEFAULT, "config.json"), str) else None
 
 
+def check(folder: Path) -> None:
+    """Check the files of an embedding model, and the weights of the part that transformers loads. Raises ModelError."""
+    check_regular(folder)
+    for part in (folder, *embedding_parts(folder)):
+        if (part / CONFIG).exists() and "model_type" in read_object(part / CONFIG, folder):
+            check_complete(part, "embedding model")
+
+
 def load(model: str) -> Any:
     """The embedding model. Raises ModelError."""
     if not installed():
         raise ModelError(f"embeddings by {model} need sentence-transformers; pip install sentence-transformers")
     from sentence_transformers import SentenceTransformer
 
-    try:
+    if Path(model).is_absolute():
+        check(Path(model))
+    with readable(model):
         return SentenceTransformer(local_path(model), device=str(device()), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        summary = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"embedding model '{model}' can't be loaded: {summary}") from None
 
 
 def spread(model: Any, texts: Sequence[str]) -> float | None:

@@ -1,145 +1,156 @@
-"""Loading transformers models and tokenizers by name. Safetensors only, no remote code.
+"""Models and tokenizers by name: checked, identified and loaded. Safetensors only, no remote code.
 
-A model in a recipe is a built-in name (`BUILTIN`), a local folder, or a hub id. Weights are loaded only here.
+A model in a recipe is a built-in name (`BUILTIN`), a local folder, or a hub id; a folder or hub repository may hold a
+PEFT adapter, which is loaded on its base. Weights are loaded only here, and only if they are complete.
 """
 
-import contextlib
-import hashlib
-import json
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import ModelError, nearest, quoted
-from harness.files import cache_root
-from harness.memo import once
-from harness.models.builtin import BUILTIN, builtin_folder
+from harness.models import chat
+from harness.models.builtin.fetch import BUILTIN, builtin_folder
+from harness.models.checkpoints import adapters, hub
+from harness.models.checkpoints.complete import Use, check_complete, check_report, quiet, readable, skeleton
+from harness.models.checkpoints.folder import CONFIG, check_files, is_adapter, is_whole, loaded_files, read_object
+from harness.models.checkpoints.identity import identity as identity
+from harness.models.checkpoints.sizes import check_sizes
+from harness.models.checkpoints.stamps import cached
+from harness.models.tokenizers import load_tokenizer as load_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_CLASSES = {
+    "language model": "AutoModelForCausalLM",
+    "classifier": "AutoModelForSequenceClassification",
+    "new classifier": "AutoModelForSequenceClassification",
+}
 
 
-def check(model: str, revision: str | None = None) -> None:
-    """Check a model's name or folder without loading it. Raises ModelError."""
+def check(model: str, revision: str | None = None, use: Use | None = "language model") -> None:
+    """Check a model's name or folder without loading its weights: also that they are those which its configuration
+    describes, if they are on this machine. `use`: what it will be loaded as; None: by another program, which compares
+    weights itself. Raises ModelError."""
+    _check(model, revision, use, with_tokenizer=True)
+    if use is None or model in BUILTIN or (folder := _checked_folder(model, revision)) is None:
+        return
+
+    def load() -> str:
+        tokenizer = load_tokenizer(model, revision)
+        if use == "language model":
+            chat.end_of_turn(tokenizer)
+        return ""
+
+    if is_whole(folder):
+        cached(f"model-checks/tokenizer-{use.replace(' ', '-')}", folder, loaded_files(folder), load)
+    else:
+        load()  # it depends on the base, too
+
+
+def _check(model: str, revision: str | None, use: Use | None, *, with_tokenizer: bool) -> None:
     if model in BUILTIN:
         return
-    folder = Path(model)
-    if folder.is_absolute():
-        _check_folder(folder)
-    elif not _HUB_ID.fullmatch(model):
+    if not Path(model).is_absolute() and not _HUB_ID.fullmatch(model):
         kinds = "a built-in name, a folder with a config.json, or a hub id (owner/name)"
         raise ModelError(f"unknown model {quoted(model)}: expected {kinds}; {nearest(model, BUILTIN)}")
+    folder = _checked_folder(model, revision, with_tokenizer=with_tokenizer)
+    if folder is None or use is None:
+        return
+    if is_whole(folder):
+        check_complete(folder, use)
+    if is_adapter(folder):
+        _check_adapter_folder(folder, use)
+
+
+def _checked_folder(model: str, revision: str | None, *, with_tokenizer: bool = False) -> Path | None:
+    """The folder of a model that isn't built in, its files checked; None for a hub model that isn't on this machine as
+    a whole, of which only the configuration is checked. Raises ModelError."""
+    if Path(model).is_absolute():
+        check_files(Path(model), with_tokenizer)
+        return Path(model)
+    hub.refuse_folder(model)
+    config = hub.configuration(model, revision)
+    check_sizes(read_object(config, config.parent), config)
+    if not hub.is_whole_snapshot(config.parent):
+        return None
+    check_files(config.parent, with_tokenizer=False)
+    return config.parent
+
+
+def _check_adapter_folder(folder: Path, use: Use) -> None:
+    """Check an adapter with its base."""
+    base = folder
+    if not is_whole(folder):
+        name, revision = _whole_base(folder)
+        labels = adapters.outputs_of(folder) if use == "classifier" else None
+        _check(name, revision, "new classifier" if labels else use, with_tokenizer=False)
+        config = builtin_folder(name) if name in BUILTIN else _checked_folder(name, revision)
+        base = config or hub.configuration(name, revision).parent
     else:
-        _hub_config(model, revision)
+        labels = None
+    adapters.check_adapter(folder, skeleton(base, use, labels))
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ModelError(f"model folder {folder} does not exist; expected a folder with config.json and safetensors")
-    configs = [folder / name for name in ("config.json", "adapter_config.json") if (folder / name).exists()]
-    if not configs:
-        raise ModelError(f"model folder {folder} has no config.json (or adapter_config.json); expected a saved model")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ModelError(f"model folder {folder} has no *.safetensors file; save it with safe serialization")
-    if not any((folder / name).exists() for name in TOKENIZER_FILES):
-        raise ModelError(f"model folder {folder} has no tokenizer; expected one of {', '.join(TOKENIZER_FILES)}")
-    for config in configs:
-        _read_config(config)
-    for path in weights:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = file.read(length) if 0 < length < path.stat().st_size else b""
-        if not header.startswith(b"{"):
-            raise ModelError(f"{path} is not a safetensors file, or is truncated; save the model again")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON ({error}); save the model again") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} is not a JSON object; save the model again")
-    return config
-
-
-def check_classifier(model: str, revision: str | None = None) -> None:
-    """`check`, and require that the model was saved as a sequence classifier: otherwise its head would be random.
-    Raises ModelError."""
+def check_trainable(model: str, revision: str | None = None) -> None:
+    """`check` for a model that is to be trained. Raises ModelError."""
+    if Path(model).is_absolute():
+        refuse_adapter(model)  # before its base is looked at
     check(model, revision)
+    refuse_adapter(model, revision)
+
+
+def refuse_adapter(model: str, revision: str | None = None) -> None:
+    """Raise a ModelError if the model is a PEFT adapter: training needs a whole model."""
+    if model not in BUILTIN:
+        folder = Path(model) if Path(model).is_absolute() else hub.configuration(model, revision).parent
+        if is_adapter(folder):
+            raise ModelError(f"policy {model} is a PEFT adapter; expected a whole model: merge it into its base first")
+
+
+def check_classifier(model: str, revision: str | None = None) -> "dict[int, str] | None":
+    """`check` for a sequence classifier: it must have been saved as one, otherwise its head would be random. Returns
+    its labels by number; None if they aren't known before it is loaded. Raises ModelError."""
     if model in BUILTIN:
         raise ModelError(f"'{model}' is not a reward model; train one from it with {{name: trained, base: {model}}}")
-    config = Path(model) / "config.json" if Path(model).is_absolute() else _hub_config(model, revision)
-    if config.exists():
-        architectures = _read_config(config).get("architectures") or []
-        if not any(str(a).endswith("ForSequenceClassification") for a in architectures):
-            saved = ", ".join(map(str, architectures)) or "an unnamed architecture"
+    check(model, revision, None)
+    folder = Path(model) if Path(model).is_absolute() else hub.configuration(model, revision).parent
+    if not is_adapter(folder) or is_whole(folder):
+        saved = saved_as(str(folder))
+        if not any(name.endswith("ForSequenceClassification") for name in saved):
+            listed = ", ".join(saved) or "an unnamed architecture"
             raise ModelError(
-                f"'{model}' is not a reward model: saved as {saved}, expected ...ForSequenceClassification"
+                f"'{model}' is not a reward model: saved as {listed}, expected ...ForSequenceClassification"
             )
+    check(model, revision, "classifier")
+    return _labels(folder)
 
 
-def _hub_config(model: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import logging as hub_logging
-
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its retry messages would surround our one-line error
-    try:
-        return Path(hf_hub_download(model, "config.json", revision=revision))
-    except Exception as error:  # network, access and not-found errors come in many classes
-        summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        at = f" at revision {revision}" if revision else ""
-        reason = f"hub model '{model}'{at} can't be read ({summary})"
-        raise ModelError(f"{reason}; check the id, the network, HF_TOKEN") from None
+def saved_as(model: str, revision: str | None = None) -> list[str]:
+    """The classes that a model's configuration names; none for one that isn't on this machine."""
+    config = Path(model) / CONFIG if Path(model).is_absolute() else hub.cached_configuration(model, revision)
+    if model in BUILTIN or config is None or not config.exists():
+        return []
+    architectures = read_object(config, config.parent).get("architectures")
+    return [str(name) for name in architectures] if isinstance(architectures, list) else []
 
 
-def identity(model: str, revision: str | None = None) -> dict[str, Any]:
-    """A model's identity, independent of its path: part of stage keys and of a board row's provenance. A hub id comes
-    with the commit of its revision, if this machine's hub cache knows it."""
-    return once(("model", model, revision), lambda: _identity(model, revision))
+def _labels(folder: Path) -> dict[int, str] | None:
+    """The labels of a classifier's outputs by number, from its configuration."""
+    if is_adapter(folder) and not is_whole(folder):
+        count = adapters.outputs_of(folder)
+        return None if count is None else {i: f"LABEL_{i}" for i in range(count)}
+    from transformers import AutoConfig
 
-
-def _identity(model: str, revision: str | None) -> dict[str, Any]:
-    if model in BUILTIN:
-        return {"model": model, "sha256": BUILTIN[model].sha256}
-    if Path(model).is_absolute():
-        return {"model": Path(model).name, "sha256": _folder_hash(Path(model))}
-    return {"model": model, "revision": _commit(model, revision) or revision or "main"}
-
-
-def _commit(model: str, revision: str | None) -> str | None:
-    """The commit of a hub model's cached config.json; None if it isn't cached."""
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(model, "config.json", revision=revision)
-    return Path(cached).parent.name if isinstance(cached, str) else None
-
-
-def _folder_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of a model folder's files, cached by their sizes and modification times."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja", ".txt", ".model"})
-    stamp = json.dumps([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files])
-    cached = cache_root() / "model-hashes" / hashlib.sha256(f"{folder}{stamp}".encode()).hexdigest()
-    if cached.exists():
-        return cached.read_text()
-    total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    with contextlib.suppress(OSError):  # a full or read-only disk: it is computed again next time
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        scratch = cached.with_suffix(f".{os.getpid()}")
-        scratch.write_text(total.hexdigest())
-        os.replace(scratch, cached)
-    return total.hexdigest()
+    with readable(str(folder)), quiet():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return {int(i): str(label) for i, label in config.id2label.items()}
 
 
 def local_path(model: str) -> str:
@@ -156,26 +167,14 @@ def device() -> "torch.device":
     return accelerator or torch.device("cpu")
 
 
-def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
-    """The model's tokenizer. If it has no padding token, the end-of-sequence token is used for padding."""
-    from transformers import AutoTokenizer
-
-    with _readable(model):
-        tokenizer = AutoTokenizer.from_pretrained(local_path(model), revision=revision, trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
 def load_causal_lm(
     model: str, revision: str | None = None, dtype: Dtype = "bfloat16", bits: Literal[4, 8] | None = None
 ) -> "PreTrainedModel":
     """A causal language model in evaluation mode, on the device. A folder with a PEFT adapter is loaded with its base
-    model. `bits`: linear layers are quantised by bitsandbytes, to nf4 with double quantisation (4) or LLM.int8 (8)."""
-    from transformers import AutoModelForCausalLM
-
+    model. `bits`: linear layers are quantised by bitsandbytes, to nf4 with double quantisation (4) or LLM.int8 (8).
+    Raises ModelError, also for missing, unexpected or mismatched weights."""
     if bits is None:
-        return _load(AutoModelForCausalLM, model, revision, dtype)
+        return _load("language model", model, revision, dtype)
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -188,8 +187,7 @@ def load_causal_lm(
     )
     on = device().type
     here = f"{on}:{torch.accelerator.current_device_index()}" if on != "cpu" else on
-    place = {"quantization_config": config, "device_map": {"": here}}
-    loaded = _load(AutoModelForCausalLM, model, revision, dtype, **place)
+    loaded = _load("language model", model, revision, dtype, quantization_config=config, device_map={"": here})
     for module in loaded.modules():
         # On some CPUs the first forward pass without gradients would repack a layer for a kernel that doesn't support
         # them, and later training would silently go wrong.
@@ -201,42 +199,77 @@ def load_causal_lm(
 def load_sequence_classifier(
     model: str, revision: str | None = None, dtype: Dtype = "bfloat16", num_labels: int | None = None
 ) -> "PreTrainedModel":
-    """A sequence classifier (reward model) in evaluation mode, on the device. `num_labels`: size of a new head."""
-    from transformers import AutoModelForSequenceClassification
+    """A sequence classifier (reward model) in evaluation mode, on the device. `num_labels`: size of a new head, whose
+    weights are random; without it the head must be among the model's weights. Raises ModelError."""
+    if num_labels is not None:
+        return _load("new classifier", model, revision, dtype, num_labels=num_labels)
+    return _load("classifier", model, revision, dtype)
 
-    options = {} if num_labels is None else {"num_labels": num_labels}
-    return _load(AutoModelForSequenceClassification, model, revision, dtype, **options)
+
+def _load(use: Use, model: str, revision: str | None, dtype: Dtype, **options: Any) -> "PreTrainedModel":
+    """A model, whole or an adapter on its base."""
+    folder = None if model in BUILTIN else _checked_folder(model, revision)
+    if model not in BUILTIN and folder is None:
+        config = hub.configuration(model, revision)
+        folder = hub.fetch_adapter(model, revision) if is_adapter(config.parent) else None
+    if folder is None or is_whole(folder):
+        return _load_whole(use, model, revision, dtype, options)
+    labels = adapters.outputs_of(folder) if use == "classifier" else None
+    name, base_revision = _whole_base(folder)
+    if labels is not None:
+        use, options = "new classifier", {**options, "num_labels": labels}
+    return with_adapter(_load_whole(use, name, base_revision, dtype, options), folder)
 
 
-def _load(auto: Any, model: str, revision: str | None, dtype: Dtype, **options: Any) -> "PreTrainedModel":
+def _whole_base(folder: Path) -> adapters.Base:
+    """The base of an adapter, which is no adapter itself. Raises ModelError."""
+    base = adapters.base_of(folder)
+    if base.model not in BUILTIN and not Path(base.model).is_absolute():
+        config = hub.configuration(base.model, base.revision).parent
+        if is_adapter(config) and not is_whole(config):
+            raise ModelError(f"adapter {folder} is for the adapter {base.model}; expected one for a whole model")
+    return base
+
+
+def _load_whole(
+    use: Use, model: str, revision: str | None, dtype: Dtype, options: Mapping[str, Any]
+) -> "PreTrainedModel":
     import torch
+    import transformers
 
-    path = local_path(model)
-    with _readable(model):
-        loaded = auto.from_pretrained(
-            path,
+    _check(model, revision, use, with_tokenizer=False)
+    auto = getattr(transformers, _CLASSES[use])
+    with readable(model), quiet():
+        loaded, report = auto.from_pretrained(
+            local_path(model),
             revision=revision,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+            output_loading_info=True,
             **options,
         )
-    # A quantised model is created on its device and can't be moved.
-    return loaded.eval() if "quantization_config" in options else loaded.to(device()).eval()
+    packed = getattr(loaded.config, "quantization_config", None) is not None
+    check_report(model, loaded, use, report, packed and "quantization_config" not in options)
+    with readable(model):
+        # A quantised model is created on its device and can't be moved.
+        return loaded.eval() if packed else loaded.to(device()).eval()
 
 
-class _readable:
-    """Turns errors of transformers about a bad model folder or hub id into a one-line ModelError."""
+def with_adapter(model: Any, folder: Path) -> Any:
+    """A loaded model with the PEFT adapter in a folder, in evaluation mode. Raises ModelError."""
+    import copy
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    import torch
+    from peft import PeftModel
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from safetensors import SafetensorError
-
-        if isinstance(error, (OSError, ValueError, KeyError, RuntimeError, SafetensorError)):
-            summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"model '{self.model}' can't be loaded: {summary}") from error
+    check_files(folder, with_tokenizer=False)
+    config = copy.deepcopy(model.config)
+    if getattr(config, "quantization_config", None) is not None:
+        del config.quantization_config
+    with readable(str(folder)), quiet(), torch.device("meta"):
+        base = type(model)(config)
+    adapters.check_adapter(folder, base)
+    with readable(str(folder)):
+        return PeftModel.from_pretrained(model, str(folder)).eval()

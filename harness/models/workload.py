@@ -5,16 +5,17 @@ Work is counted in floating-point operations: 2 per parameter and token for a fo
 135M model on two cores), so that work / peak is a time.
 """
 
-import json
+import math
 import re
 import shutil
-import struct
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.errors import ModelError
+from harness.models.checkpoints.folder import tensors
 from harness.models.load import identity as model_identity
 
 GENERATING, SCORING, TRAINING = 0.25, 0.7, 0.45
@@ -23,7 +24,6 @@ LOADING_RATE = 1e9
 """Bytes of weights read per second."""
 REPLY_SECONDS = 3.0
 """Seconds that a served judge or generator takes for one reply."""
-_SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 _IN_NAME = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
 
 
@@ -34,26 +34,11 @@ def parameters(model: str) -> int | None:
     folder = Path(model)
     if folder.is_absolute() and (files := sorted(folder.glob("*.safetensors"))):
         try:
-            return sum(_in_file(path) for path in files)
-        except (OSError, ValueError, KeyError, TypeError, struct.error):
+            return sum(math.prod(tensor.shape) for tensor in tensors(files, folder).values())
+        except ModelError:
             return None  # only an estimate: loading reports the bad file
     sizes = _IN_NAME.findall(folder.name)
     return round(float(sizes[-1][0]) * (1e9 if sizes[-1][1] in "bB" else 1e6)) if sizes else None
-
-
-def _in_file(path: Path) -> int:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(min(length, 100_000_000)))
-    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-    return sum(_count(tensor["shape"]) for tensor in tensors)
-
-
-def _count(shape: Sequence[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def work(models: Sequence[str], tokens: float, efficiency: float = SCORING, operations: float = 2.0) -> float:

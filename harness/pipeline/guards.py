@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.data.leaks import words
+from harness.pipeline.injections import kind_of
 from harness.types import Answer, Record
 
 SAME = 0.2
@@ -34,21 +35,9 @@ EVIDENCE = 5
 CANDIDATES = 24
 """Answers that all others are compared with for near-equality: the most frequent ones, then evenly spaced ones."""
 
-ADDRESSES = {
-    "asks for a rating": r"\b(rate|score|grade|mark)\b[^.\n]{0,40}\b(this|my|the above) (answer|response|output)\b",
-    "rates itself": r"\[\[\s*(10|[0-9](\.[0-9])?|A|B)\s*\]\]",
-    "names the judge": r"\b(dear|attention|note to( the)?|to the|hello,?|hi,?) (judge|evaluator|grader|annotator)s?\b",
-    "orders the verdict": r"\b(output|choose|select|pick|prefer|answer with)\b[^.\n]{0,30}"
-    r"\bmodel\s?(_1|_2|\(?[mM]\)?)(?=\W|$)",
-    "says which is better": r"\b(assistant|model|output|response|answer) (a|b|1|2|\(a\)|\(b\)) "
-    r"is (the )?(better|best|preferred)\b",
-    "plays the frame": r"<\|(im_start|im_end|start_header_id|eot_id)\|>|\[The (Start|End) of Assistant"
-    r"|\"model_identifier\"|## Best Model Identifier",
-    "overrides instructions": r"\b(ignore|disregard|forget) (all |any |the )?(previous|prior|above|other|earlier)\b"
-    r"[^.\n]{0,20}\b(instructions?|outputs?|responses?|answers?)\b",
-}
-"""Patterns of texts that address the judge rather than the user, by what they do."""
-_ADDRESSES = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in ADDRESSES.items()}
+LONGEST_COMPARED = 4000
+"""Characters of an answer that are compared with others for near-equality: of a longer one its first and last half as
+many, because the time of a comparison grows with the square of the length."""
 
 
 class Flag(Record):
@@ -94,7 +83,7 @@ def _constant(texts: Mapping[str, str]) -> Flag | None:
     """Flags the largest group of answers that are near-equal to one of them."""
     from rapidfuzz import fuzz, process
 
-    whole = {key: " ".join(text.split()) for key, text in texts.items() if text.strip()}
+    whole = {key: _compared(" ".join(text.split())) for key, text in texts.items() if text.strip()}
     if len(whole) < 5:
         return None
     frequent = [text for text, _ in Counter(whole.values()).most_common(CANDIDATES // 2)]
@@ -104,14 +93,21 @@ def _constant(texts: Mapping[str, str]) -> Flag | None:
     similar = process.cdist(candidates, others, scorer=fuzz.ratio, score_cutoff=NEAR) >= NEAR
     best = int(similar.sum(axis=1).argmax())
     keys = [key for key, near in zip(whole, similar[best], strict=True) if near]
-    start = candidates[best][:60]
-    return _share("constant", keys, texts, SAME, f"are near-equal to one: {start!r}")
+    part = (
+        f", judged by its first and last {LONGEST_COMPARED // 2:,} characters"
+        if len(candidates[best]) > LONGEST_COMPARED
+        else ""
+    )
+    return _share("constant", keys, texts, SAME, f"are near-equal to one: {candidates[best][:60]!r}{part}")
+
+
+def _compared(text: str) -> str:
+    half = LONGEST_COMPARED // 2
+    return text if len(text) <= LONGEST_COMPARED else f"{text[:half]} {text[-half:]}"
 
 
 def _to_the_judge(texts: Mapping[str, str]) -> Flag | None:
-    addresses = {
-        key: name for key, text in texts.items() for name, pattern in _ADDRESSES.items() if pattern.search(text)
-    }
+    addresses = {key: kind for key, text in texts.items() if (kind := kind_of(text)) is not None}
     kinds = ", ".join(f"{name} ({count})" for name, count in Counter(addresses.values()).most_common())
     return _share("to_the_judge", list(addresses), texts, TO_JUDGE, f"speak to the judge: {kinds}")
 

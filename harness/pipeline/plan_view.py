@@ -10,6 +10,7 @@ from rich.text import Text
 from harness.models.workload import device, models_of_unknown_size
 from harness.pipeline.estimates import Cost, Estimates, total_cost
 from harness.pipeline.study import StudyPlan
+from harness.printable import printable
 from harness.recipe.load import models_of
 from harness.servers.prices import dollars
 from harness.servers.spending import JudgeCost, total
@@ -25,7 +26,7 @@ def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
     yield from _sweep(plan, estimates) if plan.study.axes else _stages(plan, estimates)
     unknown = sorted({name for cell in plan.study.cells for name in models_of_unknown_size(models_of(cell.recipe))})
     if unknown:
-        yield Text(f"Models of unknown size, not in the times: {', '.join(unknown)}.", style="yellow")
+        yield Text(printable(f"Models of unknown size, not in the times: {', '.join(unknown)}."), style="yellow")
     sweep = "own: stages that no other cell needs; alone: each cell in its own run; " if plan.study.axes else ""
     rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
     yield Text(
@@ -44,7 +45,7 @@ def _stages(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
         is_stored = stage.key in estimates.stored
         cost = Cost() if is_stored else estimates.cost([stage.key])
         state = "in the store" if is_stored else "to run"
-        table.add_row(stage.id, stage.key[:12], state, duration(cost.seconds), *_tokens(cost))
+        table.add_row(printable(stage.id), stage.key[:12], state, duration(cost.seconds), *_tokens(cost))
     table.add_section()
     left = estimates.left
     amounts = [f"{value:,}" for value in (left.generated, left.trained, left.calls)]
@@ -66,7 +67,7 @@ def _judging(costs: Mapping[str, JudgeCost]) -> Table:
         if name == "in all":
             table.add_section()
         counts = (f"{n:,}" for n in (cost.calls, cost.answered, cost.prompt_tokens, cost.reply_tokens))
-        table.add_row(name, *counts, dollars(cost.dollars), dollars(cost.at_most), cost.basis)
+        table.add_row(printable(name), *counts, dollars(cost.dollars), dollars(cost.at_most), printable(cost.basis))
     return table
 
 
@@ -107,7 +108,11 @@ def _cells(plan: StudyPlan, estimates: Estimates) -> Table:
         cost = estimates.alone[number]
         counts = [str(len(keys)), str(unshared), str(len(keys & estimates.stored))]
         table.add_row(
-            cell.id, *counts, duration(cost.seconds), *_tokens(cost), *([dollars(cost.dollars)] if paid else [])
+            printable(cell.id),
+            *counts,
+            duration(cost.seconds),
+            *_tokens(cost),
+            *([dollars(cost.dollars)] if paid else []),
         )
     if (more := len(plan.study.cells) - SHOWN) > 0:
         table.add_row(f"… and {more} more")
@@ -127,7 +132,7 @@ def _kinds(plan: StudyPlan, estimates: Estimates) -> Table:
         shared = sum(len(plan.needed_by[key]) > 1 for key in keys)
         cost = estimates.cost(keys)
         counts = [len(keys), alone[kind], shared, len(estimates.stored.intersection(keys))]
-        table.add_row(kind, *(f"{n:,}" for n in counts), duration(cost.seconds), *_tokens(cost))
+        table.add_row(printable(kind), *(f"{n:,}" for n in counts), duration(cost.seconds), *_tokens(cost))
     return table
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from harness.engine import interrupts
 from harness.engine.stage import Stage
+from harness.printable import printable
 
 LOGGED = frozenset({"seconds", "rows", "micro_batch_size", "trained_parameters"})
 """Items of a stage's report that are logged but not shown on the screen."""
@@ -25,7 +26,7 @@ class _Notices(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(Padding(Text(record.getMessage(), style="yellow"), (0, 0, 0, 8), expand=False))
+        self._console.print(Padding(Text(printable(record.getMessage()), style="yellow"), (0, 0, 0, 8), expand=False))
 
 
 def _has_bars(console: Console) -> bool:
@@ -44,7 +45,7 @@ class _Part:
         """Start a new part of the stage; an empty `what` only ends the previous one."""
         if self._task is not None:
             self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(f"{self._name}: {what}", total=total) if what else None
+        self._task = self._bars.add_task(printable(f"{self._name}: {what}"), total=total) if what else None
 
     def advance(self, items: int) -> None:
         if self._task is not None:
@@ -58,7 +59,7 @@ class RunView:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._bars = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -85,7 +86,7 @@ class RunView:
     def start(self, what: str, total: int | None) -> None:
         interrupts.check()
         self._clear()
-        self._task = self._bars.add_task(what, total=total)
+        self._task = self._bars.add_task(printable(what), total=total)
 
     def advance(self, items: int) -> None:
         if self._task is not None:
@@ -100,18 +101,18 @@ class RunView:
         interrupts.check()
         self._clear()
         # In a sweep the id has the cell in brackets, which must not be read as markup.
-        self.console.print(Text.assemble((f"{number:>3}/{total}", "bold"), f" {stage.id}"))
+        self.console.print(Text.assemble((f"{number:>3}/{total}", "bold"), f" {printable(stage.id)}"))
 
     def done(self, stage: Stage, report: dict[str, Any], seconds: float) -> None:
         self._clear()
         if self._concurrent:
-            self.console.print(Text(f"        {stage.id} is done", style="dim"))
+            self.console.print(Text(f"        {printable(stage.id)} is done", style="dim"))
         items = [f"{k.replace('_', ' ')} {text}" for k, v in report.items() if k not in LOGGED and (text := _short(v))]
-        line = Text(", ".join([f"{seconds:.1f} s", *items]), style="dim")
+        line = Text(printable(", ".join([f"{seconds:.1f} s", *items])), style="dim")
         self.console.print(Padding(line, (0, 0, 0, 8), expand=False))
 
     def waiting(self, stage: Stage) -> None:
-        self.console.print(f"        another run is computing {stage.id}; waiting for it", highlight=False)
+        self.console.print(Text(f"        another run is computing {printable(stage.id)}; waiting for it"))
 
     def _clear(self) -> None:
         if self._task is not None:

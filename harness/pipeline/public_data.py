@@ -1,12 +1,12 @@
 """Writes a board's answers and verdicts in the benchmarks' public formats, for the benchmarks' own tools."""
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from harness.benchmark import Benchmark, JudgedRow
+from harness.boards.folder import write_owned
 from harness.boards.read import DATA
+from harness.boards.writing import writing
 from harness.components import identity
 from harness.engine.execute import ExecutionResult
 from harness.errors import StoreError
@@ -55,18 +55,11 @@ def _judge_name(recipe: Recipe, benchmark: Benchmark, row: PlannedRow, executed:
 
 
 def write_public_data(folder: Path, files: Mapping[str, str]) -> None:
-    """Replace the board's `data` folder. Raises StoreError."""
-    target, scratch = folder / DATA, folder / f".{DATA}.{os.getpid()}.tmp"
+    """Replace the files in the board's `data` folder that a run has written. Raises StoreError."""
     try:
-        for name, text in files.items():
-            path = scratch / Path(name).relative_to(DATA)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        if files:
-            os.replace(scratch, target)
+        with writing(folder):
+            write_owned(folder, files, among=lambda name: name.startswith(f"{DATA}/"))
     except OSError as error:
-        shutil.rmtree(scratch, ignore_errors=True)
         raise StoreError(
-            f"{target} can't be written ({error.strerror or error}); check free space and permissions"
+            f"{folder / DATA} can't be written ({error.strerror or error}); check free space and permissions"
         ) from None

@@ -5,17 +5,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.boards.entry import Board
 from harness.engine.execute import ExecutionResult, Overview, execute
 from harness.engine.resources import Resources
+from harness.engine.runs import running
 from harness.engine.store import Store
 from harness.judging.costs import judging_summary, start_spending
-from harness.pipeline.entries import make_entries
-from harness.pipeline.public_data import public_data, write_public_data
+from harness.pipeline.board import check_folder, check_plan, write_run
 from harness.pipeline.run_log import logging_to
 from harness.pipeline.study import StudyPlan, make_study_plan
 from harness.recipe.load import Study
-from harness.report.page import write_page
-from harness.report.write import write_board
 from harness.servers.spending import Spending
 from harness.training.checkpoint import CHECKPOINT, starting_policy
 from harness.types import RankedExample
@@ -55,12 +54,13 @@ def _examples(path: Path) -> list[RankedExample]:
 
 @dataclass(frozen=True)
 class CompletedRun:
-    """The results of a run. `folder`: the board's; without rows in the plan there is no board."""
+    """The results of a run. `folder`: the board's. `board`: None without rows in the plan."""
 
     plan: StudyPlan
     executed: ExecutionResult
     spending: Spending
     folder: Path
+    board: Board | None
 
     @property
     def reused(self) -> int:
@@ -105,24 +105,27 @@ def run_study(
     *,
     max_cost: float | None = None,
     ray: str | None = None,
+    replace: bool = False,
 ) -> CompletedRun:
     """Run the stages that the store doesn't have, in this process or on the Ray cluster at `ray`, and write the study's
     board to a folder in `boards`. `view` is open while stages run. `max_cost`: the limit on judging costs, in dollars.
+    `replace`: also replace another recipe's board, or one with far more scored prompts.
 
     Raises HarnessError, and OSError if something can't be written. Finished stages stay in the store."""
     spending = start_spending([cell.recipe for cell in study.cells], max_cost)
     folder = boards / study.name
+    check_folder(folder, study, replace)
     with logging_to(folder / "run.log"):
         _prepare(study)
         plan = make_study_plan(study)
+        if plan.rows and not replace:
+            check_plan(folder, plan)
         store = Store(store_folder)
-        with view as overview:
-            executed = _execute(plan, store, overview, spending, ray)
-        if plan.rows:
-            write_board(folder, study.name, make_entries(plan, executed))
-            write_public_data(folder, public_data(plan, executed))
-            write_page(folder)
-    return CompletedRun(plan, executed, spending, folder)
+        with running(store, (stage.key for stage in plan.stages)):
+            with view as overview:
+                executed = _execute(plan, store, overview, spending, ray)
+            board = write_run(folder, plan, executed, replace) if plan.rows else None
+    return CompletedRun(plan, executed, spending, folder, board)
 
 
 def _prepare(study: Study) -> None:

@@ -1,10 +1,16 @@
 """The log file of a run."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from harness.boards.writing import open_to_append, own_file
+from harness.printable import LineFormatter
+
+HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3"})
 
 
 class _KeepUnchanged(logging.Filter):
@@ -24,14 +30,22 @@ class _KeepUnchanged(logging.Filter):
         return record.levelno >= (logger.level if logger is not None else self._level)
 
 
+def _is_no_request(record: logging.LogRecord) -> bool:
+    """Whether a record is more than a line of an HTTP library about a request. Those hold whole addresses: parts that
+    recipes leave to variables, and signatures of the hub's storage."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in HTTP_LIBRARIES
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """While open, append all records from level INFO and Python's warnings to a file; the warnings are then not
-    printed. The process's existing handlers are unaffected, and the previous state is restored at the end. Raises
-    OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    """While open, append all records from level INFO and Python's warnings to a file, a line each; the warnings are
+    then not printed. The process's existing handlers are unaffected, and the previous state is restored at the end.
+    Raises StoreError for a link, and OSError."""
+    own_file(path.parent, path.name)
+    file = open_to_append(path)
+    handler = logging.StreamHandler(io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_is_no_request)
     root = logging.getLogger()
     level, existing = root.level, list(root.handlers)
     with warnings.catch_warnings():
@@ -50,6 +64,7 @@ def logging_to(path: Path) -> Iterator[None]:
             root.setLevel(level)
             root.removeHandler(handler)
             handler.close()
+            handler.stream.close()
             for other in existing:
                 other.removeFilter(unchanged)
             if not was_captured:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from harness.errors import nearest, quoted
+from harness.errors import HarnessError, nearest, quoted
 from harness.figures import HELDOUT, HELDOUT_FIGURES, Figure
 from harness.protocols import Loss
 from harness.recipe.problems import Problem
 from harness.recipe.recipe import BASE, SFT, Method, Recipe
+from harness.recipe.sizes import Sizes
 from harness.recipe.training import Training
 
 
@@ -130,9 +131,13 @@ def _unknown_references(recipe: Recipe) -> list[Problem]:
 
 def _wrong_weights(recipe: Recipe) -> list[Problem]:
     """Losses whose list of weights, one per rank, does not match the number of responses per prompt."""
-    responses = recipe.data.responses if recipe.data else None
-    n = responses.n if responses else 2
     losses = [(i, method.loss) for i, method in enumerate(recipe.methods) if isinstance(method.loss, Loss)]
+    if recipe.data is None or all(loss.responses_a_prompt is None for _, loss in losses):
+        return []
+    try:
+        n = Sizes(recipe.data).responses_a_prompt
+    except HarnessError:  # a seed file that can't be read, which is reported later
+        n = 2
     return [
         Problem(("methods", i, "loss", "weights"), f"{weights} weights for {n} responses; expected {n}, best first")
         for i, loss in losses

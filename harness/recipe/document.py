@@ -7,31 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecipeError, nearest, quoted
-from harness.recipe.plain_yaml import (
-    FieldPath,
-    Location,
-    is_secret,
-    one_line,
-    parse,
-    plain,
-    shown_path,
-    shown_value,
-)
+from harness.outside import LARGEST_SETTINGS, read_text
+from harness.printable import is_secret
+from harness.recipe.plain_yaml import FieldPath, Location, parse, plain, shown_path, shown_value
+from harness.variables import Filled, with_variables
 
-MAX_BYTES = 1_000_000
-
-_VARIABLE = re.compile(r"(\$?)\$\{([^}]*)\}")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[([^\[\]]+)\]")
 
 
 class Document:
-    """A recipe's data and where each field was written. `data` is as written; `expanded` replaces the variables."""
+    """A recipe's data and where each field was written. `data` is as written; `filled`: what became of variables,
+    also in its variants."""
 
     def __init__(self, data: Any, locations: dict[FieldPath, Location], start: Location) -> None:
         if not isinstance(data, dict):
             actual = "an empty file" if data is None else shown_value(data)
             raise RecipeError(f"{start.text}: expected a mapping of fields (name: ..., data: ...), got {actual}")
         self.data: dict[str, Any] = data
+        self.filled: Filled = {}
         self._locations = locations
         self._start = start
 
@@ -45,23 +38,15 @@ class Document:
     def read(cls, path: Path) -> "Document":
         """Read a file. Raises RecipeError."""
         try:
-            with path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
+            text = read_text(path, LARGEST_SETTINGS)
         except FileNotFoundError:
             siblings = sorted(p.name for pattern in ("*.yaml", "*.yml") for p in path.parent.glob(pattern))
             hint = nearest(path.name, siblings) if siblings else "its folder has no *.yaml file"
             raise RecipeError(f"{path}: no such file; {hint}") from None
         except OSError as error:
             raise RecipeError(f"{path}: can't be read ({error.strerror or error}); expected a YAML file") from None
-        except ValueError as error:  # an invalid file name
+        except ValueError as error:  # an invalid file name, too large, or not UTF-8
             raise RecipeError(f"{path}: can't be read ({error}); expected a YAML file") from None
-        if len(content) > MAX_BYTES:
-            raise RecipeError(f"{path}: larger than {MAX_BYTES:,} bytes; expected a recipe")
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise RecipeError(f"{path}:{line}: not valid YAML: expected UTF-8 text") from None
 
         def location(line: int) -> Location:
             return Location(line, f"{path}:{line}")
@@ -153,31 +138,17 @@ class Document:
         others = {p: location for p, location in self._locations.items() if p[: len(path)] != path}
         self._locations = others | locations | {path: here}
 
-    def expanded(self, variables: Mapping[str, str]) -> dict[str, Any]:
-        """The data with `${NAME}` replaced in every text; `$${` stands for `${`. Raises RecipeError for a variable
-        that is not set."""
-        data: dict[str, Any] = self._expand(self.data, (), variables)
-        return data
+    def fields(self) -> dict[str, Any]:
+        """The data as fields take it: texts with `${NAME}` as `Variables`, and `${` for `$${`."""
+        fields: dict[str, Any] = self._with_variables(self.data)
+        return fields
 
-    def _expand(self, value: Any, path: FieldPath, variables: Mapping[str, str]) -> Any:
+    def _with_variables(self, value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: self._expand(v, (*path, k), variables) for k, v in value.items()}
+            return {k: self._with_variables(v) for k, v in value.items()}
         if isinstance(value, list):
-            return [self._expand(v, (*path, i), variables) for i, v in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-
-        def replace(match: re.Match[str]) -> str:
-            escaped, name = match.groups()
-            if escaped:
-                return match.group()[1:]
-            if name not in variables:
-                field = f"{self.location(path).text}: {shown_path(path)}"
-                advice = f"set it, or write $${{{name[:60]}}} to keep the text as it is"
-                raise RecipeError(one_line(f"{field}: environment variable {quoted(name)} is not set; {advice}"))
-            return variables[name]
-
-        return _VARIABLE.sub(replace, value)
+            return [self._with_variables(v) for v in value]
+        return with_variables(value, self.filled) if isinstance(value, str) else value
 
 
 def _steps(field: str) -> list[str] | None:

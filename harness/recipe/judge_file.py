@@ -1,6 +1,5 @@
 """Loads a judge from a file: a judge's fields in YAML, or a recipe with an evaluation."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from harness.components import build, component_class
 from harness.errors import RecipeError
 from harness.protocols import Component
 from harness.recipe.document import Document
-from harness.recipe.load import components_in, first_error, load_recipe
+from harness.recipe.load import about_variables, components_in, first_error, load_recipe
 from harness.recipe.problems import problems_of
 
 
@@ -32,12 +31,12 @@ def load_judge(path: Path) -> Any:
 
 
 def _build(document: Document, path: Path) -> Component:
-    fields = document.expanded(os.environ)
+    fields = document.fields()
     try:
         return build("judge", fields, {"base": path.absolute().parent})
     except ValidationError as error:
         judge_class = component_class("judge", fields["name"])
         problems = problems_of(document, error.errors(include_url=False), judge_class)
-        raise first_error(document, problems) from None
+        raise first_error(document, about_variables(problems, fields, document)) from None
     except PydanticCustomError as error:
         raise RecipeError(f"{path}: {error.message()}; a recipe with an evaluation also works") from None

@@ -4,7 +4,6 @@ Every mistake is a RecipeError of one line: `recipes/x.yaml:14: methods.1.loss.b
 expected one of: beta, name`. Of several mistakes the message shows the first and counts the others.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,14 +13,18 @@ from pydantic import BaseModel, ValidationError
 from harness.data.read import split
 from harness.errors import HarnessError, RecipeError, nearest, quoted
 from harness.models.load import check as check_model
+from harness.models.load import check_trainable
+from harness.printable import is_secret
 from harness.protocols import Component
 from harness.recipe.arms import method_problems
 from harness.recipe.document import Document
-from harness.recipe.plain_yaml import FieldPath, is_secret, one_line, shown_path
+from harness.recipe.launch import launch_problems
+from harness.recipe.plain_yaml import FieldPath, one_line, shown_path
 from harness.recipe.problems import Problem, problems_of
 from harness.recipe.recipe import Recipe
 from harness.recipe.systems import system_problems
 from harness.recipe.training import Training
+from harness.variables import Filled, as_written, refusal, unfilled
 
 if TYPE_CHECKING:
     from harness.recipe.sweep import Axis, Sweep
@@ -73,7 +76,7 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     for override in overrides:
         document.set(override)
     base = Path.cwd() if isinstance(source, Mapping) else source.absolute().parent
-    context = {"base": base, "components": {}}
+    context = {"base": base, "components": {}, "filled": document.filled}
     sweep = _sweep(document)
     if sweep is None:
         recipe = _recipe(document.varied(()), context, check, set())
@@ -120,32 +123,51 @@ def _sweep(document: Document) -> "Sweep | None":
 
 def _recipe(document: Document, context: dict[str, Any], check: bool, checked: set[str]) -> Recipe:
     """The recipe of a document without a sweep. `checked`: what has passed its check already; added to."""
+    fields = document.fields()
     try:
-        recipe = Recipe.model_validate(document.expanded(os.environ), context=context)
+        recipe = Recipe.model_validate(fields, context=context)
     except ValidationError as error:
-        raise first_error(document, problems_of(document, error.errors(include_url=False), Recipe)) from None
-    if problems := _training_problems(document, recipe):
+        problems = problems_of(document, error.errors(include_url=False), Recipe)
+        raise first_error(document, about_variables(problems, fields, document)) from None
+    if problems := about_variables(_training_problems(document, recipe), fields, document):
         raise first_error(document, problems)
     if check and (problems := _check_problems(document, recipe, checked)):
         raise first_error(document, problems)
     return recipe
 
 
+def about_variables(problems: list[Problem], fields: Any, document: Document) -> list[Problem]:
+    """The problems of a recipe's fields, with better words for variables in fields that take none."""
+    elsewhere = {path: refusal(written) for path, written in unfilled(fields, document.filled)}
+    if not problems:
+        return [Problem(path, message) for path, message in elsewhere.items()]
+    return [
+        next(
+            (Problem(at, text) for at, text in elsewhere.items() if path and at[: len(path)] == path),
+            Problem(path, said),
+        )
+        for path, said in problems
+    ]
+
+
 def recipe_dict(recipe: Recipe, folder: Path | None = None) -> dict[str, Any]:
-    """The whole recipe as plain JSON-able data, for provenance, without fields that may hold a secret. Absolute paths
-    become relative to `folder` (the recipe's) if they are inside it, and otherwise a bare file name."""
-    plain: dict[str, Any] = _plain(recipe, folder)
+    """The whole recipe as plain JSON-able data, for provenance, without fields that may hold a secret. Texts with
+    variables are as written. Absolute paths become relative to `folder` (the recipe's) if they are inside it, and
+    otherwise a bare file name."""
+    plain: dict[str, Any] = _plain(recipe, folder, recipe.filled)
     return plain
 
 
-def _plain(value: Any, folder: Path | None) -> Any:
+def _plain(value: Any, folder: Path | None, filled: Filled) -> Any:
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
-        return _plain({fields[name].alias or name: part for name, part in value}, folder)
+        return _plain({fields[name].alias or name: part for name, part in value}, folder, filled)
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, folder) for k, v in value.items() if not is_secret(str(k))}
+        return {str(k): _plain(v, folder, filled) for k, v in value.items() if not is_secret(str(k))}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, folder) for v in value]
+        return [_plain(v, folder, filled) for v in value]
+    if isinstance(value, (str, Path)):
+        value = next((written for written, values in filled.items() if str(value) in values), value)
     if isinstance(value, (str, Path)) and Path(value).is_absolute():
         inside = folder is not None and Path(value).is_relative_to(folder.absolute())
         return Path(value).relative_to(folder.absolute()).as_posix() if folder and inside else Path(value).name
@@ -157,7 +179,8 @@ def first_error(document: Document, problems: Sequence[Problem]) -> RecipeError:
     first = min(problems, key=lambda p: document.location(p.path).order)
     field = f"{shown_path(first.path)}: " if first.path else ""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return RecipeError(f"{document.location(first.path).text}: {field}{one_line(first.message)}{more}")
+    message = one_line(as_written(first.message, document.filled))
+    return RecipeError(f"{document.location(first.path).text}: {field}{message}{more}")
 
 
 def _training_problems(document: Document, recipe: Recipe) -> list[Problem]:
@@ -170,7 +193,13 @@ def _training_problems(document: Document, recipe: Recipe) -> list[Problem]:
         except ValidationError as error:
             errors = error.errors(include_url=False)
             problems += problems_of(document, errors, Training, ("methods", i, "training"))
-    return problems or method_problems(recipe) or system_problems(recipe) or _judge_problems(recipe)
+    return (
+        problems
+        or method_problems(recipe)
+        or launch_problems(recipe)
+        or system_problems(recipe)
+        or _judge_problems(recipe)
+    )
 
 
 def _judge_problems(recipe: Recipe) -> list[Problem]:
@@ -206,7 +235,10 @@ def _check_problems(document: Document, recipe: Recipe, checked: set[str]) -> li
         checked.add(key)
 
     if policy := recipe.policy:
-        run_check(("policy", "model"), policy, lambda: check_model(policy.model, policy.revision))
+        check_policy = check_trainable if recipe.methods else check_model
+        run_check(("policy", "model"), policy, lambda: check_policy(policy.model, policy.revision))
+    if launch := recipe.runtime.launch:
+        run_check(("runtime", "launch", "accelerate", "config"), launch, launch.accelerate.check)
     for path, component in components_in(recipe, ()):
         run_check(path, component, component.check)
     data = recipe.data

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from harness.components import component_class
+from harness.components import component_class, loss_class, modules
 from harness.errors import closest, nearest
+from harness.protocols import Component
 from harness.recipe.document import Document
 from harness.recipe.plain_yaml import FieldPath, shown_value
 
@@ -74,8 +75,8 @@ def _each(
             component = context.get("model") or component_class(context["kind"], context["component"])
             yield from _each(document, context["inner"], component, prefix + loc)
         elif kind == "extra_forbidden":
-            fields = _fields(model, loc[:-1])
-            yield Problem(path, f"unknown field; {nearest(str(loc[-1]), fields, 'expected one of')}")
+            name, fields = str(loc[-1]), _fields(model, loc[:-1])
+            yield Problem(path, f"unknown field; {_elsewhere(name)}{nearest(name, fields, 'expected one of')}")
         elif kind == "missing" and path == prefix + loc:  # present but empty
             yield Problem(path, f"expected {_EXPECTED['mapping_type']}")
         elif kind == "missing":
@@ -121,7 +122,31 @@ def _joined(document: Document, problems: list[Problem]) -> Problem:
         return Problem(path, f"{message}; did you mean '{close}'?" if close else message)
     if "text" in alternatives and isinstance(value, (bool, int, float)):
         message += "; put it in quotes"
+    elif isinstance(value, bool) and "true or false" not in alternatives:
+        message += " (YAML reads yes and on as true, no and off as false)"
     return Problem(path, message)
+
+
+def _elsewhere(name: str) -> str:
+    """Where in a recipe a field belongs that was written in another section; empty if nowhere."""
+    from harness.recipe.recipe import Recipe  # here, because only a mistake needs it
+
+    places = list(dict.fromkeys(_places(Recipe, name, "")))
+    places = [place for place in places if not any(place.startswith(f"{outer}.") for outer in places)]
+    if not places and any(name in loss.model_fields for loss in map(loss_class, modules("loss"))):
+        places = ["methods.loss"]
+    return f"it belongs in {' or '.join(places)}; " if places else ""
+
+
+def _places(model: type[BaseModel], name: str, section: str) -> Iterator[str]:
+    """The sections, such as `data.prompts`, that have a field, the outermost first."""
+    names = {field.alias or key: field.annotation for key, field in model.model_fields.items()}
+    if name in names:
+        yield section.removeprefix(".") or "the recipe's top level"
+    for key, annotation in names.items():
+        for inner in dict.fromkeys(_models(annotation)):
+            if not issubclass(inner, Component):
+                yield from _places(inner, name, f"{section}.{key}")
 
 
 def _fields(model: type[BaseModel], loc: FieldPath) -> list[str]:

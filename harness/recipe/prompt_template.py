@@ -22,7 +22,10 @@ from pydantic import (
 from harness.components import RecipePath
 from harness.errors import closest
 from harness.files import asset
+from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside_yaml import parse_yaml
 from harness.types import Message, Messages
+from harness.variables import Variables
 
 BUILTIN = ("chat", "text")
 
@@ -93,7 +96,7 @@ def _load(value: Any, info: ValidationInfo) -> Any:
         return value
     if isinstance(value, dict):
         return _parse(value, "template")
-    if not isinstance(value, str):
+    if not isinstance(value, str | Variables):
         raise ValueError(
             f"expected one of {', '.join(BUILTIN)}, the path of a template file, or a mapping of its fields"
         )
@@ -101,10 +104,10 @@ def _load(value: Any, info: ValidationInfo) -> Any:
     return load_template(path)
 
 
-def _path(value: str, info: ValidationInfo) -> Path:
+def _path(value: str | Variables, info: ValidationInfo) -> Path:
     path: Path = TypeAdapter(RecipePath).validate_python(value, context=info.context)
-    if not path.is_file():
-        close = closest(value, BUILTIN)
+    if not path.exists():
+        close = closest(value, BUILTIN) if isinstance(value, str) else None
         hint = f"; did you mean '{close}'?" if close else ""
         raise ValueError(f"no file {path}; expected a template's path, or one of {', '.join(BUILTIN)}{hint}")
     return path
@@ -112,11 +115,9 @@ def _path(value: str, info: ValidationInfo) -> Path:
 
 def load_template(path: Path) -> ChatTemplate | TextTemplate:
     """Read a template from its file. Raises ValueError that names the file and the field."""
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        content = parse_yaml(read_text(path, LARGEST_SETTINGS))
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"template {path.name} can't be read as YAML: {reason}") from None
     return _parse(content, f"template {path.name}")

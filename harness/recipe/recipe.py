@@ -1,6 +1,7 @@
 """The recipe: the full description of a run, validated once. `harness.recipe.load` reads it from YAML."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -8,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    PrivateAttr,
     SerializeAsAny,
     ValidationInfo,
     field_validator,
@@ -26,6 +28,7 @@ from harness.recipe.training import Runtime, Training
 from harness.recipe.trl_loss import Engine, TrlLoss, parse_method_loss
 from harness.servers.prices import read_prices
 from harness.types import RecipeSection
+from harness.variables import Filled
 
 
 def _safe_name(value: str) -> str:
@@ -134,13 +137,34 @@ class Evaluation(RecipeSection):
         return self.judges.get(benchmark.name, self.judge)
 
 
+class RecordedFile(RecipeSection):
+    """A file of recorded answers or verdicts, as its path alone or with the model and the judge that are meant, if it
+    has several."""
+
+    file: RecipePath
+    model: str | None = Field(None, min_length=1)
+    judge: str | None = Field(None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, (str, Path)) else value
+
+
 class System(RecipeSection):
     """A row whose answers come from files in the benchmarks' public formats, plain or .gz, one per benchmark.
     `verdicts`: files of recorded verdicts, for the judge `replay`."""
 
     id: Name
-    answers: dict[str, RecipePath] = Field(min_length=1)
-    verdicts: dict[str, RecipePath] = Field(default_factory=dict)
+    answers: dict[str, RecordedFile] = Field(min_length=1)
+    verdicts: dict[str, RecordedFile] = Field(default_factory=dict)
+
+    @field_validator("answers")
+    @classmethod
+    def _answers_have_no_judge(cls, value: dict[str, RecordedFile]) -> dict[str, RecordedFile]:
+        if any(recorded.judge for recorded in value.values()):
+            raise ValueError("answers have no judge; name it at the verdicts")
+        return value
 
 
 class Gate(RecipeSection):
@@ -184,6 +208,17 @@ class Recipe(RecipeSection):
     sweep: None = None
     """Alternatives for fields (`harness.recipe.sweep`); `load_study` expands them into recipes without a sweep."""
     gates: list[Gate] = Field(default_factory=list)
+    _filled: Filled = PrivateAttr(default_factory=dict)
+
+    @property
+    def filled(self) -> Filled:
+        """The texts with variables in its file, with what they became."""
+        return self._filled
+
+    @model_validator(mode="after")
+    def _keep_what_is_written(self, info: ValidationInfo) -> "Recipe":
+        self._filled = (info.context or {}).get("filled", {})
+        return self
 
     @field_validator("policy", "data")
     @classmethod

@@ -46,10 +46,13 @@ class Sizes:
         """The number of prompts that the generator writes."""
         return self.data.prompts.count if self.data.prompts else 0
 
-    @property
+    @cached_property
     def responses_a_prompt(self) -> int:
-        """N; 2 if training uses the seed pairs."""
-        return self.data.responses.n if self.data.responses else 2
+        """N; if training uses the seed's own answers, 2, or the rounded mean of a file that ranks several."""
+        if self.data.responses:
+            return self.data.responses.n
+        pairs = [pair for seed in self.data.seeds if seed.quick for pair in seed.pairs()]
+        return round(sum(len(pair.responses) or 2 for pair in pairs) / len(pairs)) if pairs else 2
 
     @cached_property
     def pair_tokens(self) -> int:

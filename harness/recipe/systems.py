@@ -1,12 +1,11 @@
 """Checks of a recipe's `systems`: rows whose answers, and optionally verdicts, come from files."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from harness.errors import nearest, quoted
 from harness.recipe.plain_yaml import FieldPath
 from harness.recipe.problems import Problem
-from harness.recipe.recipe import BASE, Recipe
+from harness.recipe.recipe import BASE, Recipe, RecordedFile
 
 SYSTEM = "system"
 """The method of a row whose answers come from files."""
@@ -48,9 +47,11 @@ def system_problems(recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def _missing_files(path: FieldPath, files: Mapping[str, Path]) -> list[Problem]:
+def _missing_files(path: FieldPath, files: Mapping[str, RecordedFile]) -> list[Problem]:
     return [
-        Problem((*path, name), f"no file {file}; expected a file in the benchmark's public format, plain or .gz")
-        for name, file in files.items()
-        if not file.is_file()
+        Problem(
+            (*path, name), f"no file {recorded.file}; expected a file in the benchmark's public format, plain or .gz"
+        )
+        for name, recorded in files.items()
+        if not recorded.file.is_file()
     ]

@@ -1,15 +1,13 @@
 """The recipe's sections on training: `training` and `runtime`."""
 
-import re
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from harness.components import RecipePath
 from harness.engine.resources import Resources
 from harness.errors import nearest, quoted
+from harness.recipe.launch import Launch
 from harness.types import STAGE_KINDS, RecipeSection
 
 
@@ -97,33 +95,6 @@ class Training(RecipeSection):
     def of_sft(self, sft: Sft) -> "Training":
         """The settings of the supervised fine-tuning that comes before this training."""
         return self.model_copy(update={**sft.model_dump(), "sft": None})
-
-
-class Accelerate(RecipeSection):
-    """`accelerate launch`: train one policy in several processes. `config`: an accelerate configuration in YAML (DDP,
-    FSDP, DeepSpeed: see recipes/accelerate/), which the fields here override."""
-
-    num_processes: int | None = Field(None, ge=1)
-    config: RecipePath | None = None
-
-    @field_validator("config")
-    @classmethod
-    def _usable(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise ValueError(f"no such file: {value.name}; expected an accelerate configuration in YAML")
-        precision = re.search(r"^mixed_precision: *['\"]?(\w+)", value.read_text() if value else "", re.MULTILINE)
-        if precision and precision[1].lower() not in ("no", "false"):
-            raise ValueError(
-                f"mixed_precision: {precision[1]} in {value and value.name} would change results; set it to "
-                "'no', because policy.dtype decides the precision"
-            )
-        return value
-
-
-class Launch(RecipeSection):
-    """How the processes of a training stage are started."""
-
-    accelerate: Accelerate
 
 
 def _installed_tracker(value: str) -> str:

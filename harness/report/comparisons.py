@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.boards.catalog import Figures
+from harness.boards.comparisons import MOST_WITH_ALL_PAIRS
 from harness.boards.entry import Board, Entry
 from harness.boards.format import bounds, number, signed
 from harness.boards.outcomes import elo, paired_comparisons
@@ -13,8 +14,6 @@ from harness.stats.paired import Comparison
 
 MOST_IN_MATRIX = 8
 """Rows up to which a matrix is drawn; with more, each row is compared with the first (the base) and with the best."""
-MOST_WITH_ALL_PAIRS = 20
-"""Rows up to which `board.json` holds all pairs; `comparisons.csv` always does."""
 HOW_COMPARED = (
     "Row minus column, paired by prompt, with its 95 % interval (bootstrap over prompts). **Bold**: real at the 5 % "
     "level by a sign-flip permutation test, with Holm's correction over all pairs of the metric. Length-controlled "

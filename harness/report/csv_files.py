@@ -64,7 +64,7 @@ def comparisons_csv(by_metric: Mapping[str, Sequence[Comparison]]) -> str:
         for c in comparisons:
             values = [*(value for name, value in c if name in plain), *c.ci95]
             cells = [escape_csv(x) if isinstance(x, str) else repr(x) for x in values]
-            writer.writerow([metric, *cells])
+            writer.writerow([escape_csv(metric), *cells])
     return text.getvalue()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.boards.entry import Entry
+from harness.boards.folder import benchmarks_of, data_files
 from harness.boards.read import DATA
 from harness.components import benchmark_class
 from harness.errors import DataError
@@ -16,9 +17,9 @@ def board_examples(board: Path, entries: Sequence[Entry]) -> dict[str, Any]:
     board has no data folder. Raises DataError for files that are not as the run wrote them."""
     prompts: list[dict[str, Any]] = []
     rows: dict[str, dict[str, Any]] = {}
-    folders = sorted(path for path in (board / DATA).iterdir() if path.is_dir()) if (board / DATA).is_dir() else []
-    for folder in folders:
-        name = folder.name
+    files = data_files(board, benchmarks_of(entries))
+    for name in sorted({path.relative_to(board / DATA).parts[0] for path in files}):
+        folder = board / DATA / name
         try:
             benchmark_examples = benchmark_class(name).examples(folder, [entry.id for entry in entries])
         except (DataError, KeyError, TypeError, ValueError, IndexError) as error:

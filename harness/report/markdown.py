@@ -5,15 +5,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.boards.catalog import Figures, by_group, present
-from harness.boards.costs import EVALUATION_COSTS, evaluation_costs
 from harness.boards.entry import Board, Entry, comparable
-from harness.boards.facts import doubts_of_rows, judge_name, loss_label, training_problems
+from harness.boards.facts import (
+    EVALUATION_COSTS,
+    doubts_of_rows,
+    evaluation_costs,
+    judge_name,
+    loss_label,
+    training_problems,
+)
 from harness.boards.format import UNPAIRED, common_counts, counts, number, with_interval
 from harness.boards.training_seeds import OVER_SEEDS, seed_groups, spread_figure
 from harness.figures import Figure
 from harness.report.comparisons import Compared
 from harness.report.markup import bullets, escape_markdown, table
 from harness.report.notes import (
+    answering_notes,
     benchmark_notes,
     budget_notes,
     data_stages,
@@ -23,6 +30,7 @@ from harness.report.notes import (
     stage_notes,
     stage_reports,
     uncalibrated_note,
+    unchecked_notes,
 )
 from harness.report.sweep import sweep_markdown
 from harness.types import Metric
@@ -59,6 +67,7 @@ def board_markdown(board: Board, compared: Compared) -> str:
         "zero for `base` by definition, so that every pair is a tie and counts one half.",
         *benchmark_notes(board.entries),
         *heldout_notes(board.entries),
+        *(escape_markdown(note) for note in (*unchecked_notes(board.entries), *answering_notes(board.entries))),
         *(escape_markdown(note) for note in (*budget_notes(board.entries), *reconstruction_notes(board.entries))),
     ]
     parts += ["## Notes", bullets(notes)]
@@ -120,7 +129,7 @@ def _over_seeds(rows: Sequence[Entry], figures: Figures) -> list[str]:
     for group in groups:
         over_seeds = [group.metrics.get(column.metric) for column in columns]
         spreads = [spread_figure(s, c.decimals) if s else "–" for s, c in zip(over_seeds, columns, strict=True)]
-        lines.append([escape_markdown(group.method_id), escape_markdown(group.method), group.seeds_text, *spreads])
+        lines.append([escape_markdown(group.label), escape_markdown(group.method), group.seeds_text, *spreads])
     heads = ["method", "loss", "training seeds", *(_full_head(column) for column in columns)]
     return ["### Over training seeds", OVER_SEEDS, table(heads, lines, left=3)]
 

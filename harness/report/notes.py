@@ -1,12 +1,13 @@
 """Notes that a reader of a board needs, on its judges, data and training; and the data stages they are about."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.boards.catalog import Figures, present
 from harness.boards.entry import BoardRow, Entry
-from harness.boards.facts import is_calibrated, judge_name, loss_facts
+from harness.boards.facts import MOST_NAMED, is_calibrated, judge_name, loss_facts
 from harness.boards.format import number, with_interval
 from harness.components import benchmark_class
 from harness.types import STAGE_KINDS, Metric
@@ -24,6 +25,23 @@ def benchmark_notes(entries: Iterable[BoardRow]) -> list[str]:
 def figure_notes(entries: Sequence[Entry]) -> list[str]:
     """The notes on the rows' figures, without repetition."""
     return list(dict.fromkeys(figure.note for figure in present(Figures(entries).all, entries) if figure.note))
+
+
+def unchecked_notes(entries: Sequence[Entry]) -> list[str]:
+    """A note on rows whose figures come without the outcomes that they should follow from: of a public leaderboard, or
+    of a `board.json` without its entries."""
+    figures = Figures(entries)
+
+    def is_unchecked(entry: Entry, metric: str) -> bool:
+        figure = figures[metric]
+        follows = figure.pairing is not None or figure.counted is not None
+        return follows and entry.value(metric) is not None and not entry.outcomes.get(figure.benchmark)
+
+    ids = [entry.id for entry in entries if any(is_unchecked(entry, metric) for metric in entry.metrics)]
+    if not ids:
+        return []
+    rows = ", ".join(ids) if len(ids) <= MOST_NAMED else f"{len(ids):,} rows"
+    return [f"{rows}: without outcomes by prompt. These figures can't be checked, compared or gated."]
 
 
 def heldout_notes(entries: Iterable[BoardRow]) -> list[str]:
@@ -52,9 +70,30 @@ def budget_notes(entries: Iterable[BoardRow]) -> list[str]:
     return notes
 
 
+def answering_notes(entries: Iterable[BoardRow]) -> list[str]:
+    """A note where a served judge's verdicts on a benchmark came from several models."""
+    models: dict[str, Counter[str]] = {}
+    for entry in entries:
+        for name, facts in entry.provenance.judging.items():
+            models.setdefault(name, Counter()).update(facts.models)
+    return [
+        f"{name}: the judge's replies came from {len(counts)} models, as its server says: {_listed(counts)}. Rows that "
+        "different models judged are not comparable."
+        for name, counts in models.items()
+        if len(counts) > 1
+    ]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """`a (12), b (3)`, the most frequent first."""
+    return ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items(), key=lambda x: (-x[1], x[0])))
+
+
 def stage_notes(report: Mapping[str, Any]) -> list[str]:
     """All notes on the report of a data stage."""
-    return [*leak_notes(report), *admission_notes(report), *ranking_notes(report), *agreement_notes(report)]
+    models = report.get("models") or {}
+    answered = [f"the server's replies came from {len(models)} models: {_listed(models)}"] if len(models) > 1 else []
+    return [*answered, *leak_notes(report), *admission_notes(report), *ranking_notes(report), *agreement_notes(report)]
 
 
 def leak_notes(report: Mapping[str, Any]) -> list[str]:

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.boards.entry import Entry
+from harness.boards.folder import write_owned
+from harness.boards.format import visible
 from harness.boards.read import read_board
-from harness.errors import StoreError
+from harness.boards.writing import writing
+from harness.errors import DataError, StoreError
 from harness.files import asset
 from harness.report.charts import board_charts
 from harness.report.examples import board_examples
 from harness.report.sweep_charts import sweep_charts
 from harness.report.tables import compared_html, data_html, provenance_html, results_html, varied_html
-from harness.report.write import publish
 
 _SAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -31,10 +33,12 @@ def write_page(board: Path) -> Path:
     """Write `index.html` into a board's folder and return its path. Raises DataError for a folder without a board,
     StoreError where the page can't be written."""
     folder = board.parent if board.is_file() else board
-    path = folder / "index.html"
-    text = page(folder).encode(errors="replace").decode()  # answers may hold lone surrogates
+    path, real = folder / "index.html", folder.resolve()  # the user names the folder, and may name a link to it
+    if not folder.is_dir():
+        raise DataError(f"{board} does not exist; expected a board's folder")
     try:
-        publish({path: text})
+        with writing(real):
+            write_owned(real, {path.name: page(real)})
     except OSError as error:
         raise StoreError(f"{path} can't be written ({error.strerror or error}); check space and rights") from None
     return path
@@ -43,6 +47,7 @@ def write_page(board: Path) -> Path:
 def page(folder: Path) -> str:
     """The text of the page. The same board gives the same bytes."""
     board = read_board(folder)
+    board_name = visible(board.name)
     style, script = (asset("report", name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     examples = board_examples(folder, board.entries)
     policy = (
@@ -64,15 +69,15 @@ def page(folder: Path) -> str:
         f'<section id="{name}" aria-labelledby="h-{name}"><h2 id="h-{name}">{escape(title)}</h2>{body}</section>'
         for name, title, body in filled
     )
-    date = f"<p class=when>Written {escape(board.generated)}</p>" if board.generated else ""
+    date = f"<p class=when>Written {escape(visible(board.generated))}</p>" if board.generated else ""
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
         '<meta name=viewport content="width=device-width, initial-scale=1">'
         '<meta name=color-scheme content="light dark">'
-        f"<title>{escape(board.name)}: leaderboard</title><style>{style}</style></head><body>"
+        f"<title>{escape(board_name)}: leaderboard</title><style>{style}</style></head><body>"
         '<a class=skip href="#rows">Skip to the results</a>'
-        f"<header><div><p class=kind>Leaderboard</p><h1>{escape(board.name)}</h1>{date}</div>"
+        f"<header><div><p class=kind>Leaderboard</p><h1>{escape(board_name)}</h1>{date}</div>"
         "<button id=theme type=button>Dark or light</button></header>"
         f"<nav aria-label=Sections>{links}</nav><main>{parts}</main>"
         f"{_page_data(examples, board.entries)}<script>{script}</script></body></html>\n"
@@ -131,13 +136,14 @@ def _evidence(entry: Entry) -> dict[str, list[str]]:
 def _charts(entries: Sequence[Entry]) -> str:
     figures = []
     for chart in (*sweep_charts(entries), *board_charts(entries)):
+        title, words = escape(visible(chart.title)), escape(visible(chart.words))
         images = "".join(
-            f'<img class={kind} alt="{escape(chart.title)}. {escape(chart.words)}" '
+            f'<img class={kind} alt="{title}. {words}" '
             f'src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">'
             for kind, svg in (("on-light", chart.light), ("on-dark", chart.dark))
         )
         wide = " class=wide" if chart.wide else ""
-        figures.append(f"<figure{wide}>{images}<figcaption>{escape(chart.title)}</figcaption></figure>")
+        figures.append(f"<figure{wide}>{images}<figcaption>{title}</figcaption></figure>")
     return f"<div class=charts>{''.join(figures)}</div>" if figures else ""
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.boards.catalog import Figures, by_group
-from harness.boards.costs import row_costs
 from harness.boards.effects import Effect, Level, SweepAxis, axes_of, effects, levels
 from harness.boards.entry import Entry
+from harness.boards.facts import row_costs
 from harness.figures import Figure
 from harness.report.charts import COLOURS, Chart, draw_chart, scatter
 

@@ -12,6 +12,7 @@ from harness.boards.format import UNPAIRED, bounds, missing, number, visible
 from harness.figures import Figure
 from harness.report.comparisons import HOW_COMPARED, by_pair, compared_ids, detectable_difference
 from harness.report.notes import (
+    answering_notes,
     benchmark_notes,
     budget_notes,
     data_stages,
@@ -19,6 +20,7 @@ from harness.report.notes import (
     stage_notes,
     stage_reports,
     uncalibrated_note,
+    unchecked_notes,
 )
 from harness.report.sweep import HOW_VARIED, sweep_sections
 from harness.stats.paired import Comparison
@@ -67,6 +69,8 @@ def results_html(board: Board) -> str:
     notes = [
         UNPAIRED,
         *benchmark_notes(board.entries),
+        *unchecked_notes(board.entries),
+        *answering_notes(board.entries),
         *budget_notes(board.entries),
         *reconstruction_notes(board.entries),
     ]

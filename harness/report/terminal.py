@@ -9,8 +9,15 @@ from harness.boards.facts import doubts_of_rows, judge_name, training_problems
 from harness.boards.format import UNPAIRED, bounds, common_counts, number, visible
 from harness.boards.training_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure
 from harness.figures import Figure
+from harness.printable import printable
 from harness.report.comparisons import real_differences
-from harness.report.notes import budget_notes, reconstruction_notes, uncalibrated_note
+from harness.report.notes import (
+    answering_notes,
+    budget_notes,
+    reconstruction_notes,
+    uncalibrated_note,
+    unchecked_notes,
+)
 from harness.report.sweep import sweep_sections
 from harness.types import Metric
 
@@ -21,6 +28,11 @@ if TYPE_CHECKING:
 
 _GAP = 2
 """Character cells between two columns: a padding and an empty border."""
+
+
+def _shown(text: str) -> str:
+    """A text on one line, with pictures of its control characters; all else as `printable` renders it."""
+    return printable(visible(text))
 
 
 def terminal_table(board: Board) -> "RenderableType":
@@ -41,10 +53,10 @@ class _Terminal:
 
         entries = self.board.entries
         groups = comparable(entries)
-        yield Text.assemble(("Leaderboard ", "dim"), (visible(self.board.name), "bold"))
+        yield Text.assemble(("Leaderboard ", "dim"), (_shown(self.board.name), "bold"))
         for rows in groups:
             if len(groups) > 1:
-                judge = visible(judge_name(rows[0])) or "no judge"
+                judge = _shown(judge_name(rows[0])) or "no judge"
                 yield Text.assemble("\n", (judge, "bold"), ("  not comparable with the other tables", "dim"))
             figures = Figures(rows).board
             for columns in _blocks(present(figures, rows), rows, options.max_width):
@@ -55,20 +67,23 @@ class _Terminal:
                 yield Text(OVER_SEEDS, style="dim")
                 yield _seeds_table(groups_of_seeds, figures, options.max_width)
         for section in sweep_sections(entries):
-            yield Text.assemble("\n", (visible(section.title), "bold"))
+            yield Text.assemble("\n", (_shown(section.title), "bold"))
             for note in section.notes:
-                yield Text(visible(note), style="dim")
+                yield Text(_shown(note), style="dim")
         yield ""
         for entry in entries:
             for problem in training_problems(entry):
-                yield Text(visible(f"{entry.id}: {problem}"), style="yellow")
+                yield Text(_shown(f"{entry.id}: {problem}"), style="yellow")
         for ids, doubt in doubts_of_rows(entries):
-            yield Text(visible(f"{ids}: {doubt}"), style="yellow")
+            yield Text(_shown(f"{ids}: {doubt}"), style="yellow")
+        for note in unchecked_notes(entries):
+            yield Text(_shown(note), style="yellow")
         if warning := uncalibrated_note(entries):
-            yield Panel(Text(visible(warning)), title="uncalibrated judge", title_align="left", border_style="yellow")
+            yield Panel(Text(_shown(warning)), title="uncalibrated judge", title_align="left", border_style="yellow")
         intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
-        for note in (*real_differences(self.board), intervals, *budget_notes(entries), *reconstruction_notes(entries)):
-            yield Text(visible(note), style="dim")
+        notes = (*answering_notes(entries), *budget_notes(entries), *reconstruction_notes(entries))
+        for note in (*real_differences(self.board), intervals, *notes):
+            yield Text(_shown(note), style="dim")
 
 
 def _blocks(columns: Sequence[Figure], rows: Sequence[Entry], width: int) -> list[list[Figure]]:
@@ -91,7 +106,7 @@ def _id_width(rows: Iterable[Entry], width: int) -> int:
     """Width of the id column: ids are folded only where they would take more than half the width."""
     from rich.cells import cell_len
 
-    longest = max(cell_len(visible(text)) for row in rows for text in (row.id, _loss(row)))
+    longest = max(cell_len(_shown(text)) for row in rows for text in (row.id, _loss(row)))
     return min(longest, max(8, width // 2))
 
 
@@ -116,7 +131,7 @@ def _table(columns: Sequence[Figure], rows: Sequence[Entry], id_width: int) -> "
         table.add_column(_head(column, rows, first), justify="right", no_wrap=True)
     for row in rows:
         cells = [_cell(row.metrics.get(c.metric), c, common_counts(c, rows)) for c in columns]
-        table.add_row(Text.assemble((visible(row.id), "bold"), "\n", (visible(_loss(row)), "dim")), *cells)
+        table.add_row(Text.assemble((_shown(row.id), "bold"), "\n", (_shown(_loss(row)), "dim")), *cells)
     return table
 
 
@@ -136,7 +151,8 @@ def _head(column: Figure, rows: Sequence[Entry], first: bool) -> "Text":
     """Group (over its first column only), title, and the counts if all rows share them."""
     from rich.text import Text
 
-    head = Text.assemble((column.group if first else "", "cyan"), "\n", (column.short or column.title, "bold"), "\n")
+    group, title = _shown(column.group) if first else "", _shown(column.short or column.title)
+    head = Text.assemble((group, "cyan"), "\n", (title, "bold"), "\n")
     if common_counts(column, rows) is None:
         return head
     metrics = [row.metrics[column.metric] for row in rows if column.metric in row.metrics]
@@ -176,12 +192,12 @@ def _seeds_table(groups: Sequence[SeedGroup], figures: Sequence[Figure], width: 
     table.add_column("mean ± sd", justify="right", no_wrap=True)
     table.add_column("seeds", justify="right", no_wrap=True)
     for group in groups:
-        name = Text(visible(group.method_id), style="bold")
+        name = Text(_shown(group.label), style="bold")
         for column in figures:
             if spread := group.metrics.get(column.metric):
                 table.add_row(
                     name,
-                    f"{column.group} {column.short or column.title}",
+                    _shown(f"{column.group} {column.short or column.title}"),
                     spread_figure(spread, column.decimals),
                     f"n={spread.n}",
                 )

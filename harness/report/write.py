@@ -1,23 +1,26 @@
 """Writes a board's files: one entry per row, and `board.json`, `board.md`, `board.csv` and `comparisons.csv`."""
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from harness.boards.entry import Board, Entry
+from harness.boards.folder import write_owned
 from harness.boards.read import entry_file
 from harness.boards.training_seeds import all_seed_groups
+from harness.boards.writing import content, own_file, writing
 from harness.errors import DataError, StoreError
+from harness.outside import LARGEST_TEXT, parse_json
 from harness.report.comparisons import Compared
 from harness.report.csv_files import board_csv, comparisons_csv
 from harness.report.markdown import board_markdown
 
 
 def write_board(folder: Path, name: str, entries: Sequence[Entry]) -> Path:
-    """Write the board into its folder and return the path of `board.json`. Entry files of other rows are removed.
+    """Write the board into its folder and return the path of `board.json`. Entry files of the old board's other rows
+    are removed (see `harness.boards.folder`).
 
     All files are first written under temporary names and then renamed, `board.json` last: a failed write leaves the old
     board in place. Unchanged files are not rewritten, and an unchanged board keeps its time stamp.
@@ -27,22 +30,17 @@ def write_board(folder: Path, name: str, entries: Sequence[Entry]) -> Path:
     ids = [entry.id for entry in entries]
     if repeated := sorted({i for i in ids if ids.count(i) > 1}):
         raise DataError(f"board {name}: row ids must differ, {', '.join(map(repr, repeated))} is repeated; rename one")
-    files = {folder / "entries" / entry_file(entry.id): _entry_json(entry) for entry in entries}
-    stale = set((folder / "entries").glob("*.json")) - set(files)
-    changed = bool(stale) or any(_content(path) != text for path, text in files.items())
+    files = {f"entries/{entry_file(entry.id)}": _entry_json(entry) for entry in entries}
     compared = Compared(entries)
-    pairs = compared.json()
-    generated = _stamp(folder / "board.json", name, entries, pairs, changed)
-    board = Board(name=name, generated=generated, entries=tuple(entries), comparisons=compared.by_metric)
-    files[folder / "board.md"] = board_markdown(board, compared)
-    files[folder / "board.csv"] = board_csv(board)
-    files[folder / "comparisons.csv"] = comparisons_csv(compared.by_metric)
-    files[folder / "board.json"] = _board_json(name, generated, entries, pairs)
     try:
-        (folder / "entries").mkdir(parents=True, exist_ok=True)
-        publish(files)
-        for path in stale:
-            path.unlink(missing_ok=True)
+        with writing(folder):
+            generated = _stamp(folder, files, lambda stamp: _board_json(name, stamp, entries, compared))
+            board = Board(name=name, generated=generated, entries=tuple(entries))
+            files["board.md"] = board_markdown(board, compared)
+            files["board.csv"] = board_csv(board)
+            files["comparisons.csv"] = comparisons_csv(compared.by_metric)
+            files["board.json"] = _board_json(name, generated, entries, compared)
+            write_owned(folder, files, among=lambda other: other.startswith("entries/"))
     except OSError as error:
         raise StoreError(
             f"board {folder} can't be written ({error.strerror or error}); the old one is kept: check space and rights"
@@ -71,13 +69,14 @@ def _not_finite(value: Any, where: str = "") -> str | None:
     return next((text for key, item in items if (text := _not_finite(item, f"{where}.{key}" if where else key))), None)
 
 
-def _board_json(name: str, generated: str, entries: Sequence[Entry], pairs: Mapping[str, Any]) -> str:
+def _board_json(name: str, generated: str, entries: Sequence[Entry], compared: Compared) -> str:
     rows = [entry.model_dump(mode="json", exclude={"outcomes", "resamples", "figures"}) for entry in entries]
     groups = [group.model_dump(mode="json") for group in all_seed_groups(entries)]
     figures = {figure.metric: figure for entry in entries for figure in entry.figures}
     data: dict[str, Any] = {"board": name, "generated": generated, "rows": rows}
     data |= {"figures": [f.model_dump(mode="json", exclude_defaults=True) for f in figures.values()]} if figures else {}
     data |= {"training_seeds": groups} if groups else {}
+    pairs = compared.json()
     return _pretty(data | ({"comparisons": pairs} if pairs else {}))
 
 
@@ -85,46 +84,20 @@ def _pretty(data: Any) -> str:
     return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _stamp(path: Path, name: str, entries: Sequence[Entry], pairs: Mapping[str, Any], changed: bool) -> str:
-    """The old time stamp if nothing on the board has changed since, else the current time."""
-    old = _content(path)
-    if old is not None and not changed:
-        try:
-            generated = json.loads(old)["generated"]
-            if isinstance(generated, str) and _board_json(name, generated, entries, pairs) == old:
-                return generated
-        except (ValueError, TypeError, KeyError):
-            return _now()  # not a board.json of ours: it is replaced
-    return _now()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _content(path: Path) -> str | None:
+def _stamp(folder: Path, entries: Mapping[str, str], board_json: Callable[[str], str]) -> str:
+    """The old board's time stamp if nothing on the board has changed since, else the current time. `board_json`: the
+    new `board.json` with a stamp."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    old = _text(folder, "board.json")
+    if old is None or any(_text(folder, name) != text for name, text in entries.items()):
+        return now
     try:
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
-        return None
+        generated = parse_json(old)["generated"]
+    except (ValueError, TypeError, KeyError):
+        return now  # not a board.json of ours
+    return generated if isinstance(generated, str) and board_json(generated) == old else now
 
 
-def publish(files: Mapping[Path, str]) -> None:
-    """Replace every file whose content differs, after all of them have been written under temporary names. Raises
-    OSError."""
-    staged: list[tuple[Path, Path]] = []
-    try:
-        for path, text in files.items():
-            if _content(path) == text:
-                continue
-            scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            staged.append((scratch, path))
-            with scratch.open("wb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        for scratch, path in staged:
-            os.replace(scratch, path)
-    finally:
-        for scratch, _ in staged:
-            scratch.unlink(missing_ok=True)
+def _text(folder: Path, name: str) -> str | None:
+    data = content(own_file(folder, name), LARGEST_TEXT)
+    return None if data is None else data.decode(errors="replace")

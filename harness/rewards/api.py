@@ -14,7 +14,9 @@ from harness.models import chat
 from harness.models.load import identity as model_identity
 from harness.models.load import load_tokenizer
 from harness.protocols import Ready, RewardModel
+from harness.servers.faults import is_refusal
 from harness.servers.pace import HeldTooLong
+from harness.servers.replies import numbers
 from harness.servers.served import Served
 from harness.servers.spending import Tab
 from harness.types import Advance, Message, Messages, PreferencePair
@@ -124,19 +126,15 @@ class Api(Served, RewardModel):
         return [options | {"input": prompt + response} for prompt, response in ids]
 
     def _score(self, body: dict[str, Any]) -> float | None:
-        import httpx
         import openai
 
         try:
-            client, path = self._connect(), PATHS[self.format]
-            outputs = self._outputs(
-                self._persist(lambda: client.post(path, body=body, cast_to=httpx.Response).json(), Tab())
-            )
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise self._refused(error) from None
+            outputs = self._persist(lambda: self._post(PATHS[self.format], body, self._outputs), Tab())
         except (openai.BadRequestError, openai.UnprocessableEntityError):
             return None
-        except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a reply that is not JSON
+        except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a broken reply
+            if is_refusal(error):
+                raise self._refused(error) from None
             raise _ScoreError(self._error_text(error)) from None
         weights = self.weights or (1.0,)
         if len(outputs) != len(weights):
@@ -158,7 +156,7 @@ class Api(Served, RewardModel):
                 value = row["probs"] if self.format == "classify" else row["data"]
                 if self.format == "pooling" and value and isinstance(value[0], list):
                     value = value[-1]
-            return [math.nan if x is None else float(x) for x in (value if isinstance(value, list) else [value])]
+            return numbers(value)
         except (KeyError, TypeError, ValueError):
             excerpt = " ".join(str(reply).split())[:120]
             raise ValueError(f"the reply is not that of {PATHS[self.format]}: {excerpt}") from None

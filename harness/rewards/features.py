@@ -12,6 +12,7 @@ from pydantic import Field
 from harness.components import RecipePath
 from harness.errors import DataError
 from harness.files import asset, read_bytes, sha256
+from harness.outside import parse_json
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
@@ -87,7 +88,7 @@ class Features(RewardModel):
 def _read(path: Path) -> list[float]:
     """The weights in the order of FEATURES. Raises DataError."""
     try:
-        by_name = json.loads(read_bytes(path))
+        by_name = parse_json(read_bytes(path))
         weights = [float(by_name[name]) for name in FEATURES]
         if all(map(math.isfinite, weights)):
             return weights

@@ -1,6 +1,5 @@
 """A judge that rates responses, as a reward model."""
 
-import math
 import re
 from collections.abc import Sequence
 from itertools import combinations
@@ -9,8 +8,10 @@ from typing import Any, Literal
 
 from harness.components import JudgeField, RecipePath, identity
 from harness.errors import DataError
-from harness.files import read_bytes, sha256
+from harness.files import sha256
+from harness.outside import LARGEST_SETTINGS, read_text
 from harness.protocols import Ready, RewardModel
+from harness.servers.replies import shares
 from harness.types import Advance, JudgeReply, JudgeRequest, Message, Messages, PreferencePair, prompt_id
 
 RATING = """\
@@ -40,6 +41,8 @@ by itself is no merit.
 
 Reply with A or B, and nothing else."""
 RATING_CHOICES = tuple(str(n) for n in range(1, 11))
+MOST_REPEATED = 10
+"""How often a template may show the same text."""
 PRIOR_WEIGHT = 0.1
 """In a tournament, the standard normal prior of the strengths counts as this many comparisons, so that the strength of
 a response that wins all of them stays finite."""
@@ -74,6 +77,9 @@ class LlmJudge(RewardModel):
         missing = [name for name in sorted(names) if "{" + name + "}" not in self._template()]
         if missing:
             raise DataError(f"template {self.template}: expected {{{missing[0]}}} in it for mode: {self.mode}")
+        for name in names:
+            if (count := self._template().count("{" + name + "}")) > MOST_REPEATED:
+                raise DataError(f"template {self.template}: {{{name}}} {count} times; expected at most {MOST_REPEATED}")
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""
@@ -105,7 +111,10 @@ class LlmJudge(RewardModel):
     def _template(self) -> str:
         if self.template is None:
             return RATING if self.mode == "rating" else CHOICE
-        return read_bytes(self.template).decode("utf-8", errors="replace")
+        try:
+            return read_text(self.template, LARGEST_SETTINGS)
+        except (OSError, ValueError) as error:
+            raise DataError(f"template {self.template} can't be read ({error}); expected a text file") from None
 
     def _request(self, values: dict[str, str], choices: tuple[str, ...]) -> JudgeRequest:
         # In one pass, since a model's text may itself contain a placeholder.
@@ -118,17 +127,16 @@ def _transcript(messages: Messages) -> str:
 
 
 def _rating(reply: JudgeReply) -> float | None:
-    if reply.logprobs is not None and set(RATING_CHOICES) <= set(reply.logprobs):
-        weights = [math.exp(reply.logprobs[rating]) for rating in RATING_CHOICES]
-        return sum(w * n for n, w in enumerate(weights, start=1)) / sum(weights)
-    match = re.fullmatch(r"\W*(\d{1,2})(?:\s*/\s*10)?\W*", reply.text)
+    if weights := shares(reply, RATING_CHOICES):
+        return sum(w * n for n, w in enumerate(weights, start=1))
+    match = re.fullmatch(r"\W*([0-9]{1,2})(?:\s*/\s*10)?\W*", reply.text)
     return float(match[1]) if match and 1 <= int(match[1]) <= 10 else None
 
 
 def _first_wins(reply: JudgeReply) -> float | None:
     """The probability that the first answer is better: from the log-probabilities of A and B, or else 0 or 1."""
-    if reply.logprobs is not None and {"A", "B"} <= set(reply.logprobs):
-        return 1 / (1 + math.exp(max(-700.0, min(700.0, reply.logprobs["B"] - reply.logprobs["A"]))))
+    if weights := shares(reply, ("A", "B")):
+        return weights[0]
     match = re.fullmatch(r"\W*([AB])\W*", reply.text)
     return None if match is None else float(match[1] == "A")
 

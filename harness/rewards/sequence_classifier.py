@@ -1,5 +1,6 @@
 """A ready-made reward model: any sequence classifier."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,16 +8,20 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness.components import ModelReference
-from harness.models.classifier import classifier_scores, separate_padding
-from harness.models.load import Dtype, check_classifier, load_sequence_classifier, load_tokenizer
+from harness.models.classifier import classifier_scores, output_weights, reads_pairs, separate_padding
+from harness.models.load import Dtype, check_classifier, load_sequence_classifier, load_tokenizer, saved_as
 from harness.models.load import identity as model_identity
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
+_ENCODER = re.compile("bert|electra|mpnet|xlm|longformer|bigbird|funnel|nystromformer|camembert", re.IGNORECASE)
+"""In the names of classes of encoders."""
+
 
 class SequenceClassifier(RewardModel):
     """Scores with `AutoModelForSequenceClassification` of `model` (a hub id or a local folder), using its chat
-    template.
+    template. An encoder without one (BERT, DeBERTa) reads question and answer as two texts; conversations of several
+    messages are an error there.
 
     A model with several outputs needs `outputs`, weights by label or number; the score is the weighted sum:
     `{helpfulness: 0.8, verbosity: -0.2}`, or `{"1": 1, "0": -1}` for the log-odds of two classes. `max_length` in
@@ -39,10 +44,14 @@ class SequenceClassifier(RewardModel):
     def identity(self) -> dict[str, Any]:
         model = model_identity(self.model, self.revision)
         outputs = {"outputs": self.outputs} if self.outputs else {}
-        return {"name": self.name, "dtype": self.dtype, "max_length": self.max_length, **outputs, **model}
+        # Encoders were read as if they had a chat template once.
+        reads = {"reads": "pairs"} if any(map(_ENCODER.search, saved_as(self.model, self.revision))) else {}
+        return {"name": self.name, "dtype": self.dtype, "max_length": self.max_length, **outputs, **reads, **model}
 
     def check(self) -> None:
-        check_classifier(self.model, self.revision)
+        labels = check_classifier(self.model, self.revision)
+        if labels is not None:
+            output_weights(self.model, [labels[i] for i in sorted(labels)], self.outputs)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""
@@ -51,9 +60,10 @@ class SequenceClassifier(RewardModel):
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         tokenizer = load_tokenizer(self.model, self.revision)
         model = load_sequence_classifier(self.model, self.revision, self.dtype)
-        if model.config.pad_token_id is not None:
-            tokenizer.pad_token_id = model.config.pad_token_id  # as the model's authors do when they read its scores
-        else:
+        pad = model.config.get_text_config().pad_token_id
+        if pad is not None and 0 <= pad < model.get_input_embeddings().num_embeddings:
+            tokenizer.pad_token_id = pad  # as the model's authors do when they read its scores
+        elif not reads_pairs(tokenizer):
             separate_padding(tokenizer)
         return classifier_scores(
             model,

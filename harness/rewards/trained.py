@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from harness.components import ModelReference
+from harness.errors import DataError
+from harness.models.checkpoints.saving import follow_umask
 from harness.models.classifier import classifier_ids, classifier_scores, separate_padding
-from harness.models.load import Dtype, load_sequence_classifier, load_tokenizer
+from harness.models.load import Dtype, load_sequence_classifier, load_tokenizer, with_adapter
 from harness.models.load import check as check_model
 from harness.models.load import identity as model_identity
 from harness.protocols import Ready, RewardModel
@@ -70,7 +72,7 @@ class Trained(RewardModel):
         return {**fields, "base": model_identity(self.base, self.revision)}
 
     def check(self) -> None:
-        check_model(self.base, self.revision)
+        check_model(self.base, self.revision, "new classifier")
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         from datasets import Dataset
@@ -89,7 +91,10 @@ class Trained(RewardModel):
             [classifier_ids(tokenizer, p.messages, text, self.max_length) for text in (p.chosen, p.rejected)]
             for p in pairs
         ]
-        rows = [{"chosen_ids": chosen[0], "rejected_ids": rejected[0]} for chosen, rejected in encoded]
+        # Answers that differ only behind max_length are no preference.
+        rows = [{"chosen_ids": c, "rejected_ids": r} for (c, _), (r, _) in encoded if c != r]
+        if not rows:
+            raise DataError(f"all {len(pairs)} pairs are identical once they are cut: raise reward.max_length")
         trainer = RewardTrainer(
             model=model,
             args=self._config(folder, seed),
@@ -101,12 +106,14 @@ class Trained(RewardModel):
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         trainer.model.save_pretrained(folder / MODEL_FOLDER)
+        follow_umask(folder / MODEL_FOLDER)
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         return {
             "steps": trainer.state.global_step,
             "first_loss": losses[0],
             "last_loss": losses[-1],
             "truncated": sum(truncated for pair in encoded for _, truncated in pair),
+            "identical_pairs": len(pairs) - len(rows),
         }
 
     def _adapter(self) -> "LoraConfig | None":
@@ -145,10 +152,8 @@ class Trained(RewardModel):
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         tokenizer = self._tokenizer()
         if self.lora:
-            from peft import PeftModel
-
             base = load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
-            model = PeftModel.from_pretrained(base, ready.folder / MODEL_FOLDER).eval()
+            model = with_adapter(base, ready.folder / MODEL_FOLDER)
         else:
             model = load_sequence_classifier(str(ready.folder / MODEL_FOLDER), None, self.dtype)
         return classifier_scores(

@@ -10,9 +10,11 @@ from pydantic import Field
 
 from harness.components import RecipePath
 from harness.data.hub import commit, dataset_folder
+from harness.data.messages import KEPT_AS_TEXT
 from harness.data.pairs import Columns
 from harness.data.read import LoadedPairs, Weight, read_pairs
 from harness.data.rows import file_rows, files_sha256, matching
+from harness.errors import DataError
 from harness.protocols import Origin, Seed
 from harness.types import PreferencePair
 
@@ -30,9 +32,19 @@ class SeedSet(Seed):
         """All pairs, in order; of rows with the same prompt, only the first."""
         return list(self._read.pairs)
 
-    def left_out(self) -> dict[str, int]:
-        """How many rows `pairs` left out, by reason; see `harness.data.read.LoadedPairs`."""
-        return dict(self._read.left_out)
+    def remarks(self) -> dict[str, dict[str, int]]:
+        """The counts of `harness.data.read.LoadedPairs`; `left_out` always, the others if there are any."""
+        rest = {"read_as_messages": self._read.read_as_messages, "ignored_columns": self._read.ignored_columns}
+        return {"left_out": dict(self._read.left_out)} | {kind: dict(counts) for kind, counts in rest.items() if counts}
+
+    def _reading(self) -> dict[str, Any]:
+        """The part of the identity that says how rows were read, for those that an earlier version read as text."""
+        try:
+            counts = self._read.read_as_messages if self.quick else {}
+        except DataError:
+            return {}  # `check` reports it
+        read_as = {style: count for style, count in counts.items() if style != KEPT_AS_TEXT}
+        return {"read_as_messages": read_as} if read_as else {}
 
     @cached_property
     def _read(self) -> LoadedPairs:
@@ -69,11 +81,11 @@ class FileSet(SeedSet):
 
     @property
     def quick(self) -> bool:
-        return _size(self._files()) <= QUICK
+        return size(self._files()) <= QUICK
 
     def identity(self) -> dict[str, Any]:
         options = self.model_dump(mode="json", exclude={"path", *self.unkeyed})
-        return {**options, "sha256": files_sha256(self._files())}
+        return {**options, "sha256": files_sha256(self._files()), **self._reading()}
 
     def check(self) -> None:
         self._check_rows(self.quick)
@@ -112,12 +124,12 @@ class PublicSet(SeedSet):
 
     @property
     def quick(self) -> bool:
-        return self.path is not None and _size(self._files()) <= QUICK
+        return self.path is not None and size(self._files()) <= QUICK
 
     def identity(self) -> dict[str, Any]:
         options = self.model_dump(mode="json", exclude={"path", "revision", *self.unkeyed})
         if self.path is not None:
-            return {**options, "sha256": files_sha256(self._files())}
+            return {**options, "sha256": files_sha256(self._files()), **self._reading()}
         return {**options, "revision": self._commit() or self.revision}
 
     def check(self) -> None:
@@ -148,7 +160,8 @@ def _files(path: Path, patterns: Sequence[str]) -> list[Path]:
     return matching(path, patterns) if patterns and path.is_dir() else [path]
 
 
-def _size(files: Sequence[Path]) -> int:
+def size(files: Sequence[Path]) -> int:
+    """The files' bytes in total."""
     try:
         return sum(path.stat().st_size for path in files)
     except OSError:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from harness.components import RecipePath
-from harness.data.hub import commit, dataset_folder
+from harness.data.card_files import STANDALONE, check_card, check_files, check_inside
+from harness.data.hub import commit, dataset_folder, first_line
 from harness.data.pairs import Columns
 from harness.data.read import LoadedPairs, read_pairs
 from harness.data.rows import LocatedRow, files_sha256
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 from harness.protocols import Origin
-from harness.seeds._base import SeedSet
+from harness.seeds._base import QUICK, SeedSet, size
 
 
 class Hub(SeedSet):
@@ -53,18 +54,26 @@ class Hub(SeedSet):
     def identity(self) -> dict[str, Any]:
         options = self.model_dump(mode="json", exclude={"path", "revision", *self.unkeyed})
         if self.path is not None:
-            return {**options, "sha256": files_sha256(self._files(self.path))}
+            return {**options, "sha256": files_sha256(self._files(self.path)), **self._reading()}
         return {**options, "revision": commit(self.dataset, self.revision) or self.revision or "main"}
 
     def check(self) -> None:
-        if self.path is not None and not self._files(self.path):
+        if self.path is None:
+            return
+        if not self._files(self.path):
             raise DataError(f"{self.path}: contains no files; expected a copy of the hub dataset {self.dataset}")
+        self._check_rows(self.quick)
+
+    @property
+    def quick(self) -> bool:
+        return self.path is not None and size(self._files(self.path)) <= QUICK
 
     def _files(self, folder: Path) -> list[Path]:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; expected a copy of the hub dataset {self.dataset}")
-        files = (p for p in sorted(folder.rglob("*")) if p.is_file())
-        return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+        files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+        shown = [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+        return shown + [p for p in files if p == folder / STANDALONE]
 
     def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
         source = self.dataset.rpartition("/")[2]
@@ -76,12 +85,20 @@ class Hub(SeedSet):
 
         patterns = [f"{self.data_dir}/**", "*.md", "*.json", "*.yaml"] if self.data_dir else None
         folder = self.path or dataset_folder(self.dataset, self.revision, patterns)
+        check_card(folder)
+        if self.data_dir:
+            check_inside(self.data_dir, "data_dir")
         try:
-            rows = datasets.load_dataset(
-                str(folder), self.config, split=self.split, data_dir=self.data_dir, streaming=True
-            )
+            # Without the user's token: whatever the folder names, it is not to be asked for on the user's behalf.
+            builder = datasets.load_dataset_builder(str(folder), self.config, data_dir=self.data_dir, token=False)
+            check_files(folder, (file for files in (builder.config.data_files or {}).values() for file in files))
+            rows = builder.as_streaming_dataset(split=self.split)
+            if rows.features is not None:  # an image or a sound may be an address, and is not needed
+                rows = rows.decode(False)
             for number, row in enumerate(rows, start=1):
                 yield f"{self.dataset}, row {number}", row
+        except HarnessError:
+            raise
         except Exception as error:  # the libraries for the various file formats raise many classes
-            summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            summary = first_line(error)
             raise DataError(f"hub dataset '{self.dataset}', split '{self.split}', can't be read ({summary})") from None

@@ -37,6 +37,7 @@ class Pace:
         self._held_until = 0.0
         self._last_cut = 0.0
         self._overloaded_since: float | None = None
+        self._last_answer = 0.0
 
     def enter(self, stop: threading.Event, longest: float) -> float:
         """Wait until a call may start. Returns its start time, to be passed to `leave`. Raises Stopped, or HeldTooLong
@@ -68,8 +69,14 @@ class Pace:
             elif answered:
                 self.limit += 1 / self.limit
                 self._overloaded_since = None
+                self._last_answer = now
             self._in_flight -= 1
             self._changed.notify(2)
+
+    def answered_since(self, moment: float) -> bool:
+        """Whether the server has answered a call since a moment of the monotonic clock."""
+        with self._changed:
+            return self._last_answer > moment
 
     def overloaded_for(self) -> float:
         """Seconds since the server reported overload, without any answered call in between."""

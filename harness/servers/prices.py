@@ -6,16 +6,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import DataError
 from harness.files import asset, cache_root
+from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside_yaml import parse_yaml
 from harness.types import JudgeRequest, Price
 
 
 def read_prices(path: Path) -> dict[str, Price]:
     """Read a price table: prices by model. Raises DataError."""
-    import yaml
-
     expected = "expected one line `MODEL: {input: 2.5, output: 10}` per model, in dollars per million tokens"
     try:
-        prices = yaml.safe_load(path.read_text(encoding="utf-8"))
+        prices = parse_yaml(read_text(path, LARGEST_SETTINGS))
         return TypeAdapter(dict[str, Price]).validate_python(prices or {})
     except ValidationError as error:
         first = error.errors()[0]
@@ -23,15 +23,14 @@ def read_prices(path: Path) -> dict[str, Price]:
         raise DataError(f"price table {path}: {where}: {first['msg']}; {expected}") from None
     except OSError as error:
         raise DataError(f"price table {path} can't be read ({error.strerror or error}); {expected}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        first_line = str(error).split("\n")[0]
-        raise DataError(f"price table {path} can't be read ({first_line}); {expected}") from None
+    except ValueError as error:
+        raise DataError(f"price table {path} can't be read ({error}); {expected}") from None
 
 
 def price_table(path: Path | None) -> dict[str, Price]:
     """All known prices by model. `path` takes precedence over the user's own table, and that over the shipped one."""
     users_table = cache_root() / "prices.yaml"
-    tables = [asset("prices.yaml"), *([users_table] if users_table.is_file() else []), *([path] if path else [])]
+    tables = [asset("prices.yaml"), *([users_table] if users_table.exists() else []), *([path] if path else [])]
     return {model: price for table in tables for model, price in read_prices(table).items()}
 
 

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from harness import files
-from harness.benchmark import Benchmark
+from harness.benchmark import Benchmark, Names, Wanted
 from harness.components import identity, question_identity
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import write_rows
+from harness.errors import DataError
 from harness.memo import once
 from harness.models import chat
 from harness.models import load as models
 from harness.models.workload import GENERATING, loading, work
-from harness.recipe.recipe import AnswerSampling, System, policy_identity
+from harness.recipe.recipe import AnswerSampling, RecordedFile, System, policy_identity
 from harness.training.checkpoint import RowModel
 from harness.types import Answer, FinishReason, Message, Question, Sampling
 
@@ -89,15 +90,37 @@ def recorded_answers_stage(system: System, benchmark: Benchmark) -> Stage:
     """A system's answers from its file: `answers.jsonl`. Its report counts answers that are missing, repeated or to
     other questions."""
     name = identity(benchmark)["name"]
-    path = system.answers[name]
+    recorded = system.answers[name]
+    several, wanted = whose(benchmark, recorded, (system.id,))
 
     def body(ctx: Context) -> dict[str, Any]:
-        answers, counts = benchmark.recorded_answers(path)
+        answers, counts = benchmark.recorded_answers(recorded.file, *wanted)
         write_rows(ctx.folder / "answers.jsonl", answers)
         return {"questions": len(answers), "file": counts}
 
-    params = {"questions": benchmark.question_identity(), "file_sha256": content_sha256(path)}
+    params = {"questions": benchmark.question_identity(), "file_sha256": content_sha256(recorded.file), **several}
     return Stage(f"answers/{name}/{system.id}", "recorded_answers", 1, params, {}, body)
+
+
+def whose(
+    benchmark: Benchmark, recorded: RecordedFile, known_as: tuple[str, ...]
+) -> tuple[dict[str, Any], tuple[Wanted, ...]]:
+    """(the part of a stage's identity that says whose answers or verdicts are read, empty for a file of one model and
+    one judge; the argument that says so to the benchmark, none if it doesn't tell them apart). Raises DataError."""
+    names = recorded_names(benchmark, recorded.file)
+    if not any(names):
+        if recorded.model or recorded.judge:
+            what = f"benchmark '{benchmark.name}' doesn't tell the models and judges in a file apart"
+            raise DataError(f"{recorded.file}: {what}; give only the file")
+        return {}, ()
+    wanted = Wanted(recorded.model, recorded.judge, known_as)
+    several = len(names.models) > 1 or len(names.judges) > 1 or recorded.model or recorded.judge
+    return ({"whose": [wanted.model, wanted.judge, *known_as]} if several else {}), (wanted,)
+
+
+def recorded_names(benchmark: Benchmark, path: Path) -> Names:
+    """The models and judges in a file."""
+    return once(("recorded names", benchmark.name, path), lambda: benchmark.recorded_names(path))
 
 
 def content_sha256(path: Path) -> str:

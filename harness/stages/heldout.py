@@ -1,10 +1,11 @@
 """The stage that measures how a policy orders the held-out pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import write_json
+from harness.models import chat
 from harness.models import load as models
 from harness.models.workload import loading, work
 from harness.recipe.recipe import Policy, policy_identity
@@ -25,7 +26,8 @@ def heldout_stage(
     Implicit reward: log pi(y|x) - log pi_ref(y|x), in nats, without beta. For the untrained base it is zero by
     definition, so nothing is computed: its margin is 0, every pair is a tie, and it has no rank correlation. For a row
     that starts from a fine-tuned policy, that one is the reference, and `reference` has its log-probabilities. On the
-    seed's own pairs no row has a tau: over two responses it is 1 if the pair is ordered correctly and -1 if not.
+    seed's own pairs no row has a tau: over two responses it is 1 if the pair is ordered correctly and -1 if not. A pair
+    whose answers differ only where they are cut is not scored.
     """
     policy = model.policy
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
@@ -37,7 +39,8 @@ def heldout_stage(
         rewards = {e.id: [0.0] * len(e.responses) for e in examples}
         if model.trained:
             rewards = _implicit_rewards(ctx, policy, examples, training, model.load(ctx, dtype), batch_size)
-        margins = {e.id: _seed_margin(e, rewards[e.id]) for e in examples}
+        identical = _identical_once_cut(examples, policy, lengths)
+        margins = {e.id: None if e.id in identical else _seed_margin(e, rewards[e.id]) for e in examples}
         # A constant has no rank order: for the base there is nothing to score, which is not "failed to score".
         taus = [_tau(e, rewards[e.id]) for e in examples] if model.trained else []
         metrics = {
@@ -50,7 +53,7 @@ def heldout_stage(
             metrics["heldout.kendall_tau"] = mean_metric(taus)
         write_json(ctx.folder / "margins.json", margins)
         write_metrics(ctx, metrics)
-        return {"pairs": len(margins)}
+        return {"pairs": len(margins), **({"identical_once_cut": len(identical)} if identical else {})}
 
     def estimate() -> Estimate:
         if not model.trained:
@@ -62,6 +65,19 @@ def heldout_stage(
     params = {"policy": policy_identity(policy), "dtype": dtype, **lengths}
     inputs = {"ranked": ranked, "reference": reference, **model.inputs}
     return Stage(f"heldout/{row}", "heldout", 2, params, inputs, body, estimate)
+
+
+def _identical_once_cut(examples: Sequence[RankedExample], policy: Policy, lengths: Mapping[str, int]) -> set[str]:
+    """Ids of the examples whose chosen and rejected response have the same tokens once they are cut: there is no order
+    to be measured, for the base as for any other row."""
+    tokenizer = models.load_tokenizer(policy.model, policy.revision)
+    identical = set()
+    for example in examples:
+        texts = [r.text for r in example.responses if r.source in ("seed:chosen", "seed:rejected")]
+        encoded = [chat.encode(tokenizer, example.messages, text, **lengths).response for text in texts]
+        if len(encoded) == 2 and encoded[0] == encoded[1]:
+            identical.add(example.id)
+    return identical
 
 
 def _implicit_rewards(

@@ -34,7 +34,7 @@ def prompts_stage(config: PromptGeneration, seeds: Stage, search: LeakSearch, se
         languages = languages_of(seed_texts) if config.languages is None else frozenset(config.languages)
         limits = Limits(config.min_words, config.max_words, config.max_similarity)
         filters = PromptFilter(seed_texts, limits, search.index(), languages, config.template)
-        prompts, counts = _write_prompts(ctx, config, seed, train, filters)
+        prompts, counts, models = _write_prompts(ctx, config, seed, train, filters)
         write_rows(ctx.folder / "dropped.jsonl", filters.dropped)
         if not prompts:
             raise DataError(
@@ -46,6 +46,7 @@ def prompts_stage(config: PromptGeneration, seeds: Stage, search: LeakSearch, se
             "wanted": config.count,
             "kept": len(prompts),
             **counts,
+            **({"models": models} if models else {}),
             "dropped": dict(sorted(filters.counts.items())),
             "leaks": search.counts(filters.leaks.elements()),
             "languages": sorted(languages),
@@ -74,10 +75,10 @@ def prompts_stage(config: PromptGeneration, seeds: Stage, search: LeakSearch, se
 
 def _write_prompts(
     ctx: Context, config: PromptGeneration, seed: int, train: Sequence[PreferencePair], filters: PromptFilter
-) -> tuple[list[Prompt], Counter[str]]:
-    """(prompts, how many texts were `written` and how many `tokens` they have), round by round until there are enough
-    or the attempts are used up. A round follows from the seed and the rounds before it alone, so that a stopped run
-    finds its samples in the pool."""
+) -> tuple[list[Prompt], Counter[str], dict[str, int]]:
+    """(prompts, how many texts were `written` and how many `tokens` they have, which served models wrote how many),
+    round by round until there are enough or the attempts are used up. A round follows from the seed and the rounds
+    before it alone, so that a stopped run finds its samples in the pool."""
     rng = random.Random(seed)
     sampling = Sampling(
         temperature=config.temperature,
@@ -88,6 +89,7 @@ def _write_prompts(
     longest = CHARACTERS_PER_TOKEN * config.max_new_tokens
     prompts: list[Prompt] = []
     counts: Counter[str] = Counter()
+    written: list[Completion] = []
     rounds = 0
     while len(prompts) < config.count and rounds < config.max_attempts:
         rounds += 1
@@ -98,6 +100,7 @@ def _write_prompts(
         pool = Pool(config.generator, ctx.store.pool, seed=round_seed, advance=ctx.progress.advance)
         requests = [config.template.render([user_text(p.messages) for p in pairs]) for pairs in shots]
         texts = _sample(pool, requests, sampling)
+        written += texts
         counts.update(written=size, tokens=sum(text.tokens for text in texts))
         accepted = [filters.accept(text, pairs) for text, pairs in zip(texts, shots, strict=True)]
         prompts += [prompt for prompt in accepted if prompt is not None]
@@ -106,7 +109,7 @@ def _write_prompts(
         ctx.log.warning(warning, len(prompts), config.count, rounds, filters.counts)
     surplus = prompts[config.count :]
     filters.dropped += [DroppedPrompt(text=user_text(p.messages), reason="surplus") for p in surplus]
-    return prompts[: config.count], counts
+    return prompts[: config.count], counts, Pool.models(written)
 
 
 def _sample(pool: Pool, requests: Sequence[Messages | str], sampling: Sampling) -> list[Completion]:

@@ -16,7 +16,7 @@ from harness.protocols import RewardModel
 from harness.recipe.sizes import Sizes
 from harness.stages.responses import groups_to_fill
 from harness.stages.reward import make_scorer, score_journals
-from harness.types import RankedExample, ResponseGroup
+from harness.types import PreferencePair, RankedExample, Response, ResponseGroup
 
 
 def ranked_stage(model: RewardModel, responses: Stage, reward: Stage, sizes: Sizes) -> Stage:
@@ -48,16 +48,33 @@ def ranked_stage(model: RewardModel, responses: Stage, reward: Stage, sizes: Siz
 
 def seed_pairs_stage(seeds: Stage) -> Stage:
     """The same two files as `ranked_stage` writes, of the seed's own pairs: the chosen answer above the rejected one,
-    with scores 1 and 0, which stand for nothing but that order."""
+    with scores 1 and 0, which stand for nothing but that order. Rows of a ranked dataset keep all their scored
+    responses, and the scores."""
 
     def body(ctx: Context) -> dict[str, Any]:
         pairs = [g for g in groups_to_fill(ctx, True) if g.responses[0].text != g.responses[1].text]
-        ranked = [rank(g, (1.0, 0.0)) for g in pairs]
-        train = sum(e.split == "train" for e in ranked)
-        report = {"train_prompts": train, "heldout_prompts": len(ranked) - train, "responses": 2 * train}
+        seeds = [
+            row for file in ("train", "heldout") for row in ctx.inputs["seeds"].rows(f"{file}.jsonl", PreferencePair)
+        ]
+        rankings = {pair.id: pair.responses for pair in seeds if pair.responses}
+        ranked = [_own_ranking(group, rankings.get(group.id, ())) for group in pairs]
+        train = [e for e in ranked if e.split == "train"]
+        report = {
+            "train_prompts": len(train),
+            "heldout_prompts": len(ranked) - len(train),
+            "responses": sum(len(e.responses) for e in train),
+        }
         return _write_ranked(ctx, ranked, report)
 
     return Stage("ranked", "ranked", 2, {"responses": "the seed's own"}, {"seeds": seeds}, body)
+
+
+def _own_ranking(group: ResponseGroup, responses: Sequence[Response]) -> RankedExample:
+    """A seed prompt with its own answers: the pair's, or all `responses` of a row that ranks several."""
+    if not responses:
+        return rank(group, (1.0, 0.0))
+    full = group.model_copy(update={"responses": tuple(responses)})
+    return rank(full, [response.score for response in responses])
 
 
 def scores_by_prompt(groups: Sequence[ResponseGroup], scores: Sequence[float | None]) -> list[list[float | None]]:

@@ -24,7 +24,7 @@ def responses_stage(config: ResponseGeneration, seeds: Stage, prompts: Stage | N
     def body(ctx: Context) -> dict[str, Any]:
         groups = groups_to_fill(ctx, config.seed_prompts, config.seed_responses)
         sampled: dict[str, list[Response]] = {g.id: [] for g in groups}
-        tokens = 0
+        tokens, models = 0, Counter[str]()
         for present in (0, 2):  # responses that a group has already
             part = [g for g in groups if len(g.responses) == present]
             offsets: Counter[str] = Counter()  # a generator that is named twice goes on with its next samples
@@ -35,8 +35,10 @@ def responses_stage(config: ResponseGeneration, seeds: Stage, prompts: Stage | N
                 for group, texts in zip(part, _sample(ctx, config, source, part, seed, samples), strict=True):
                     sampled[group.id] += [_response(text, source) for text in texts]
                     tokens += sum(text.tokens for text in texts)
+                    models.update(Pool.models(texts))
         full = [g.model_copy(update={"responses": (*g.responses, *sampled[g.id])}) for g in groups]
-        return _write_groups(ctx, full) | {"tokens": tokens}
+        answered = {"models": dict(sorted(models.items()))} if models else {}
+        return _write_groups(ctx, full) | {"tokens": tokens, **answered}
 
     inputs = {"seeds": seeds} | ({"prompts": prompts} if prompts else {})
     generators = [source.generator for source in config.sources_of(config.n)]

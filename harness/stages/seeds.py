@@ -1,6 +1,6 @@
 """The first stage: seed pairs, split by prompt into training and held-out pairs, without leaked evaluation prompts."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,12 +61,13 @@ def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
 
     def body(ctx: Context) -> dict[str, Any]:
         pairs: dict[str, PreferencePair] = {}
-        left_out: Counter[str] = Counter()
+        remarks: defaultdict[str, Counter[str]] = defaultdict(Counter, left_out=Counter())
         total = 0
         for seed_set in data.seeds:
             rows = seed_set.pairs()
             total += len(rows)
-            left_out.update(seed_set.left_out())
+            for kind, counts in seed_set.remarks().items():
+                remarks[kind].update(counts)
             for pair in rows:
                 pairs.setdefault(pair.id, pair)  # of several seed sets with a prompt, the first provides it
         repeated = total - len(pairs)
@@ -83,7 +84,7 @@ def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
             "train": len(train),
             "heldout": len(heldout),
             "repeated_prompts": repeated,
-            "left_out": dict(left_out),
+            **{kind: dict(counts) for kind, counts in remarks.items()},
             "leaks": search.counts(leak.set for leak in leaks),
             "leaks_dropped": total - repeated - len(pairs),
         }

@@ -10,12 +10,13 @@ from harness.judging.asker import Asker, make_ask
 from harness.judging.costs import journal_name, journal_of, plan_judging
 from harness.judging.panel import collect_verdicts, members_of
 from harness.models.workload import REPLY_SECONDS, loading, work
+from harness.printable import printable
 from harness.protocols import Judge
 from harness.recipe.recipe import Evaluation, System
 from harness.servers.prices import price_table
 from harness.servers.spending import JudgeCost
 from harness.stages._metrics import write_metrics
-from harness.stages.answers import content_sha256, turn_count
+from harness.stages.answers import content_sha256, recorded_names, turn_count, whose
 from harness.types import Answer
 
 JUDGE_PROMPT = 400
@@ -41,6 +42,9 @@ def verdicts_stage(
             lambda ask: benchmark.verdicts(row_answers, reference_answers, ask),
             f"{row} on {name}",
         )
+        if len(ledger.models) > 1 and len(members) == 1:
+            models = printable(", ".join(f"{name} ({count})" for name, count in ledger.models.items()), 500)
+            ctx.log.warning("%s on %s: the judge's replies came from several models: %s", row, name, models)
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
         write_metrics(ctx, benchmark.metrics(row_answers, reference_answers, verdicts))
         return {"invalid": sum(v.value is None for v in verdicts), **ledger.model_dump(mode="json"), **panel}
@@ -78,16 +82,19 @@ def recorded_verdicts_stage(system: System, benchmark: Benchmark, answers: Stage
     """Recorded verdicts on a system's answers: `verdicts.jsonl`, `metrics.json`. Its report names the judge as
     `recorded_by`. A verdict that is missing from the file, or failed when it was recorded, is not scored."""
     name = identity(benchmark)["name"]
-    path = system.verdicts[name]
+    recorded, answered = system.verdicts[name], system.answers[name]
+    # The name of the model in the file of its answers is the most reliable one.
+    in_answers = (answered.model,) if answered.model else recorded_names(benchmark, answered.file).models
+    several, wanted = whose(benchmark, recorded, (*(in_answers if len(in_answers) == 1 else ()), system.id))
 
     def body(ctx: Context) -> dict[str, Any]:
         row_answers, reference_answers = _answers(ctx)
-        verdicts, counts, judge = benchmark.recorded_verdicts(path, row_answers)
+        verdicts, counts, judge = benchmark.recorded_verdicts(recorded.file, row_answers, *wanted)
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
         write_metrics(ctx, benchmark.metrics(row_answers, reference_answers, verdicts))
         return {"invalid": sum(v.value is None for v in verdicts), "file": counts, "recorded_by": judge}
 
-    params = {"benchmark": identity(benchmark), "file_sha256": content_sha256(path)}
+    params = {"benchmark": identity(benchmark), "file_sha256": content_sha256(recorded.file), **several}
     inputs = _inputs(answers, reference)
     return Stage(f"verdicts/{name}/{system.id}", "recorded_verdicts", 2, params, inputs, body)
 

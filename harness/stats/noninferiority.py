@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from statistics import NormalDist
 from typing import Literal, NamedTuple
+
+from harness.stats.student import quantile
 
 NonInferiorityOutcome = Literal["not worse", "worse", "inconclusive"]
 
@@ -28,8 +31,6 @@ def non_inferiority(
     """The test on paired differences, new minus old. `groups`: each difference's prompt, if a prompt has several;
     prompts are then the sampling units. Bounds: mean and cluster-robust standard error, Student's t with (prompts - 1)
     degrees of freedom. Raises ValueError for fewer than two prompts."""
-    from scipy.stats import t
-
     labels = list(range(len(differences))) if groups is None else list(groups)
     by_prompt: dict[Hashable, list[float]] = {}
     for label, value in zip(labels, differences, strict=True):
@@ -40,8 +41,8 @@ def non_inferiority(
     mean = math.fsum(differences) / len(differences)
     residuals = [math.fsum(v) - len(v) * mean for v in by_prompt.values()]
     stderr = math.sqrt(n / (n - 1) * math.fsum(r * r for r in residuals)) / len(differences)
-    quantile = float(t.ppf(1 - alpha, n - 1))
-    lower, upper = mean - quantile * stderr, mean + quantile * stderr
+    reach = quantile(1 - alpha, n - 1) * stderr
+    lower, upper = mean - reach, mean + reach
     return _result(mean, lower, upper, stderr, margin, alpha, n)
 
 
@@ -60,10 +61,9 @@ def from_resamples(
 def _result(
     difference: float, lower: float, upper: float, stderr: float, margin: float, alpha: float, n: int
 ) -> NonInferiority:
-    from scipy.stats import norm
-
+    normal = NormalDist()
     outcome: NonInferiorityOutcome = "not worse" if lower > -margin else "worse" if upper < -margin else "inconclusive"
-    reach = float(norm.ppf(1 - alpha) + norm.ppf(0.8)) * stderr
+    reach = (normal.inv_cdf(1 - alpha) + normal.inv_cdf(0.8)) * stderr
     distance = abs(difference + margin)
     needed = math.ceil(n * (reach / distance) ** 2) if distance > 0 and reach > 0 else (2 if distance > 0 else None)
     return NonInferiority(outcome, difference, lower, upper, n, reach, needed)

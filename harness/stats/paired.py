@@ -6,10 +6,12 @@ conversation) are kept together everywhere. A prompt that isn't scored in both r
 counted.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.stats.intervals import bootstrap_indices
+from harness.stats.student import quantile, upper_tail
 from harness.types import Record
 
 if TYPE_CHECKING:
@@ -142,7 +144,6 @@ def _p_value(difference: float, stderr: float, prompts: int, flipped: "np.ndarra
     observed difference, the estimate is too coarse for Holm's correction over many pairs; from ENOUGH prompts on, the
     p-value of the paired t test is then used if it is smaller. `flipped`: the mean differences under random signs."""
     import numpy as np
-    from scipy.stats import t
 
     # Differences that are equal up to rounding count as equal.
     reached = np.abs(flipped) >= abs(difference) - 1e-9 * max(1.0, abs(difference))
@@ -150,7 +151,7 @@ def _p_value(difference: float, stderr: float, prompts: int, flipped: "np.ndarra
     p = (1 + counted) / (1 + len(flipped))
     if counted >= FEW or prompts < ENOUGH or stderr == 0:
         return p
-    return min(p, float(2 * t.sf(abs(difference) / stderr, prompts - 1)))
+    return min(p, 2 * upper_tail(abs(difference) / stderr, prompts - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -166,9 +167,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def detectable(stderr: float, prompts: int, alpha: float = ALPHA, power: float = POWER) -> float:
     """The smallest true difference that a two-sided test at `alpha` detects with `power`, at this standard error."""
-    from scipy.stats import t
-
-    return float((t.ppf(1 - alpha / 2, prompts - 1) + t.ppf(power, prompts - 1)) * stderr)
+    return (quantile(1 - alpha / 2, prompts - 1) + quantile(power, prompts - 1)) * stderr
 
 
 def power_at(difference: float, stderr: float, prompts: int, alpha: float = ALPHA) -> float:
@@ -186,7 +185,6 @@ def compare_resamples(
     resample), from their values and their values in the same resamples of the same n prompts. `p`: two-sided, from the
     difference divided by its bootstrap standard error, as a standard normal variate."""
     import numpy as np
-    from scipy.stats import norm
 
     one, other = (np.asarray(r, dtype=float) for r in resamples)
     differences = one - other
@@ -194,7 +192,7 @@ def compare_resamples(
     low, high = np.percentile(differences, [2.5, 97.5])
     unpaired = float(np.hypot(one.std(ddof=1), other.std(ddof=1)))
     difference = values[0] - values[1]
-    p = float(2 * norm.sf(abs(difference) / stderr)) if stderr > 0 else float(difference == 0)
+    p = math.erfc(abs(difference) / stderr / math.sqrt(2)) if stderr > 0 else float(difference == 0)
     return Comparison(
         first=first,
         second=second,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from harness.engine.stage import Context, Stage
 from harness.engine.store import Artifact
-from harness.models.load import Dtype, load_causal_lm
+from harness.models.load import Dtype, load_causal_lm, with_adapter
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Training
 
@@ -56,8 +56,4 @@ class RowModel:
         if folder is not None and not (folder / "adapter_config.json").exists():
             return load_causal_lm(str(folder), None, dtype, self.bits)
         model = load_causal_lm(start.model, start.revision, dtype, self.bits)
-        if folder is None:
-            return model
-        from peft import PeftModel
-
-        return PeftModel.from_pretrained(model, folder).eval()
+        return model if folder is None else with_adapter(model, folder)

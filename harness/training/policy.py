@@ -14,7 +14,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from harness.errors import ModelError
-from harness.models.load import device, load_causal_lm
+from harness.models.checkpoints.saving import follow_umask
+from harness.models.load import device, load_causal_lm, refuse_adapter
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Lora
 
@@ -29,11 +30,8 @@ def load_policy(policy: Policy, lora: Lora | None, seed: int) -> Any:
 def load_untrained(policy: Policy, lora: Lora | None) -> Any:
     """The policy in the dtype that `lora` or full fine-tuning needs, with dropout off, before any adapter is added."""
     bits = lora.bits if lora else None
+    refuse_adapter(policy.model, policy.revision)
     model = load_causal_lm(policy.model, policy.revision, policy.dtype if lora else "float32", bits)
-    if getattr(model, "_hf_peft_config_loaded", False):
-        raise ModelError(
-            f"policy {policy.model} is a PEFT adapter; expected a whole model: merge it into its base first"
-        )
     disable_dropout(model)
     return model
 
@@ -113,3 +111,4 @@ def save_policy(
     with torch.no_grad():
         model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
+    follow_umask(folder)

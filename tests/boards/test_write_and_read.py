@@ -56,8 +56,11 @@ def test_board_json_has_figures_over_training_seeds(tmp_path: Path) -> None:
     lost = Metric(value=None, n_invalid=30)
     rows = [
         entry("base", "base"),
-        *(seed_row("s", seed, {"mt_bench.score": metric(value)}) for seed, value in ((0, 5.0), (1, 6.0), (7, 8.5))),
-        *(seed_row("t", seed, {"mt_bench.score": found}) for seed, found in ((0, metric(5.0)), (1, lost))),
+        *(
+            seed_row("s", seed, {"mt_bench.score": metric(value, 0.2)})
+            for seed, value in ((0, 5.0), (1, 6.0), (7, 8.5))
+        ),
+        *(seed_row("t", seed, {"mt_bench.score": found}) for seed, found in ((0, metric(5.0, 0.2)), (1, lost))),
         entry("once", "sdpo"),
     ]
     data = json.loads(write_board(tmp_path, "quickstart", rows).read_text())
@@ -101,9 +104,9 @@ def test_any_change_is_a_new_board(tmp_path: Path, change: str) -> None:
     path.write_text(path.read_text().replace(json.loads(path.read_text())["generated"], "2001-02-03T04:05:06+00:00"))
     rows = four_rows()
     if change == "metric":
-        rows[1].metrics["mt_bench.score"] = metric(5.5)
+        rows[1] = entry("dpo", "dpo_best_worst", {"mt_bench.score": metric(5.5)})
     elif change == "outcome":
-        rows[1].outcomes["alpaca_eval"]["q2"] = 1.0
+        rows[1].outcomes["heldout"]["p1"] = 1.0
     elif change == "row":
         del rows[1]
     else:
@@ -134,7 +137,7 @@ def test_a_write_that_fails_leaves_a_readable_board(
 ) -> None:
     write_board(tmp_path, "quickstart", four_rows())
     before = contents(tmp_path)
-    changed = [e.model_copy(update={"metrics": {"mt_bench.score": metric(9)}}) for e in four_rows()]
+    changed = [entry(e.id, e.method, {"mt_bench.score": metric(9, 0.2)}) for e in four_rows()]
     real, calls = getattr(os, failing), []
 
     def full_disk(*arguments: Any) -> Any:
@@ -187,7 +190,7 @@ def test_a_row_given_twice_is_refused(tmp_path: Path) -> None:
         ("truncate entry", r"dpo\.json can't be read"),
         ("remove entry", r"dpo\.json can't be read"),
         ("unknown field", r"dpo\.json: scores: Extra inputs"),
-        ("nan in entry", r"dpo\.json can't be read \(NaN is not allowed"),
+        ("nan in entry", r"dpo\.json can't be read \(NaN is not a figure"),
         ("wrong row", r"dpo\.json holds row 'base', expected 'dpo'"),
         ("not text", r"dpo\.json can't be read"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -265,7 +266,14 @@ def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_commands(tmp_path: Path) -> None:
     dataset(tmp_path / "data")
     done = harness(tmp_path, "export", "data", "--format", "trl", "--pairs", "adjacent", "-o", "t.jsonl")
+    told = "t.jsonl: 8 rows of 4 examples\nleft out: 2 prompts of the other split (--split train)\n"
+    assert (done.returncode, done.stdout) == (0, told)
+    done = harness(
+        tmp_path, "export", "data", "--format", "trl", "--pairs", "adjacent", "-o", "t.jsonl", "--split", "all"
+    )
     assert (done.returncode, done.stdout) == (0, "t.jsonl: 12 rows of 6 examples\n")
+    rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [row["split"] for row in rows] == ["train"] * 8 + ["heldout"] * 4
     done = harness(tmp_path, "import", "t.jsonl", "--format", "trl", "-o", "r.parquet", "--source", "mine")
     assert (done.returncode, done.stdout) == (0, "r.parquet: 6 rows of 6 examples\n")
     assert {e.source for e in read_ranked(tmp_path / "r.parquet")} == {"mine"}
@@ -279,3 +287,27 @@ def test_the_commands(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", ["trl", "simpo", "nemo-rl", "nectar", "parquet", "jsonl"])
+def test_held_out_prompts_leave_only_when_asked_for_and_with_a_mark(form: Any, tmp_path: Path) -> None:
+    source = dataset(tmp_path / "data")
+    out = tmp_path / "out.jsonl"
+
+    summary = export(source, out, form)
+    assert "q0" in out.read_text()
+    assert not {"q4", "q5"} & set(re.findall(r"q\d", out.read_text()))
+    assert summary.left_out["prompts of the other split (--split train)"] == 2
+    assert export(source, out, form, split="all").examples == 6
+    for row in map(json.loads, out.read_text().splitlines()):
+        assert row["split"] == ("heldout" if {"q4", "q5"} & set(re.findall(r"q\d", json.dumps(row))) else "train")
+
+
+def test_imported_prompts_are_read_as_seeds_are(tmp_path: Path) -> None:
+    template = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    row = {"prompt": template, "chosen": "Hello!<|im_end|>", "rejected": "What?"}
+    (example,) = from_trl([("f:1", row)], "x").rows
+    assert example.messages == (Message(role="user", content="Hi"),)
+    assert [r.text for r in example.responses] == ["Hello!", "What?"]
+    with pytest.raises(DataError, match=r"f:1: prompt: turns of a chat template .* after other text"):
+        from_trl([("f:1", {**row, "prompt": f"See: {template}"})], "x")

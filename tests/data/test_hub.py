@@ -106,7 +106,7 @@ def test_a_hub_that_is_not_there(folder: Path) -> None:
 
 def test_what_is_no_dataset_or_no_name(hub: UploadHub, folder: Path) -> None:
     assert "expected OWNER/NAME" in refused(push(folder, "--push-to-hub", "mine", url=hub.url))
-    mixed = refused(push(folder, "--push-to-hub", "me/mine", "--split", "train", url=hub.url))
+    mixed = refused(push(folder, "--push-to-hub", "me/mine", "--split", "all", url=hub.url))
     assert "leave out -o" in mixed
     assert "--private: only with" in refused(push(folder, "-o", "x.jsonl", "--private", url=hub.url))
     assert "expected -o FILE" in refused(push(folder, url=hub.url))
@@ -117,3 +117,21 @@ def test_what_is_no_dataset_or_no_name(hub: UploadHub, folder: Path) -> None:
         file.write("{}\n")
     assert "ranked.jsonl:3: " in refused(push(folder, "--push-to-hub", "me/mine", url=hub.url))
     assert hub.commits == {}
+
+
+@pytest.mark.parametrize("name", ["README.md", "ranked.jsonl", "heldout.jsonl"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_is_never_uploaded(name: str, inside: bool, hub: UploadHub, folder: Path, tmp_path: Path) -> None:
+    secret = (folder if inside else tmp_path) / "secret"
+    (folder / name).rename(secret)
+    (folder / name).symlink_to(secret)
+    assert f"{name}: not uploaded (it is a link" in refused(push(folder, "--push-to-hub", "me/mine", url=hub.url))
+    assert hub.commits == {}
+
+
+def test_only_named_files_are_uploaded(hub: UploadHub, folder: Path) -> None:
+    for name in (".env", "notes.md", "ranked.jsonl.bak"):
+        (folder / name).write_text("SECRET")
+    (folder / "heldout.jsonl").unlink()
+    assert push(folder, "--push-to-hub", "me/mine", url=hub.url).returncode == 0
+    assert set(hub.commits["me/mine"][0]) == {"README.md", "ranked.jsonl"}

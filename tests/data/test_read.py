@@ -227,8 +227,8 @@ def test_rows_without_a_preference_are_left_out_and_counted(caplog: pytest.LogCa
     other = {**GOOD, "prompt": "another question"}
     assert [p.chosen for p in parse_pairs(jsonl(same, other), "f", "s")] == [other["chosen"]]
     assert "1 rows have the same text as chosen and rejected" in caplog.text
-    with pytest.raises(DataError, match="at least one row"):
-        parse_pairs(jsonl(same), "f", "s")
+    with pytest.raises(DataError, match="f: all 2 rows have the same text as chosen and rejected, or tied scores"):
+        parse_pairs(jsonl(same, {**same, "prompt": "another question"}), "f", "s")
 
 
 def test_real_instruction_pairs(shared_data: Path) -> None:

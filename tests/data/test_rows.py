@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,53 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=r"raws\.parquet: no such file; .*; did you mean 'rows\.parquet'\?"):
         list(file_rows([tmp_path / "raws.parquet"]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(encoding: str, tmp_path: Path) -> None:
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in ROWS)
+    for name, text in (("rows.jsonl", lines), ("rows.json", json.dumps(ROWS))):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        assert [row for _, row in file_rows([tmp_path / name])] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"n": 1e999}', "out of range"),
+        ('{"n": Infinity}', "Infinity is not a figure"),
+        ('{"a": 1, "a": 2}', "the key 'a' occurs twice"),
+        ('{"a": ' + "[" * 101 + "]" * 101 + "}", "more than 100 levels deep"),
+        ('{"n": ' + "9" * 41 + "}", "an integer of 41 characters"),
+    ],
+)
+def test_json_that_is_refused_names_its_line(line: str, said: str) -> None:
+    with pytest.raises(DataError, match=rf"^f:2: not JSON \(.*{said}") as caught:
+        list(json_rows(f'{{"a": NaN}}\n{line}\n'.encode(), "f"))
+    assert "\n" not in str(caught.value)
+    assert next(json_rows(b'{"a": NaN}', "f"))[1] == {"a": None}  # as pandas writes an empty cell
+
+
+def test_what_is_no_file_or_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    for module in ("harness.outside", "harness.data.rows"):
+        monkeypatch.setattr(f"{module}.FREELY_UNPACKED", 4 << 20)
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b"0" * (8 << 20)))
+    indices = pa.array([0] * 400, pa.int32())
+    repeated = pa.DictionaryArray.from_arrays(indices, pa.array(["x" * (1 << 16)]))
+    pyarrow.parquet.write_table(pa.table({"prompt": repeated}), tmp_path / "bomb.parquet", store_schema=False)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "link.jsonl").symlink_to(written(tmp_path)["rows.jsonl"])
+    for path, said in [
+        (tmp_path / "fifo.jsonl", "it is a FIFO"),
+        (Path("/dev/zero"), "it is a device"),
+        (tmp_path / "inner", "it is a folder"),
+        (tmp_path / "inner" / "link.jsonl", "it leads out of"),
+        (tmp_path / "bomb.jsonl.gz", "it unpacks to more than"),
+        (tmp_path / "bomb.parquet", "unpacks to more than"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            list(file_rows([path]))

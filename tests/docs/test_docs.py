@@ -15,7 +15,7 @@ LENGTHS = {  # lines: a page answers one reader's questions
     "leaderboards/README.md": 160,
     "harness/README.md": 260,
     "harness/training/README.md": 90,
-    "harness/judging/README.md": 100,
+    "harness/judging/README.md": 110,
     "tests/README.md": 120,
 }
 MEASURED = re.compile(

@@ -1,5 +1,7 @@
 """Locks whose holders die, stand still, or are on another machine."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -150,3 +152,54 @@ def test_a_cut_lease_file_is_no_holder(tmp_path: Path) -> None:
     mine = Lease(tmp_path / "a")
     assert mine.try_acquire()
     mine.release()
+
+
+@pytest.mark.slow
+def test_without_flocks_one_of_many_has_it(tmp_path: Path) -> None:
+    """Eight machines that come at once, again and again: a counter in a file loses nothing."""
+    script = (
+        "import sys; from pathlib import Path; from harness.engine import lease\n"
+        "class NoFlock:\n"
+        "    def __init__(self, path): pass\n"
+        "    def acquire(self, timeout): pass\n"
+        "    def release(self): pass\n"
+        "lease.FileLock = NoFlock; lease.kernel = lambda: sys.argv[2]\n"
+        "mine = lease.Lease(Path(sys.argv[1]) / 'a'); counter = Path(sys.argv[1]) / 'counter'\n"
+        "for _ in range(30):\n"
+        "    mine.acquire(poll=0.001)\n"
+        "    counter.write_text(str(int(counter.read_text()) + 1)); mine.release()\n"
+    )
+    (tmp_path / "counter").write_text("0")
+    root = Path(__file__).parents[2]
+    machines = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), f"kernel {i}"], cwd=root) for i in range(8)
+    ]
+    assert [m.wait(timeout=120) for m in machines] == [0] * 8
+    assert (tmp_path / "counter").read_text() == "240"
+    assert {p.name for p in tmp_path.iterdir()} == {"counter"}
+
+
+def test_a_file_system_without_hard_links_or_flocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr(os, "link", none)
+    one, other = Lease(tmp_path / "a", patience=0.4), Lease(tmp_path / "a", patience=0.4)
+    assert one.try_acquire()
+    assert not other.try_acquire()
+    time.sleep(0.5)
+    assert not other.try_acquire()  # it beats
+    one.release()
+    assert other.try_acquire()
+    other.release()
+
+
+def test_a_lease_that_is_held_again_and_again_is_no_dead_one(tmp_path: Path) -> None:
+    """A watcher that always looks while it is held doesn't take it for one that stands still."""
+    seen = set()
+    mine = Lease(tmp_path / "a")
+    for _ in range(3):
+        with mine:
+            seen.add((tmp_path / "a.lease").read_bytes())
+    assert len(seen) == 3

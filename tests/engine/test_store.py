@@ -44,6 +44,60 @@ def test_what_is_published_is_found_and_read_back(tmp_path: Path) -> None:
     assert set(found.record.files) == {"rows.jsonl", "sub.json"}
 
 
+def test_everything_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut an artifact is whole or not there: files, then the manifest, the folders, and the name."""
+    store, calls = Store(tmp_path), []
+    own_sync, own_replace = os.fsync, os.replace
+
+    def sync(handle: int) -> None:
+        calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{handle}"))))
+        own_sync(handle)
+
+    def replace(source: Path, target: Path) -> None:
+        calls.append(("name", Path(target)))
+        own_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    with store.lock(KEY), store.building(KEY) as scratch:
+        for name in ("checkpoint/deep/weights", "checkpoint/config.json", "rows.jsonl"):
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / name).write_text("x")
+        store.publish(scratch, record())
+    calls = [(what, path) for what, path in calls if "locks" not in path.parts]
+    assert calls == [
+        *(("sync", scratch / name) for name in ("checkpoint/config.json", "checkpoint/deep/weights", "rows.jsonl")),
+        ("sync", scratch / "artifact.json"),
+        *(("sync", scratch / name) for name in ("checkpoint/deep", "checkpoint", "")),
+        ("name", store.artifacts / KEY),
+        ("sync", store.artifacts),
+    ]
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o027, 0o077])
+def test_the_umask_says_who_may_read_an_artifact(umask: int, tmp_path: Path) -> None:
+    """Not the library that wrote a file: safetensors' are for their owner alone."""
+    before = os.umask(umask)
+    try:
+        store = Store(tmp_path / "store")
+        with store.lock(KEY), store.building(KEY) as scratch:
+            (scratch / "checkpoint").mkdir(mode=0o700)
+            (scratch / "checkpoint" / "model.safetensors").touch(mode=0o600)
+            (scratch / "run.sh").touch(mode=0o700)
+            artifact = store.publish(scratch, record())
+    finally:
+        os.umask(before)
+    rights = {p.name: p.stat().st_mode & 0o777 for p in [artifact.folder, *artifact.folder.rglob("*")]}
+    folder, file = 0o777 & ~umask, 0o666 & ~umask
+    assert rights == {
+        KEY: folder,
+        "checkpoint": folder,
+        "model.safetensors": file,
+        "artifact.json": file,
+        "run.sh": 0o700 | file,
+    }
+
+
 def test_a_stage_that_raises_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
 

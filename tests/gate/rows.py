@@ -1,12 +1,14 @@
 """Rows and boards that gates compare."""
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.boards.entry import Entry
 from harness.report.write import write_board
 from harness.stats.intervals import mean_metric
+from harness.types import Metric
 from tests.sample_boards import BENCHMARKS, LOCAL
 
 N = 400
@@ -18,17 +20,25 @@ def row(name: str, shift: float, n: int = N, seed: int = 0, **provenance: Any) -
     base = [rng.uniform(1.3, 1.7) for _ in range(n)]
     values = {f"q{i}": b + shift / 100 + own.gauss(0, 0.05) for i, b in enumerate(base)}
     turns = {f"{i}/{t}": float(own.randint(3, 8)) + shift / 10 for i in range(n // 4) for t in (1, 2)}
+    outcomes = {"alpaca_eval": dict(values), "mt_bench": dict(turns)}
     return Entry(
         id=name,
         method="dpo_best_worst",
-        metrics={
-            "alpaca_eval.win_rate": mean_metric([v - 1 for v in values.values()], scale=100),
-            "mt_bench.score": mean_metric(list(turns.values())),
-            "mt_bench.turn_1": mean_metric([v for k, v in turns.items() if k.endswith("/1")]),
-        },
+        metrics=measured(outcomes),
         provenance={"judge": LOCAL, "judge_calibration": "uncalibrated", "benchmarks": BENCHMARKS, **provenance},
-        outcomes={"alpaca_eval": dict(values), "mt_bench": dict(turns)},
+        outcomes=outcomes,
     )
+
+
+def measured(outcomes: Mapping[str, Mapping[str, float | None]]) -> dict[str, Metric]:
+    """The figures that follow from outcomes."""
+    won, turns = outcomes["alpaca_eval"].values(), outcomes["mt_bench"]
+    groups = [key.split("/")[0] for key in turns]
+    return {
+        "alpaca_eval.win_rate": mean_metric([None if v is None else v - 1 for v in won], scale=100),
+        "mt_bench.score": mean_metric(list(turns.values()), groups=groups),
+        "mt_bench.turn_1": mean_metric([v for k, v in turns.items() if k.endswith("/1")]),
+    }
 
 
 def board(folder: Path, *rows: Entry) -> Path:
@@ -43,7 +53,8 @@ def without(entry: Entry, count: int, group: str = "alpaca_eval", *, none: bool 
             kept[key] = None
         else:
             del kept[key]
-    return entry.model_copy(update={"outcomes": {**entry.outcomes, group: kept}})
+    outcomes = {**entry.outcomes, group: kept}
+    return entry.model_copy(update={"outcomes": outcomes, "metrics": measured(outcomes)})
 
 
 OLD = row("old", 0)

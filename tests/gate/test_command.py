@@ -17,7 +17,7 @@ from harness.errors import DataError
 from harness.gate.baseline import promote, read_baseline
 from harness.gate.check import Check, run_gate
 from harness.gate.ci import junit_xml, summary_markdown
-from tests.gate.rows import OLD, board, row, without
+from tests.gate.rows import OLD, N, board, row, without
 from tests.sample_boards import markdown_tables
 
 
@@ -54,6 +54,10 @@ def test_five_deleted_verdicts_are_no_pass(tmp_path: Path) -> None:
     for key in list(entry["outcomes"]["alpaca_eval"])[:5]:
         del entry["outcomes"]["alpaca_eval"][key]
     path.write_text(json.dumps(entry))
+    done = gate(str(new / "board.json"), "--baseline", str(old / "board.json"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "its 395 scored outcomes give" in done.stderr
+    new = board(tmp_path / "fewer", row("new", 5, N - 5))
     done = gate(str(new / "board.json"), "--baseline", str(old / "board.json"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "5 of the baseline's are missing" in done.stderr

@@ -1,5 +1,6 @@
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -73,6 +74,38 @@ def test_falls_back_to_max_completion_tokens_once_and_for_all() -> None:
     assert limits == [(9, None), (None, 9), (None, 9)]
 
 
+def test_calls_at_once_all_fall_back() -> None:
+    def newer(body: dict[str, Any]) -> Any:
+        time.sleep(0.1)
+        if "max_tokens" in body:
+            return 400, {"detail": [{"loc": ["body"], "msg": "max_tokens is not supported"}]}, {}
+        return completion("ok")
+
+    with FakeServer(newer).running() as server:
+        made = judge(base_url=server.url)
+        with ThreadPoolExecutor(8) as threads:
+            replies = [reply for (reply,) in threads.map(lambda _: made.reply([request(max_tokens=9)]), range(8))]
+    assert [reply.text for reply in replies] == ["ok"] * 8
+
+
+def test_more_fields_are_sent_and_change_the_identity() -> None:
+    extra = {"chat_template_kwargs": {"enable_thinking": False}, "temperature": 1}
+    with FakeServer(lambda body: completion("ok")).running() as server:
+        made = judge(base_url=server.url, extra_body=extra)
+        made.reply([request()])
+        assert made.identity() == judge(base_url=server.url).identity() | {"extra_body": extra}
+    assert server.requests[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert server.requests[0]["temperature"] == 1
+
+
+@pytest.mark.parametrize("field", ["model", "messages", "max_tokens", "stream", "n", "seed"])
+def test_fields_that_the_harness_sets_are_not_taken_from_the_recipe(field: str) -> None:
+    with pytest.raises(ValidationError, match=f"{field} can't be set here"):
+        judge(extra_body={field: 1})
+    with pytest.raises(ValidationError):
+        judge(extra_body={"x": float("nan")})
+
+
 def test_any_other_bad_request_is_a_failed_reply() -> None:
     with FakeServer(lambda body: (400, {"error": {"message": "context too long"}}, {})).running() as server:
         (reply,) = judge(base_url=server.url).reply([request()])
@@ -123,6 +156,12 @@ def test_a_whole_reply_is_kept_with_its_tokens_whatever_is_in_it() -> None:
         ({"retry-after": format_datetime(datetime.now(UTC) - timedelta(seconds=30))}, 0),
         ({"retry-after": "-5"}, 0),
         ({"retry-after": "inf"}, 0),
+        ({"retry-after": "1" + "0" * 300}, 86_400),
+        ({"retry-after-ms": "9" * 90}, 86_400),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86_400),
+        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 -0000"}, 0),
+        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 +1400"}, 0),
+        ({"retry-after": "Mon, 99 Foo 99999 99:99:99"}, 0),
         ({"retry-after": "soon"}, 0),
         ({}, 0),
     ],
@@ -154,12 +193,11 @@ def test_a_refusal_keeps_what_was_answered_before_it_and_at_the_same_time(tmp_pa
     assert all(reply.transient for reply in replies[1:])
 
 
-def test_nobody_listening_is_a_failed_reply() -> None:
+def test_nobody_listening_stops_at_once() -> None:
     with FakeServer(lambda body: completion("x")).running() as server:
         pass
-    (reply,) = judge(base_url=server.url, max_retries=0).reply([request()])
-    assert reply.error is not None
-    assert "Connection" in reply.error
+    with pytest.raises(JudgeError, match=r"judge .openai. at http://127.*: connection refused by 127.* start"):
+        judge(base_url=server.url, max_retries=0).reply([request()])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -157,7 +157,8 @@ def test_a_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
     judge = served()
     assert [r.text for r in ask_with(judge, path)(requests)] == ["Q0", "Q1", "Q2"]
     assert judge.asked == ["q2"]
-    assert path.read_bytes() == data
+    assert path.read_bytes().startswith(data[:-15] + b"\n")  # append only: the reply has a line of its own
+    assert [r.text for r in ask_with(served(), path)(requests)] == ["Q0", "Q1", "Q2"]
 
 
 def test_a_judge_that_can_not_be_used_stops_the_run_and_keeps_what_was_answered(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from harness.logprobs.rows import IGNORED
 from harness.models import chat
 from harness.models import load as models
 from harness.models.classifier import classifier_ids
+from harness.models.rendering import PLAIN_TEMPLATE
 from harness.training.ranked.batch import collate, tokenize
 from harness.types import Message, Messages, RankedExample, Response
 
@@ -145,7 +146,7 @@ LENGTHS = {"max_prompt_length": 512, "max_length": 1024}
 def own(tokenizer: Any, messages: Messages, **options: Any) -> list[int]:
     """The tokenizer's own words: apply_chat_template, tokenised by itself."""
     rows = [m.model_dump() for m in messages]
-    template = None if tokenizer.chat_template else chat.PLAIN_TEMPLATE
+    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
     ids = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=True, return_dict=False, **options)
     return list(ids)
 

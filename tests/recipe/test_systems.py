@@ -160,6 +160,42 @@ def test_missing_repeated_and_failed_rows_are_counted(write: Callable[..., Path]
     assert (figure.value, figure.n, figure.n_invalid) == (25.0, n - 3, 3)
 
 
+def test_the_model_and_the_judge_of_a_file_can_be_named(write: Callable[..., Path], tmp_path: Path) -> None:
+    def of_several(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        others = [{**row, "annotator": "others", "preference": 1.5} for row in rows]
+        return [*others, *rows]
+
+    path = write(REPLAY, verdicts=of_several)
+    with pytest.raises(DataError, match="verdicts of one annotator expected, found others, them; name one in the rec"):
+        run(path, tmp_path / "store")
+    recipe = json.loads(path.read_text())
+    keys = []
+    for judge, expected in (("them", 25.0), ("others", 50.0)):
+        file = {"file": "a.verdicts.json.gz", "judge": judge}
+        systems = [{**recipe["systems"][0], "verdicts": {"alpaca_eval": file}}]
+        path.write_text(json.dumps({**recipe, "systems": systems}))
+        entry = run(path, tmp_path / "store")["a"]
+        assert entry.metrics["alpaca_eval.win_rate"].value == expected
+        assert entry.provenance.plain()["judge"]["recorded_by"] == f"alpaca_eval: {judge}"
+        keys.append({stage.name: stage.key for stage in make_plan(load_recipe(path)).stages})
+    assert keys[0]["recorded_answers"] == keys[1]["recorded_answers"]
+    assert keys[0]["recorded_verdicts"] != keys[1]["recorded_verdicts"]
+
+
+def test_the_model_of_the_answers_is_the_one_that_was_judged(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Of two models that wrote the same texts."""
+
+    def of_two(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        named = {"them": rows} if "generator" in rows[0] else {"others": rows, "them": rows}
+        key = "generator" if "generator" in rows[0] else "generator_2"
+        return [{**row, key: name, "preference": 1.25 if name == "them" else 2.0} for name in named for row in rows]
+
+    entries = run(write(REPLAY, answers=of_two, verdicts=of_two), tmp_path / "store")
+    assert entries["a"].metrics["alpaca_eval.win_rate"].value == 25.0
+    provenance = entries["a"].provenance.plain()
+    assert provenance["verdicts"]["alpaca_eval"]["file"]["of_others"] == len(instructions())
+
+
 def test_a_file_that_can_not_be_read_is_named(write: Callable[..., Path], tmp_path: Path) -> None:
     path = write(REPLAY)
     (tmp_path / "a.json").write_text('[{"instruction": "x"}]')
@@ -180,6 +216,12 @@ def test_a_file_that_can_not_be_read_is_named(write: Callable[..., Path], tmp_pa
         ),
         ({"verdicts": {}}, "no recorded verdicts for judge 'replay': give verdicts.alpaca_eval, or another judge"),
         ({"judgments": {}}, "systems.0.judgments: unknown field"),
+        ({"answers": {"alpaca_eval": {"file": "no.json", "model": "x"}}}, "systems.0.answers.alpaca_eval: no file "),
+        (
+            {"answers": {"alpaca_eval": {"file": "a.json", "judge": "x"}}},
+            "answers have no judge; name it at the verdicts",
+        ),
+        ({"answers": {"alpaca_eval": {"model": "x"}}}, "systems.0.answers.alpaca_eval.file: missing"),
     ],
 )
 def test_mistakes_end_in_one_line(write: Callable[..., Path], edit: dict[str, Any], message: str) -> None:

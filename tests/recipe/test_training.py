@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.recipe import launch
 from harness.recipe import training as recipe_training
 from tests.a_recipe import RECIPE, edited, load, refused
 
@@ -47,7 +48,8 @@ def test_a_list_of_weights_has_one_per_response(folder: Path) -> None:
     load(folder, text.replace("[1, -1]", "[2, 1, -1, -2]"))
 
 
-def test_shipped_accelerate_configurations_are_fine(folder: Path) -> None:
+def test_shipped_accelerate_configurations_are_fine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "find_spec", lambda name: name)  # DeepSpeed is not installed here
     shipped = sorted((Path(__file__).parents[2] / "recipes" / "accelerate").glob("*.yaml"))
     assert [p.stem for p in shipped] == ["ddp", "fsdp", "zero3"]
     for path in shipped:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from harness.boards.entry import Entry
 from harness.report.write import write_board
+from harness.stats.intervals import accuracy_metric
 from harness.types import Metric
 from tests.sample_boards import drawn, entry, four_rows, markdown_tables, metric, seed_row, with_provenance
 
@@ -78,8 +80,17 @@ def test_what_went_wrong_in_training_is_said(tmp_path: Path) -> None:
 
 def test_figures_over_training_seeds_stand_apart_from_intervals(tmp_path: Path) -> None:
     def figures(score: float, accuracy: float | None) -> dict[str, Metric]:
-        known = Metric(value=None, n_invalid=9) if accuracy is None else metric(accuracy, 0.1)
-        return {"mt_bench.score": metric(score), "heldout.pair_accuracy": known}
+        known = Metric(value=None, n_invalid=10) if accuracy is None else accuracy_metric(ordered(accuracy))
+        return {"mt_bench.score": metric(score, 0.2), "heldout.pair_accuracy": known}
+
+    def ordered(accuracy: float) -> list[float]:
+        return [float(i < 10 * accuracy) for i in range(10)]
+
+    def with_pairs(row: Entry) -> Entry:
+        accuracy = row.value("heldout.pair_accuracy")
+        pairs = [None] * 10 if accuracy is None else [x - 0.5 for x in ordered(accuracy)]
+        heldout = {f"p{i}": margin for i, margin in enumerate(pairs)}
+        return row.model_copy(update={"outcomes": {**row.outcomes, "heldout": heldout}})
 
     rows = [
         entry("base", "base", figures(4.0, 0.5)),
@@ -88,9 +99,9 @@ def test_figures_over_training_seeds_stand_apart_from_intervals(tmp_path: Path) 
         seed_row("s", 7, figures(8.5, 0.9), seed=9, training={"steps": 3}),
         seed_row("t", 0, figures(5.0, None)),
     ]
-    write_board(tmp_path, "quickstart", rows)
+    write_board(tmp_path, "quickstart", [with_pairs(row) for row in rows])
     text = (tmp_path / "board.md").read_text()
-    figures_table, over_seeds, training = markdown_tables(text)
+    figures_table, over_seeds, *_, training = markdown_tables(text)
     assert [line[0] for line in figures_table[1:]] == ["base", "s.seed-0", "s.seed-1", "s.seed-7", "t.seed-0"]
     assert over_seeds == [
         ["method", "loss", "training seeds", "MT-bench score", "Held-out pair accuracy"],

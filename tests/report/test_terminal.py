@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.boards.entry import Board
 from harness.report.write import write_board
 from tests.sample_boards import drawn, entry, four_rows, metric
 
@@ -24,10 +25,9 @@ INTERVALS = ("48.1–58.2", "45.4–58.4", "1289–1535", "4.75–5.75", "5.12�
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])
-def test_terminal_breaks_no_figure(tmp_path: Path, width: int) -> None:
-    rows = [e.model_copy(update={"metrics": FULL}) for e in four_rows()]
-    write_board(tmp_path, "quickstart", rows)
-    shown = drawn(tmp_path, width)
+def test_terminal_breaks_no_figure(width: int) -> None:
+    rows = [e.model_copy(update={"metrics": FULL, "outcomes": {}}) for e in four_rows()]
+    shown = drawn(Board(name="quickstart", generated=None, entries=tuple(rows)), width)
     lines = shown.split("\n")
     assert max(map(len, lines)) <= width
     for text in (*INTERVALS, "53.1", "51.9", "1412", "5.25", "5.75", "4.75", "0.562", "-0.062", "0.0312"):
@@ -36,19 +36,20 @@ def test_terminal_breaks_no_figure(tmp_path: Path, width: int) -> None:
         assert any(line.split()[:1] == [row.id] for line in lines)
 
 
-def test_terminal_takes_the_width_that_is_there(tmp_path: Path) -> None:
-    write_board(tmp_path, "quickstart", [e.model_copy(update={"metrics": FULL}) for e in four_rows()])
-    heads = {w: sum(line.startswith("row ") for line in drawn(tmp_path, w).split("\n")) for w in (200, 100, 60)}
+def test_terminal_takes_the_width_that_is_there() -> None:
+    rows = [e.model_copy(update={"metrics": FULL, "outcomes": {}}) for e in four_rows()]
+    board = Board(name="quickstart", generated=None, entries=tuple(rows))
+    heads = {w: sum(line.startswith("row ") for line in drawn(board, w).split("\n")) for w in (200, 100, 60)}
     assert heads == {200: 1, 100: 2, 60: 3}
     # At 60 there is room for a column of MT-bench beside AlpacaEval's, but a group that fits a table stays whole.
-    assert not re.search("AlpacaEval {2,}.*MT-bench", drawn(tmp_path, 60))
+    assert not re.search("AlpacaEval {2,}.*MT-bench", drawn(board, 60))
 
 
-def test_terminal_folds_a_long_id_and_shows_all_of_it(tmp_path: Path) -> None:
+def test_terminal_folds_a_long_id_and_shows_all_of_it() -> None:
     row = "multi-dpo-" + "0123456789" * 7
-    write_board(tmp_path, "quickstart", [entry(row, "mdpo_linear", FULL)])
+    board = Board(name="quickstart", generated=None, entries=(entry(row, "mdpo_linear", FULL),))
     for width in (80, 100):
-        shown = drawn(tmp_path, width)
+        shown = drawn(board, width)
         assert max(map(len, shown.split("\n"))) <= width
         assert all(interval in shown for interval in INTERVALS)
         assert row in "".join(line[: width // 2] for line in shown.split("\n")).replace(" ", "")

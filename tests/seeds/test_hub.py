@@ -71,7 +71,7 @@ def test_configs_and_splits_as_datasets_reads_them(copy: Path) -> None:
         theirs = list(datasets.load_dataset(str(copy), config, split=split, streaming=True))
         kept = [(row["q"], row["a"], row["b"]) for row in theirs if row["a"]]
         assert [(p.messages[0].content, p.chosen, p.rejected) for p in seed.pairs()] == kept
-        assert seed.left_out()["unreadable"] == len(theirs) - len(kept)
+        assert seed.remarks()["left_out"]["unreadable"] == len(theirs) - len(kept)
         assert {p.source for p in seed.pairs()} == {"pairs"}
     assert len(hub(path=str(copy), config="list", columns=COLUMNS, limit=3).pairs()) == 3
 

@@ -116,7 +116,7 @@ def test_validating_downloads_nothing(folder: Path, seed: str, monkeypatch: pyte
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     text = RECIPE.replace("- name: jsonl\n      path: pairs.jsonl", f"- {seed}")
     assert text != RECIPE
-    assert load(folder, text).data.seeds[0].left_out
+    assert load(folder, text).data.seeds[0].remarks
 
 
 def test_a_wrong_copy_is_blamed_on_its_path(folder: Path) -> None:

@@ -76,15 +76,15 @@ def test_orca(shared_data: Path) -> None:
     ]
     assert [shown(p) for p in seed.pairs()] == expected
     assert {p.source for p in seed.pairs()} == {"orca_dpo_pairs"}
-    assert set(seed.left_out().values()) == {0}
+    assert set(seed.remarks()["left_out"].values()) == {0}
 
 
 def test_instruction_preference(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "seeds" / "instruction_preference.jsonl"
     rows = [json.loads(line) for line in path.open(encoding="utf-8")]
     seed = public("instruction_preference", path=str(path))
-    assert len(seed.pairs()) + sum(seed.left_out().values()) == len(rows) == 1100
-    assert seed.left_out()["same_text"] == sum(r["chosen"] == r["rejected"] for r in rows)
+    assert len(seed.pairs()) + sum(seed.remarks()["left_out"].values()) == len(rows) == 1100
+    assert seed.remarks()["left_out"]["same_text"] == sum(r["chosen"] == r["rejected"] for r in rows)
     as_published = tmp_path / "instruction-data-with-preference.json"  # a JSON list, which has `output` too
     as_published.write_text(json.dumps([{**r, "output": r["chosen"]} for r in rows], indent=4))
     for copy in (as_published, tmp_path):
@@ -130,7 +130,7 @@ def test_ultrafeedback_as_the_hub_has_it(tmp_path: Path, caplog: pytest.LogCaptu
         pairs = seed.pairs()
     expected = [([("user", f"question {i}")], f"good {i}", f"bad {i}") for i in range(6) if i != 3]
     assert [shown(p) for p in pairs] == expected
-    assert seed.left_out() == {"same_text": 0, "repeated_prompts": 0, "unreadable": 1}
+    assert seed.remarks()["left_out"] == {"same_text": 0, "repeated_prompts": 0, "unreadable": 1}
     assert "row 2: rejected.1.content: expected text, got an empty string" in caplog.text
     assert len(public("ultrafeedback", path=str(tmp_path), split="test_prefs").pairs()) == 1
     one = public("ultrafeedback", path=str(tmp_path / "data" / "train_prefs-00000-of-00002.parquet"))
@@ -160,7 +160,7 @@ def test_hh_rlhf_as_the_hub_has_it(tmp_path: Path) -> None:
         ([("user", "Hi")], "Hello!", "What?"),
         ([("user", "Hi"), ("assistant", "Hello!"), ("user", "What is\n\n2 + 2?")], "4", "5"),
     ]
-    assert seed.left_out()["unreadable"] == 2
+    assert seed.remarks()["left_out"]["unreadable"] == 2
     everything = public("hh_rlhf", path=str(tmp_path)).pairs()
     assert [p.messages[0].content for p in everything] == ["Ho", "Hi", "Hi"]
     assert len(public("hh_rlhf", path=str(tmp_path), split="test").pairs()) == 1

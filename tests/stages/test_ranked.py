@@ -72,3 +72,17 @@ def test_without_responses_the_seed_pairs_are_the_ranked_dataset(tmp_path: Path)
             best, worst = row.responses
             assert (best.text, best.source, best.score) == (pairs[row.id].chosen, "seed:chosen", 1.0)
             assert (worst.text, worst.source, worst.score) == (pairs[row.id].rejected, "seed:rejected", 0.0)
+
+
+def test_rows_of_a_ranked_dataset_keep_all_their_responses(tmp_path: Path) -> None:
+    responses = [{"text": f"{t} {{i}}", "source": "m", "score": s} for t, s in (("a", 0.5), ("b", 2.0), ("c", -1.0))]
+    row = {"messages": [{"role": "user", "content": "prompt {i}"}], "responses": responses}
+    path = tmp_path / "ranked.jsonl"
+    path.write_text("".join(json.dumps(row).replace("{i}", str(i)) + "\n" for i in range(8)))
+    own = own_pairs(seeds=[{"name": "jsonl", "path": str(path)}], holdout=2)
+    artifacts = run(own, tmp_path)
+    assert artifacts["ranked"].report == {"train_prompts": 6, "heldout_prompts": 2, "responses": 18}
+    for file in ("ranked.jsonl", "heldout.jsonl"):
+        for example in artifacts["ranked"].rows(file, RankedExample):
+            shown = [(r.text[0], r.source, r.score, r.rank) for r in example.responses]
+            assert shown == [("b", "seed:chosen", 2.0, 1), ("a", "m", 0.5, 2), ("c", "seed:rejected", -1.0, 3)]

@@ -13,6 +13,7 @@ from harness.training.ranked.batch import Group, collate, single_rows, tokenize
 from tests.training.models import example
 
 X = -100
+NONE = {"identical_responses": 0, "dropped_examples": 0}
 
 
 def test_exact_tensors_of_separate_rows() -> None:
@@ -111,7 +112,7 @@ def test_tokens_are_those_of_chat_encode(tokenizer: Any) -> None:
         assert (group.prompt, response) == (encoded.prompt, encoded.response)
         assert response[-1] == tokenizer.eos_token_id
         assert response.count(tokenizer.eos_token_id) == 1
-    assert counts == {"responses": 2, "truncated_responses": 0, "unscored_responses": 0, "dropped_examples": 0}
+    assert counts == {"responses": 2, "truncated_responses": 0, "unscored_responses": 0, **NONE}
 
 
 def test_truncation_is_counted(tokenizer: Any) -> None:
@@ -135,7 +136,7 @@ def test_unscored_responses_are_left_out_and_counted(tokenizer: Any) -> None:
     reference = {"x": [-1.0, -2.0, -3.0], "y": [-4.0, -5.0]}
     groups, counts = tokenize(data, reference, tokenizer, max_prompt_length=64, max_length=128)
     assert [(g.id, g.scores, g.ref_logps) for g in groups] == [("x", (2.0, 1.0), (-1.0, -3.0))]
-    assert counts == {"responses": 2, "truncated_responses": 0, "unscored_responses": 2, "dropped_examples": 1}
+    assert counts == {"responses": 2, "truncated_responses": 0, "unscored_responses": 2, **NONE, "dropped_examples": 1}
 
 
 @pytest.mark.parametrize(
@@ -161,3 +162,27 @@ def test_scores_and_references_keep_their_response_when_positions_are_not_by_sco
     torch.testing.assert_close(batch["scores"], torch.tensor([[0.0, 5.0, 3.0]]))
     assert batch["lengths"].tolist() == [2, 3, 4]
     assert batch["ref_logps"].tolist() == [[-1.0, -2.0, -3.0]]
+
+
+def test_responses_that_became_identical_leave_only_the_best(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    same = "as long as that " * 4
+    data = [
+        example("pair", (same + "yes", 1.0), (same + "no", 0.0)),
+        example("list", (same + "yes", 3.0), ("other", 2.0), (same + "no", 1.0), ("last", 0.0)),
+        example("tie", ("one", 1.0), ("one", 1.0), ("two", 0.0)),  # sampled twice: no preference is claimed
+    ]
+    reference = {e.id: [float(-i) for i in range(len(e.responses))] for e in data}
+    prompt = len(chat.encode_prompt(tokenizer, data[0].messages))
+    lengths = {"max_prompt_length": prompt, "max_length": prompt + 20}
+    groups, counts = tokenize(data, reference, tokenizer, **lengths)
+    assert [(g.id, g.scores, g.ref_logps) for g in groups] == [
+        ("list", (3.0, 2.0, 0.0), (0.0, -1.0, -3.0)),
+        ("tie", (1.0, 1.0, 0.0), (0.0, -1.0, -2.0)),
+    ]
+    assert (counts["identical_responses"], counts["dropped_examples"], counts["responses"]) == (2, 1, 6)
+    assert "2 responses are identical to a better one of their prompt once they are cut" in caplog.text
+    with pytest.raises(DataError, match=r"not identical once they are cut: raise training\.max_length \(\d+\)"):
+        tokenize(data[:1], reference, tokenizer, **lengths)
+    assert tokenize(data[:1], reference, tokenizer, max_prompt_length=prompt, max_length=500)[1] == {
+        "responses": 2, "truncated_responses": 0, "unscored_responses": 0, **NONE
+    }  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from harness.errors import ModelError
-from harness.recipe.training import Accelerate, Lora, Training
+from harness.recipe.launch import Accelerate
+from harness.recipe.training import Lora, Training
 from harness.training.ranked.job import TrainingJob
 from harness.types import RankedExample
 from tests.training.models import example, examples

@@ -82,6 +82,53 @@ def test_a_checkpoint_without_its_optimizer_is_not_gone_on_from(tiny_model: Path
     assert_same_steps(steps, expected, rel=1e-6)
 
 
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("optimizer.pt", flipped),
+        ("optimizer.pt", cut),
+        (WEIGHTS, flipped),
+        (WEIGHTS, Path.unlink),
+        ("checksums.json", cut),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_not_gone_on_from(
+    name: str, damage: Any, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    partial = tmp_path / "partial"
+    options: dict[str, Any] = {"epochs": 1, "save_every": 2}
+    _, expected = train(tiny_model, examples(12), tmp_path / "one", partial_folder=partial, **options)
+    for checkpoint in partial.glob("checkpoint-*"):
+        damage(checkpoint / name)
+    _, steps = train(tiny_model, examples(12), tmp_path / "two", partial_folder=partial, **options)
+    assert_same_steps(steps, expected, rel=1e-6)
+    assert [message for message in caplog.messages if f"{name}: damaged" in message]
+
+
+def test_a_cut_optimizer_is_noticed_without_checksums(tiny_model: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "partial"
+    options: dict[str, Any] = {"epochs": 1, "save_every": 2}
+    _, expected = train(tiny_model, examples(12), tmp_path / "one", partial_folder=partial, **options)
+    for checkpoint in partial.glob("checkpoint-*"):
+        (checkpoint / "checksums.json").unlink()
+        cut(checkpoint / "optimizer.pt")
+    _, steps = train(tiny_model, examples(12), tmp_path / "two", partial_folder=partial, **options)
+    assert_same_steps(steps, expected, rel=1e-6)
+
+
 def test_save_every_keeps_checkpoints_that_transformers_loads(tiny_model: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

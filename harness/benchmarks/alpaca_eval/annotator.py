@@ -5,13 +5,19 @@ replies, with its transport, journal and costs. (`alpaca_eval/annotators`, `comp
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from harness.benchmarks.alpaca_eval.package import alpaca_eval_contained, mapping_frame, package_folder
+from harness.benchmarks.alpaca_eval.patterns import bounded_patterns
 from harness.errors import RecipeError, nearest, quoted
-from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Message, Verdict
+from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside_yaml import parse_yaml
+from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Message, Messages, Verdict
 
 CARRIED_OPTIONS = frozenset({"model_name", "max_tokens", "temperature", "logprobs", "top_logprobs", "requires_chatml"})
 """The parts of an annotator's `completions_kwargs` that a JudgeRequest can carry. The model is the judge's own."""
@@ -59,17 +65,22 @@ def load_annotator(name: str) -> Annotator:
     configs = _configs(base / Path(name).name / "configs.yaml")
     config = next(iter(configs.values()))
     path = base / str(config.get("prompt_template"))
-    if is_folder and not path.is_file():
+    if is_folder and not path.exists():
         raise RecipeError(f"annotator: {name}: no prompt_template {path}; expected a path relative to {base}")
-    template = path.read_text() if path.is_file() else ""
+    try:
+        template = read_text(path, LARGEST_SETTINGS, inside=base) if path.exists() else ""
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"annotator: {path} can't be read ({_one_line(error)})") from None
     unknown = sorted(set(config.get("completions_kwargs") or {}) - CARRIED_OPTIONS)
     reasons = [f"completions_kwargs {', '.join(unknown)}"] if unknown else []
     if len(configs) != 1:
         reasons.append("a pool of annotators")
     if config.get("batch_size", 1) != 1:
         reasons.append("several questions in one prompt")
-    if not template.strip().startswith("<|im_start|>"):
+    if _chat_of(template) is None:
         reasons.append("a prompt that is not a chat")
+    if unknown := sorted(set(re.findall(r"{([^ \s]+?)}", template)) - set(_FILLED)):
+        reasons.append(f"{{{unknown[0][:40]}}} in its prompt")
     if (config.get("completion_parser_kwargs") or {}).get("log_prob_index", 0) not in (0, "batch"):
         reasons.append("log-probabilities after a chain of thought")
     if reasons:
@@ -79,15 +90,17 @@ def load_annotator(name: str) -> Annotator:
 
 
 def _configs(path: Path) -> dict[str, dict[str, Any]]:
-    import yaml
-
     try:
-        configs = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"annotator: {path} can't be read ({' '.join(str(error).split())[:120]})") from None
+        configs = parse_yaml(read_text(path, LARGEST_SETTINGS), any_keys=True)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"annotator: {path} can't be read ({_one_line(error)})") from None
     if not isinstance(configs, dict) or not configs or not all(isinstance(c, dict) for c in configs.values()):
         raise RecipeError(f"annotator: {path}: expected a mapping of names to evaluators, as in alpaca_eval")
     return configs
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def annotate(
@@ -104,7 +117,7 @@ def annotate(
     output is shown first; None: the package's own order, drawn per pair from a seed. `sample`: the index among several
     replies to the same prompt. `as_text`: if the annotator reads log-probabilities and a reply has none, a reply that
     is one of the tokens counts as certain, and `detail` says so."""
-    with alpaca_eval_contained():
+    with alpaca_eval_contained(), bounded_patterns():
         from alpaca_eval.annotators import PairwiseAnnotator
 
         package = PairwiseAnnotator(
@@ -114,8 +127,8 @@ def annotate(
             is_randomize_output_order=switched is None,
         )
         (single,) = package.annotators.values()
-        prompts = _record_prompts(single, pairs)
-        asked: dict[str, tuple[JudgeRequest | None, JudgeReply, bool]] = {}
+        prompts = _record_prompts(single, annotator, pairs)
+        asked: dict[str, tuple[JudgeRequest, JudgeReply, bool]] = {}
         pairs_by_id = {p.question_id: p for p in pairs}
 
         def read(reply: JudgeReply) -> JudgeReply:
@@ -130,13 +143,14 @@ def annotate(
             return _reply_problem(annotator, reply) if _is_missing(preference) else None
 
         def completions(prompts_to_ask: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
-            first = [_request(p, annotator, options, _candidates(pairs_by_id, *prompts[p])) for p in prompts_to_ask]
-            requests = [None if r is None else r.model_copy(update={"sample": sample}) for r in first]
-            raw_replies = iter(ask.readable([r for r in requests if r is not None], problem))
-            replies = [_NOT_A_CHAT if r is None else read(next(raw_replies)) for r in requests]
-            for prompt, request, reply in zip(prompts_to_ask, requests, replies, strict=True):
-                question_id, switched = prompts[prompt]
-                asked[question_id] = (request, reply, switched)
+            requests = []
+            for question_id in prompts_to_ask:
+                messages, switched = prompts[question_id]
+                request = _request(messages, annotator, options, _candidates(pairs_by_id[question_id], switched))
+                requests.append(request.model_copy(update={"sample": sample}))
+            replies = [read(reply) for reply in ask.readable(requests, problem)]
+            for question_id, request, reply in zip(prompts_to_ask, requests, replies, strict=True):
+                asked[question_id] = (request, reply, prompts[question_id][1])
             return {
                 "completions": ["" if r.error else r.text for r in replies],
                 "completions_all": ["" if r.error else _as_choice(r) for r in replies],
@@ -154,49 +168,65 @@ def annotate(
     return [_verdict(annotator, p, preferences[p.instruction], asked.get(p.question_id)) for p in pairs]
 
 
-_NOT_A_CHAT = JudgeReply(text="", error="an output holds chat markers (<|im_start|>) that break the judge's prompt")
+_FILLED = ("instruction", "output_1", "output_2")
+"""The names that a prompt template fills in."""
 
 
-def _record_prompts(single: Any, pairs: Sequence[OutputPair]) -> Mapping[str, tuple[str, bool]]:
-    """Prompt -> (question id, whether the outputs are switched), filled when the package creates the prompts."""
+def _chat_of(template: str) -> Messages | None:
+    """The messages of a prompt template in ChatML, before it is filled in; None if it is no chat. (As by the package's
+    `prompt_to_chatml`, without importing it.)"""
+    text = template.strip()
+    if not text.startswith("<|im_start|>") or not text.endswith("<|im_end|>"):
+        return None
+    parts = [part.partition("\n") for part in text.split("<|im_start|>")[1:]]
+    messages = [{"role": role.strip(), "content": rest.split("<|im_end|>")[0].strip()} for role, _, rest in parts]
+    try:
+        return tuple(Message.model_validate(message) for message in messages)
+    except ValidationError:
+        return None
+
+
+def _filled(template: Messages, row: Mapping[str, str]) -> Messages:
+    """A template's messages, filled in like by the package, but each by itself and in one pass: the package fills in
+    the whole text and splits it into messages afterwards, so an answer could write messages of its own
+    (`<|im_start|>system`), or bring the other answer to its own place (`{output_2}`)."""
+
+    def value(match: re.Match[str]) -> str:
+        return str(row[match[1]])
+
+    fields = re.compile(f"{{({'|'.join(_FILLED)})}}")
+    return tuple(Message(role=m.role, content=fields.sub(value, m.content).strip()) for m in template)
+
+
+def _record_prompts(
+    single: Any, annotator: Annotator, pairs: Sequence[OutputPair]
+) -> Mapping[str, tuple[Messages, bool]]:
+    """Question id -> (the judge's prompt, whether the outputs are switched), filled when the package creates the
+    prompts, which are the question ids for it."""
     by_instruction = {p.instruction: p for p in pairs}
-    make_prompts, recorded = single._make_prompts, {}
-
-    class Records(list[Any]):
-        """The part of a data frame's interface that the package uses here, without a pandas Series for every row."""
-
-        empty = property(lambda self: not self)
-        iloc = property(lambda self: self)
-        copy = __copy__ = lambda self: self
+    template = _chat_of(annotator.template) or ()
+    recorded = {}
 
     def make_and_record(rows: Any) -> Any:
-        prompts, _ = make_prompts(Records(rows.to_dict(orient="records")))
-        for prompt, instruction, first in zip(prompts, rows["instruction"], rows["output_1"], strict=True):
-            pair = by_instruction[instruction]
-            recorded[prompt] = pair.question_id, first != pair.reference
-        return prompts, rows
+        ids = []
+        for row in rows.to_dict(orient="records"):
+            pair = by_instruction[row["instruction"]]
+            recorded[pair.question_id] = _filled(template, row), row["output_1"] != pair.reference
+            ids.append(pair.question_id)
+        return ids, rows
 
     single._make_prompts = make_and_record
     return recorded
 
 
-def _candidates(pairs: Mapping[str, OutputPair], question_id: str, switched: bool) -> Candidates:
-    pair = pairs[question_id]
+def _candidates(pair: OutputPair, switched: bool) -> Candidates:
     answers = (pair.output, pair.reference) if switched else (pair.reference, pair.output)
     return Candidates(messages=(Message(role="user", content=pair.instruction),), answers=answers)
 
 
 def _request(
-    prompt: str, annotator: Annotator, options: Mapping[str, Any], candidates: Candidates
-) -> JudgeRequest | None:
-    """The request for a prompt, or None if it can't be read as a chat: outputs may hold the markers between turns."""
-    from alpaca_eval.utils import prompt_to_chatml
-    from pydantic import ValidationError
-
-    try:
-        messages = tuple(Message.model_validate(m) for m in prompt_to_chatml(prompt.strip()))
-    except (AssertionError, IndexError, ValidationError):
-        return None
+    messages: Messages, annotator: Annotator, options: Mapping[str, Any], candidates: Candidates
+) -> JudgeRequest:
     return JudgeRequest(
         messages=messages,
         max_tokens=options["max_tokens"],
@@ -227,7 +257,7 @@ def _as_choice(reply: JudgeReply) -> dict[str, Any]:
 
 
 def _verdict(
-    annotator: Annotator, pair: OutputPair, preference: Any, asked: tuple[JudgeRequest | None, JudgeReply, bool] | None
+    annotator: Annotator, pair: OutputPair, preference: Any, asked: tuple[JudgeRequest, JudgeReply, bool] | None
 ) -> Verdict:
     value = None if _is_missing(preference) else float(preference)
     if asked is None:
@@ -240,7 +270,7 @@ def _verdict(
         question_id=pair.question_id,
         value=value,
         invalid=invalid,
-        prompt="\n\n".join(m.content for m in request.messages) if request else "",
+        prompt="\n\n".join(m.content for m in request.messages),
         reply=reply.text,
         detail={
             "asked": True,

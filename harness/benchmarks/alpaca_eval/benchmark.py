@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from harness.benchmark import Benchmark, Examples, JudgedRow, Published
+from harness.benchmark import ANY, Benchmark, Examples, JudgedRow, Names, Published, Wanted
 from harness.benchmarks.alpaca_eval import files as alpaca_files
 from harness.benchmarks.alpaca_eval import public_leaderboard
 from harness.benchmarks.alpaca_eval.annotator import OutputPair, annotate, load_annotator
@@ -18,18 +18,19 @@ from harness.benchmarks.alpaca_eval.data import (
     OFFICIAL_SHA256,
     Instruction,
     first_reference_file,
-    official_instructions,
     parse_instructions,
+    read_prompts,
     reference_outputs,
 )
 from harness.benchmarks.alpaca_eval.figures import FIGURES
+from harness.benchmarks.alpaca_eval.files import texts_by_question
 from harness.benchmarks.alpaca_eval.gamed import gamed_identity, official_gamed
 from harness.benchmarks.alpaca_eval.length_control import GLM, lc_win_rate, official_lc_win_rate
 from harness.benchmarks.alpaca_eval.win_rates import averaged, length_metrics, win_rates
 from harness.components import ModelReference, RecipePath
 from harness.errors import DataError
 from harness.figures import Figure
-from harness.files import asset, evenly_spaced, file_name, json_text, local_folder, read_bytes, sha256
+from harness.files import evenly_spaced, file_name, json_text, local_folder, read_bytes, sha256
 from harness.types import Answer, Ask, Metric, Question, Verdict
 
 FIRST_REFERENCE = "text_davinci_003"
@@ -134,7 +135,7 @@ class AlpacaEval(Benchmark):
             **({"orders": self.orders} if self.orders != "seeded" else {}),
             **({"samples": self.samples} if self.samples > 1 else {}),
             **({"without_logprobs": self.without_logprobs} if self.without_logprobs != "text" else {}),
-            **self._lc_identity(),
+            **(gamed_identity(self.df_gamed) if self._is_official_lc else {"lc_glm": GLM}),
             "alpaca_eval": version("alpaca_eval"),
         }
 
@@ -148,6 +149,10 @@ class AlpacaEval(Benchmark):
             self._instructions()
         if self.df_gamed is not None and not self.df_gamed.is_file():
             raise DataError(f"df_gamed: no file {self.df_gamed}; {GET_GAMED}")
+
+    @classmethod
+    def has_plain_means(cls) -> bool:
+        return True
 
     def prepare(self) -> None:
         """Fetch the instructions, and the file for the length-controlled rate, unless they are present."""
@@ -164,7 +169,11 @@ class AlpacaEval(Benchmark):
 
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """One verdict per question, in order; the value is the package's preference in [1, 2] (2: won)."""
-        outputs, references, items = _texts(answers), self.reference_texts(reference), self._instructions()
+        outputs, references, items = (
+            texts_by_question(answers),
+            self.reference_texts(reference),
+            self._instructions(),
+        )
         pairs, missing = [], {}
         for item in items:
             if item.id in outputs and item.id in references:
@@ -187,7 +196,7 @@ class AlpacaEval(Benchmark):
     def metrics(
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
     ) -> dict[str, Metric]:
-        outputs, references = _texts(answers), self.reference_texts(reference)
+        outputs, references = texts_by_question(answers), self.reference_texts(reference)
         metrics = win_rates([v.value for v in verdicts])
         both = [v for v in verdicts if v.question_id in outputs and v.question_id in references]
         if both and all(outputs[v.question_id] == references[v.question_id] for v in both):
@@ -211,9 +220,8 @@ class AlpacaEval(Benchmark):
         if not self._is_official_lc:
             return lc_win_rate(theirs, ours, preferences), None
         indices = {item.id: index for index, item in enumerate(self._all_instructions())}
-        return official_lc_win_rate(
-            [indices[v.question_id] for v in verdicts], theirs, ours, preferences, self._gamed()
-        )
+        positions = [indices[v.question_id] for v in verdicts]
+        return official_lc_win_rate(positions, theirs, ours, preferences, self._gamed())
 
     def _file_reference(self) -> Any:
         """The identity of a reference from a file. AlpacaEval 1's has no published hash: a local file is hashed."""
@@ -223,21 +231,24 @@ class AlpacaEval(Benchmark):
             return {"name": FIRST_REFERENCE, "revision": HUB_REVISION}
         return {"name": FIRST_REFERENCE, "sha256": sha256(read_bytes(first_reference_file(self._folder)))}
 
-    def _lc_identity(self) -> dict[str, Any]:
-        return gamed_identity(self.df_gamed) if self._is_official_lc else {"lc_glm": GLM}
-
     def _gamed(self) -> Path:
         """The file that the official length-controlled rate needs. Raises DataError."""
         return self.df_gamed or official_gamed(self._folder)
 
-    def recorded_answers(self, path: Path) -> tuple[list[Answer], dict[str, int]]:
-        """A model's outputs in the public format (see `harness.benchmarks.alpaca_eval.files`)."""
-        return alpaca_files.read_outputs(read_bytes(path), str(path), [i.id for i in self._instructions()])
+    def recorded_names(self, path: Path) -> Names:
+        return alpaca_files.read_names(read_bytes(path), str(path))
 
-    def recorded_verdicts(self, path: Path, answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
+    def recorded_answers(self, path: Path, wanted: Wanted = ANY) -> tuple[list[Answer], dict[str, int]]:
+        """A model's outputs in the public format (see `harness.benchmarks.alpaca_eval.files`)."""
+        return alpaca_files.read_outputs(read_bytes(path), str(path), [i.id for i in self._instructions()], wanted)
+
+    def recorded_verdicts(
+        self, path: Path, answers: Sequence[Answer], wanted: Wanted = ANY
+    ) -> tuple[list[Verdict], dict[str, int], str]:
         """Verdicts on them in the package's annotation format."""
-        data = read_bytes(path)
-        return alpaca_files.read_annotations(data, str(path), answers, [i.id for i in self._instructions()])
+        items = self._instructions()
+        about = [item.id for item in items], wanted, self.needs_row or self._reference_name(items)
+        return alpaca_files.read_annotations(read_bytes(path), str(path), answers, *about)
 
     def public_files(self, judge: str, rows: Sequence[JudgedRow]) -> dict[str, str]:
         """`data/alpaca_eval/<row>/model_outputs.json` and `annotations.json`, in the package's formats."""
@@ -249,7 +260,7 @@ class AlpacaEval(Benchmark):
             outputs = alpaca_files.outputs_rows(instructions, answers, row)
             references = (self.reference_texts(reference), self.needs_row or self._reference_name(items))
             annotations = alpaca_files.annotation_rows(
-                instructions, (_texts(answers), row), references, verdicts, judge
+                instructions, (texts_by_question(answers), row), references, verdicts, judge
             )
             files[f"{folder}/model_outputs.json"] = json_text(outputs)
             files[f"{folder}/annotations.json"] = json_text(annotations)
@@ -268,7 +279,7 @@ class AlpacaEval(Benchmark):
     def reference_texts(self, reference: Sequence[Answer]) -> dict[str, str]:
         """The reference outputs, by question."""
         if self.needs_row is not None:
-            return _texts(reference)
+            return texts_by_question(reference)
         if self.reference == FIRST_REFERENCE:
             path = first_reference_file(self._folder)
             return reference_outputs(parse_instructions(read_bytes(path), str(path), with_outputs=True))
@@ -286,14 +297,4 @@ class AlpacaEval(Benchmark):
         return list(self._read[1])
 
     def _data(self) -> bytes:
-        if self.prompts == "builtin":
-            return read_bytes(asset("alpaca_eval.json"))
-        if self.prompts == "official":
-            return official_instructions(self._folder)
-        if not Path(self.prompts).is_file():
-            raise DataError(f"prompts: no file {self.prompts}; expected builtin, official, or a JSON file")
-        return read_bytes(Path(self.prompts))
-
-
-def _texts(answers: Sequence[Answer]) -> dict[str, str]:
-    return {a.question_id: a.turns[0] for a in answers}
+        return read_prompts(self.prompts, self._folder)

@@ -60,6 +60,17 @@ def official_instructions(folder: Path | None) -> bytes:
     return files.official(files.read_bytes(path), OFFICIAL_SHA256, str(path), USE_OTHER_FILE)
 
 
+def read_prompts(prompts: str | Path, folder: Path | None) -> bytes:
+    """The file of `builtin`, `official` (from a folder or the hub) or the user's own prompts. Raises DataError."""
+    if prompts == "builtin":
+        return files.read_bytes(files.asset("alpaca_eval.json"))
+    if prompts == "official":
+        return official_instructions(folder)
+    if not Path(prompts).is_file():
+        raise DataError(f"prompts: no file {prompts}; expected builtin, official, or a JSON file")
+    return files.read_bytes(Path(prompts))
+
+
 def first_reference_file(folder: Path | None) -> Path:
     """AlpacaEval 1's file, from a folder or the hub. Raises DataError."""
     return _local(FIRST_FILE, folder) if folder is not None else fetch_from_hub(FIRST_FILE, _DOWNLOAD_HINT)

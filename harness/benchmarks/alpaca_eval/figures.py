@@ -13,8 +13,8 @@ def _percent(name: str, title: str, short: str, **more: Any) -> Figure:
     return _figure(name, title, short, unit="%", limits=(0.0, 100.0), **more)
 
 
-def _count(name: str, title: str, short: str, decimals: int = 0) -> Figure:
-    return _figure(name, title, short, decimals, higher_is_better=None, place="details")
+def _count(name: str, title: str, short: str, decimals: int = 0, **more: Any) -> Figure:
+    return _figure(name, title, short, decimals, higher_is_better=None, place="details", **more)
 
 
 FIGURES = (
@@ -29,9 +29,9 @@ FIGURES = (
         note="LC: length-controlled, by the regression that the benchmark's line names.",
     ),
     _figure("avg_length", "average length", "length", 0, unit="characters", higher_is_better=None),
-    _count("wins", "wins", "wins"),
-    _count("draws", "draws", "draws"),
-    _count("losses", "losses", "losses"),
+    _count("wins", "wins", "wins", counted=("above", 1.5)),
+    _count("draws", "draws", "draws", counted=("equal", 1.5)),
+    _count("losses", "losses", "losses", counted=("below", 1.5)),
     _percent(
         "discrete_win_rate",
         "discrete win rate",

@@ -7,11 +7,11 @@ one on the same instruction, a verdict without a preference) are counted.
 import ast
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import ExampleAnswer, ExamplePrompt, Examples
+from harness.benchmark import ANY, ExampleAnswer, ExamplePrompt, Examples, Names, Wanted, ambiguous
 from harness.errors import DataError
 from harness.files import file_name, json_list, read_json_list
 from harness.types import Answer, Message, Verdict, prompt_id
@@ -22,15 +22,39 @@ def instruction_id(instruction: str) -> str:
     return prompt_id([Message(role="user", content=instruction)])
 
 
-def read_outputs(data: bytes, where: str, questions: Sequence[str]) -> tuple[list[Answer], dict[str, int]]:
+def texts_by_question(answers: Iterable[Answer]) -> dict[str, str]:
+    """The texts of answers."""
+    return {a.question_id: a.turns[0] for a in answers}
+
+
+def read_names(data: bytes, where: str) -> Names:
+    """The generators and annotators of outputs or annotations."""
+    rows = json_list(data, where)
+    models = [row.get("generator_2", row.get("generator")) for row in rows]
+    judges = [row.get("annotator") for row in rows]
+    return Names(*(tuple(dict.fromkeys(str(n) for n in names if n is not None)) for names in (models, judges)))
+
+
+def read_outputs(
+    data: bytes, where: str, questions: Sequence[str], wanted: Wanted = ANY
+) -> tuple[list[Answer], dict[str, int]]:
     """(answers in the order of `questions`, counts). Of several outputs for one instruction the first counts. Counts:
-    `repeated`, `of_other_questions`, `missing`. Raises DataError."""
+    `repeated`, `of_other_questions`, `missing`, and `of_other_models` if there are several. Raises DataError, also for
+    several models of which none is meant."""
     by_question: dict[str, Answer] = {}
     counts = Counter(repeated=0, of_other_questions=0, missing=0)
-    for number, row in enumerate(json_list(data, where), start=1):
+    rows = json_list(data, where)
+    models = [str(row.get("generator")) for row in rows]
+    model = wanted.model_of(models, where)
+    if model is None and rows:
+        raise ambiguous("outputs of one model", "model", models, where)
+    for number, row in enumerate(rows, start=1):
         instruction, output = row.get("instruction"), row.get("output")
         if not isinstance(instruction, str) or not isinstance(output, str):
             raise DataError(f"{where}, row {number}: expected texts under `instruction` and `output`")
+        if models[number - 1] != model:
+            counts["of_other_models"] += 1
+            continue
         key = instruction_id(instruction)
         counts["repeated"] += key in by_question
         by_question.setdefault(key, Answer(question_id=key, turns=(output,), finish_reasons=(), tokens=None))
@@ -41,37 +65,80 @@ def read_outputs(data: bytes, where: str, questions: Sequence[str]) -> tuple[lis
 
 
 def read_annotations(
-    data: bytes, where: str, answers: Sequence[Answer], questions: Sequence[str]
+    data: bytes,
+    where: str,
+    answers: Sequence[Answer],
+    questions: Sequence[str],
+    wanted: Wanted = ANY,
+    reference: str | None = None,
 ) -> tuple[list[Verdict], dict[str, int], str]:
     """(one verdict per question, in their order; counts; the name of the annotator that gave them).
 
-    A verdict on a text that differs from the answer is not scored, nor is one without a preference in [1, 2] (0 is the
-    package's old mark of a draw). Of several verdicts on one instruction the first counts (the package would count
-    each). Counts: `repeated`, `of_other_questions`, `missing`, `on_other_text`, `failed`. Raises DataError.
+    Of several models, annotators and references in a file, those that are meant count (`reference`: the name of the
+    one that answers are compared with); without names, the model whose outputs are the answers. A verdict on a text
+    that differs from the answer is not scored, nor is one without a preference in [1, 2] (0 is the package's old mark
+    of a draw). Of several verdicts on one instruction the first counts (the package would count each). Counts:
+    `repeated`, `of_other_questions`, `missing`, `on_other_text`, `failed`, and `of_others` if the file holds other
+    models, annotators or references. Raises DataError.
     """
-    texts = {a.question_id: a.turns[0] for a in answers}
+    texts = texts_by_question(answers)
     recorded: dict[str, Verdict] = {}
     counts = Counter(repeated=0, of_other_questions=0, missing=0, on_other_text=0, failed=0)
-    annotators: dict[str, None] = {}
-    for number, row in enumerate(json_list(data, where), start=1):
-        instruction, output = row.get("instruction"), row.get("output_2")
-        if not isinstance(instruction, str) or not isinstance(output, str) or "preference" not in row:
+    rows = json_list(data, where)
+    for number, row in enumerate(rows, start=1):
+        if not all(isinstance(row.get(key), str) for key in ("instruction", "output_2")) or "preference" not in row:
             raise DataError(f"{where}, row {number}: expected `instruction`, `output_2` and `preference`")
-        annotators[str(row.get("annotator"))] = None
-        key = instruction_id(instruction)
+    chosen, annotator = _chosen(rows, where, texts, wanted, reference)
+    if len(chosen) != len(rows):
+        counts["of_others"] = len(rows) - len(chosen)
+    for row in chosen:
+        key = instruction_id(row["instruction"])
         if key in recorded:
             counts["repeated"] += 1
             continue
-        recorded[key] = _verdict(key, row, texts.get(key) == output)
-    if len(annotators) != 1:
-        raise DataError(f"{where}: verdicts of one annotator expected, found {', '.join(sorted(annotators)) or 'none'}")
+        recorded[key] = _verdict(key, row, texts.get(key) == row["output_2"])
     counts["of_other_questions"] = len(recorded.keys() - set(questions))
     verdicts = [recorded.get(q) or Verdict(question_id=q, value=None, invalid=NOT_RECORDED) for q in questions]
     reasons = Counter(v.invalid for v in verdicts)
     counts["missing"] = reasons.pop(NOT_RECORDED, 0)
     counts["on_other_text"] = reasons.pop(OTHER_TEXT, 0)
     counts["failed"] = sum(n for reason, n in reasons.items() if reason is not None)
-    return verdicts, dict(counts), next(iter(annotators))
+    return verdicts, dict(counts), annotator
+
+
+def _chosen(
+    rows: Sequence[dict[str, Any]], where: str, texts: Mapping[str, str], wanted: Wanted, reference: str | None
+) -> tuple[list[dict[str, Any]], str]:
+    """(annotations of the model, the reference and the annotator that are meant; the annotator). Raises DataError."""
+    model = wanted.model_of((str(row.get("generator_2")) for row in rows), where)
+    if model is None:
+        model = _model_of_texts(rows, texts)
+    if model is None and rows:
+        raise ambiguous("verdicts on one model", "model", (str(row.get("generator_2")) for row in rows), where)
+    rows = [row for row in rows if str(row.get("generator_2")) == model]
+    references = [str(row.get("generator_1")) for row in rows]
+    if len(set(references)) > 1:
+        if reference not in references:
+            names = ", ".join(dict.fromkeys(references))
+            raise DataError(f"{where}: verdicts against several references ({names}), none of them {reference!r}")
+        rows = [row for row in rows if row.get("generator_1") == reference]
+    annotators = [str(row.get("annotator")) for row in rows]
+    annotator = wanted.judge_of(annotators, where)
+    if annotator is None:
+        raise ambiguous("verdicts of one annotator", "judge", annotators, where)
+    return [row for row in rows if str(row.get("annotator")) == annotator], annotator
+
+
+def _model_of_texts(rows: Sequence[Mapping[str, Any]], texts: Mapping[str, str]) -> str | None:
+    """The only model whose outputs are the answers wherever there is one."""
+    same: dict[str, bool] = {}
+    for row in rows:
+        text = texts.get(instruction_id(row["instruction"]))
+        if text is not None:
+            model = str(row.get("generator_2"))
+            same[model] = same.get(model, True) and text == row["output_2"]
+    likely = [model for model, whole in same.items() if whole]
+    return likely[0] if len(likely) == 1 else None
 
 
 NOT_RECORDED = "no verdict recorded"
@@ -110,7 +177,7 @@ def _text(completion: Any) -> str:
 
 def outputs_rows(items: Sequence[Mapping[str, str]], answers: Sequence[Answer], generator: str) -> list[dict[str, str]]:
     """Answers in the public format. `items`: `id`, `instruction` and `dataset` of each question."""
-    texts = {a.question_id: a.turns[0] for a in answers}
+    texts = texts_by_question(answers)
     return [
         {
             "dataset": item["dataset"],

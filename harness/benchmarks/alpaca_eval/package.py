@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ def mapping_frame(rows: Sequence[Mapping[str, str]]) -> Any:
 
 @contextlib.contextmanager
 def alpaca_eval_contained() -> Iterator[None]:
-    """Import and run `alpaca_eval` without its side effects: on import it sets the root logger's level; later it logs
-    to the root logger, draws progress bars over ours and changes scikit-learn's configuration."""
+    """Import and run `alpaca_eval` without its side effects: on import it sets the root logger's level and loads a
+    `.env`; later it logs to the root logger, draws progress bars over ours and changes scikit-learn's configuration."""
     root = logging.getLogger()
     level, silent = root.level, logging.NullHandler()
     # Without a handler, the package's first message would set one up that writes to the terminal.
@@ -54,9 +55,11 @@ def alpaca_eval_contained() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import alpaca_eval.utils as utils
             import pandas as pd
             import sklearn
+
+            with _unchanged_environment():
+                import alpaca_eval.utils as utils
         root.setLevel(level)
         # The package works row by row, which takes three times as long with Arrow's strings as with Python's.
         strings = pd.option_context("mode.string_storage", "python")
@@ -68,6 +71,27 @@ def alpaca_eval_contained() -> Iterator[None]:
         root.setLevel(level)
         root.removeFilter(_not_the_packages)
         root.removeHandler(silent)
+
+
+@contextlib.contextmanager
+def _unchanged_environment() -> Iterator[None]:
+    """`.env` files are not loaded, and the environment is afterwards what it was. The package loads one from its own
+    folder or any above, or from the working folder: a stranger's would name a proxy for the requests to the judge."""
+    import dotenv
+
+    load, before = dotenv.load_dotenv, dict(os.environ)
+    dotenv.load_dotenv = _load_nothing
+    try:
+        yield
+    finally:
+        dotenv.load_dotenv = load
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _load_nothing(*_: Any, **__: Any) -> bool:
+    return False
 
 
 def _not_the_packages(record: logging.LogRecord) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harness.benchmark import Benchmark, Examples, JudgedRow
+from harness.benchmark import ANY, Benchmark, Examples, JudgedRow, Names, Wanted
 from harness.benchmarks.mt_bench import files as mt_files
 from harness.benchmarks.mt_bench.data import (
     OFFICIAL_SHA256,
@@ -107,6 +107,10 @@ class MtBench(Benchmark):
         if QUESTIONS in local:
             self._questions()
 
+    @classmethod
+    def has_plain_means(cls) -> bool:
+        return True
+
     def prepare(self) -> None:
         """Fetch questions, reference answers and judge prompts, unless they are present."""
         self._questions()
@@ -148,15 +152,20 @@ class MtBench(Benchmark):
         metrics = verdict_metrics(verdicts, pairwise=self.mode == "pairwise")
         return {f"mt_bench.{name}": metric for name, metric in metrics.items()}
 
-    def recorded_answers(self, path: Path) -> tuple[list[Answer], dict[str, int]]:
-        """A model's answers in FastChat's format (see `harness.benchmarks.mt_bench.files`)."""
-        return mt_files.read_answers(read_bytes(path), str(path), self.load_questions())
+    def recorded_names(self, path: Path) -> Names:
+        return mt_files.read_names(read_bytes(path), str(path))
 
-    def recorded_verdicts(self, path: Path, answers: Sequence[Answer]) -> tuple[list[Verdict], dict[str, int], str]:
+    def recorded_answers(self, path: Path, wanted: Wanted = ANY) -> tuple[list[Answer], dict[str, int]]:
+        """A model's answers in FastChat's format (see `harness.benchmarks.mt_bench.files`)."""
+        return mt_files.read_answers(read_bytes(path), str(path), self.load_questions(), wanted)
+
+    def recorded_verdicts(
+        self, path: Path, answers: Sequence[Answer], wanted: Wanted = ANY
+    ) -> tuple[list[Verdict], dict[str, int], str]:
         """Judgments of single answers in FastChat's format. Raises DataError for `mode: pairwise`."""
         if self.mode == "pairwise":
             raise DataError(f"{path}: recorded judgments of pairs are not supported; expected mode: single")
-        return mt_files.read_judgments(read_bytes(path), str(path), answers, self.load_questions())
+        return mt_files.read_judgments(read_bytes(path), str(path), answers, self.load_questions(), wanted)
 
     def public_files(self, judge: str, rows: Sequence[JudgedRow]) -> dict[str, str]:
         """FastChat's layout: in the board's folder `python -m fastchat.llm_judge.show_result --judge-model JUDGE` reads

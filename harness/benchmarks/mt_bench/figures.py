@@ -21,8 +21,9 @@ def _figures(pairwise: bool) -> tuple[Figure, ...]:
     def figure(name: str, short: str, **more: Any) -> Figure:
         return Figure(metric=f"mt_bench.{name}", title=name.replace("_", " "), short=short, **{**common, **more})
 
-    def count(name: str) -> Figure:
-        return figure(name, name, decimals=0, unit="", limits=None, higher_is_better=None, place="details")
+    def count(name: str, side: str) -> Figure:
+        plain = {"decimals": 0, "unit": "", "limits": None, "higher_is_better": None, "place": "details"}
+        return figure(name, name, counted=(side, 0.5), **plain)
 
     overall = figure(
         *(("win_rate", "win %") if pairwise else ("score", "score")),
@@ -31,8 +32,9 @@ def _figures(pairwise: bool) -> tuple[Figure, ...]:
         pairing=Pairing(scale=scale),
     )
     turns = tuple(figure(f"turn_{k}", f"turn {k}", pairing=Pairing(scale=scale, turn=k)) for k in (1, 2))
-    categories = tuple(figure(name, name, place="category") for name in CATEGORIES)
-    return (overall, *turns, *categories, *(map(count, ("wins", "ties", "losses")) if pairwise else ()))
+    categories = tuple(figure(name, name, place="category", part_of=overall.metric) for name in CATEGORIES)
+    counts = (count("wins", "above"), count("ties", "equal"), count("losses", "below")) if pairwise else ()
+    return (overall, *turns, *categories, *counts)
 
 
 RATING_FIGURES = _figures(pairwise=False)

@@ -8,9 +8,9 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from harness.benchmark import ExampleAnswer, ExamplePrompt, Examples
+from harness.benchmark import ANY, ExampleAnswer, ExamplePrompt, Examples, Names, Wanted, ambiguous
 from harness.errors import DataError
 from harness.files import file_name, json_lines, read_json_lines
 from harness.types import Answer, Question, Verdict
@@ -19,26 +19,41 @@ ERROR = "$ERROR$"
 """FastChat's text for an answer or a judgment that it could not get."""
 
 
-def read_answers(data: bytes, where: str, questions: Sequence[Question]) -> tuple[list[Answer], dict[str, int]]:
+def read_names(data: bytes, where: str) -> Names:
+    """The models and judges of answers or judgments."""
+    rows = json_lines(data, where)
+    models = [row.get("model_id", row.get("model")) for row in rows]
+    judges = [row["judge"][0] for row in rows if isinstance(row.get("judge"), list) and row["judge"]]
+    return Names(*(tuple(dict.fromkeys(str(n) for n in names if n is not None)) for names in (models, judges)))
+
+
+def read_answers(
+    data: bytes, where: str, questions: Sequence[Question], wanted: Wanted = ANY
+) -> tuple[list[Answer], dict[str, int]]:
     """(answers in the order of `questions`, counts). Of several answers to one question the last one counts, as in
     FastChat, whose re-runs append; of each answer, the first choice. Counts: `repeated`, `of_other_questions`,
-    `missing` (also for a missing turn), `failed` (`$ERROR$`). Raises DataError."""
+    `missing` (also for a missing turn), `failed` (`$ERROR$`), and `of_other_models` if there are several. Raises
+    DataError, also for several models of which none is meant."""
     answers: dict[str, Answer] = {}
     counts = Counter(repeated=0, of_other_questions=0, missing=0, failed=0)
-    models: dict[str, None] = {}
-    for number, row in enumerate(json_lines(data, where), start=1):
+    rows = json_lines(data, where)
+    models = [str(row.get("model_id")) for row in rows]
+    model = wanted.model_of(models, where)
+    if model is None and rows:
+        raise ambiguous("answers of one model", "model", models, where)
+    for number, row in enumerate(rows, start=1):
         key = str(row.get("question_id"))
-        models[str(row.get("model_id"))] = None
         try:
             turns = tuple(row["choices"][0]["turns"])
         except (KeyError, IndexError, TypeError):
             turns = (None,)
         if not all(isinstance(turn, str) for turn in turns):
             raise DataError(f"{where}, row {number}: expected a list of texts under choices[0].turns")
+        if models[number - 1] != model:
+            counts["of_other_models"] += 1
+            continue
         counts["repeated"] += key in answers
         answers[key] = Answer(question_id=key, turns=turns, finish_reasons=(), tokens=None)
-    if len(models) > 1:
-        raise DataError(f"{where}: answers of one model expected, found {', '.join(sorted(models))}")
     expected = {q.id: len(q.turns) for q in questions}
     counts["of_other_questions"] = len(answers.keys() - expected.keys())
     failed = {key for key, answer in answers.items() if key in expected and ERROR in answer.turns}
@@ -52,36 +67,55 @@ def read_answers(data: bytes, where: str, questions: Sequence[Question]) -> tupl
     return complete, dict(counts)
 
 
+class _Judgment(NamedTuple):
+    """A row of a file of judgments. `key`: (question id, turn)."""
+
+    key: tuple[str, int]
+    model: str
+    judge: str
+    row: Mapping[str, Any]
+
+    def is_about(self, texts: Mapping[tuple[str, int], str]) -> bool:
+        """Whether the judge was shown the answer to the turn."""
+        return texts.get(self.key, ERROR) in str(self.row.get("user_prompt"))
+
+
 def read_judgments(
-    data: bytes, where: str, answers: Sequence[Answer], questions: Sequence[Question]
+    data: bytes, where: str, answers: Sequence[Answer], questions: Sequence[Question], wanted: Wanted = ANY
 ) -> tuple[list[Verdict], dict[str, int], str]:
     """(one verdict per turn, in the questions' order; counts; the judge's name).
 
-    Of several judgments of one turn the first counts (`show_result` averages them). A file may hold judgments of
-    several models: only those whose prompt contains the answer count, the rest are `of_other_answers`. A score outside
-    [1, 10] is not scored (-1 is FastChat's mark of a reply without a rating). Counts: `repeated`,
-    `of_other_questions`, `of_other_answers`, `missing`, `failed`. Raises DataError.
+    FastChat's files hold judgments of several models, and may hold those of several judges: the ones that are meant
+    count; without names, those of the model whose answers were shown to the judge in every one of its judgments. A
+    judgment whose prompt doesn't contain the answer is one of `of_other_answers`. Of several judgments of one turn the
+    first counts (`show_result` averages them). A score outside [1, 10] is not scored (-1 is FastChat's mark of a reply
+    without a rating). Counts: `repeated`, `of_other_questions`, `of_other_answers`, `missing`, `failed`, and
+    `of_other_models`, `of_other_judges` if there are any. Raises DataError.
     """
     texts = {(a.question_id, turn): text for a in answers for turn, text in enumerate(a.turns, start=1)}
     expected = {(q.id, turn): q for q in questions for turn in range(1, len(q.turns) + 1)}
     recorded: dict[tuple[str, int], Verdict] = {}
     counts = Counter(repeated=0, of_other_questions=0, of_other_answers=0, missing=0, failed=0)
-    judges: dict[str, None] = {}
-    for number, row in enumerate(json_lines(data, where), start=1):
-        key, judge = _key_and_judge(row, f"{where}, row {number}")
-        if key not in expected:
-            counts["of_other_questions"] += 1
-        elif texts.get(key, ERROR) not in str(row.get("user_prompt")):
-            counts["of_other_answers"] += 1
-        elif key in recorded:
-            counts["repeated"] += 1
-        else:
-            judges[judge] = None
-            recorded[key] = _verdict(key, expected[key].category, row)
-    if len(judges) > 1:
-        raise DataError(f"{where}: judgments of one judge expected, found {', '.join(sorted(judges))}")
-    if not judges:
+    rows = [_judgment(row, f"{where}, row {number}") for number, row in enumerate(json_lines(data, where), start=1)]
+    judgments = [judgment for judgment in rows if judgment.key in expected]
+    counts["of_other_questions"] = len(rows) - len(judgments)
+    model = _model(judgments, where, texts, wanted)
+    if others := sum(judgment.model != model for judgment in judgments):
+        counts["of_other_models"] = others
+    ours = [judgment for judgment in judgments if judgment.model == model]
+    shown = [judgment for judgment in ours if judgment.is_about(texts)]
+    counts["of_other_answers"] = len(ours) - len(shown)
+    if not shown:
         raise DataError(f"{where}: no judgment on any of these answers; expected FastChat's file about this model")
+    judge = wanted.judge_of((judgment.judge for judgment in shown), where)
+    if judge is None:
+        raise ambiguous("judgments of one judge", "judge", (judgment.judge for judgment in shown), where)
+    if others := sum(judgment.judge != judge for judgment in shown):
+        counts["of_other_judges"] = others
+    for judgment in shown:
+        if judgment.judge == judge:
+            counts["repeated"] += judgment.key in recorded
+            recorded.setdefault(judgment.key, _verdict(judgment.key, expected[judgment.key].category, judgment.row))
     verdicts = [
         recorded.get((q, turn))
         or Verdict(question_id=q, turn=turn, category=question.category, value=None, invalid="no judgment recorded")
@@ -89,14 +123,30 @@ def read_judgments(
     ]
     counts["missing"] = len(expected) - len(recorded)
     counts["failed"] = sum(v.value is None for v in recorded.values())
-    return verdicts, dict(counts), next(iter(judges))
+    return verdicts, dict(counts), judge
 
 
-def _key_and_judge(row: Mapping[str, Any], where: str) -> tuple[tuple[str, int], str]:
+def _model(
+    judgments: Sequence[_Judgment], where: str, texts: Mapping[tuple[str, int], str], wanted: Wanted
+) -> str | None:
+    """The model whose judgments are meant; None if there are none. Raises DataError if that can't be told."""
+    model = wanted.model_of((judgment.model for judgment in judgments), where)
+    if model is None and judgments:
+        strange = {j.model for j in judgments if j.key in texts and not j.is_about(texts)}
+        likely = dict.fromkeys(j.model for j in judgments if j.key in texts and j.model not in strange)
+        if len(likely) != 1:
+            raise ambiguous("judgments of one model", "model", (judgment.model for judgment in judgments), where)
+        (model,) = likely
+    return model
+
+
+def _judgment(row: Mapping[str, Any], where: str) -> _Judgment:
     turn, judge = row.get("turn"), row.get("judge")
+    if "g1_judgment" in row:
+        raise DataError(f"{where}: a judgment of a pair; expected FastChat's judgments of single answers")
     if not isinstance(turn, int) or not isinstance(judge, list) or len(judge) != 2 or "score" not in row:
         raise DataError(f"{where}: expected question_id, turn, score and judge: [model, template]")
-    return (str(row.get("question_id")), turn), str(judge[0])
+    return _Judgment((str(row.get("question_id")), turn), str(row.get("model")), str(judge[0]), row)
 
 
 def _verdict(key: tuple[str, int], category: str | None, row: Mapping[str, Any]) -> Verdict:

@@ -1,12 +1,13 @@
 """MT-bench's judge prompts, FastChat's templates filled in as by its `run_judge_single` and `run_judge_pair`, and the
 parsing of the judge's replies."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
+from string import Formatter
 from typing import Any, NamedTuple
 
 from harness.errors import DataError
+from harness.servers.replies import shares
 from harness.types import JudgeReply, JudgeRequest, Message
 
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
@@ -19,7 +20,15 @@ WINNER_VALUES = (1.0, 0.0, 0.5)
 SINGLE_TEMPLATES, PAIR_TEMPLATES = ("single-v1", "single-math-v1"), ("pair-v2", "pair-math-v1")
 """Names of FastChat's templates without and with a reference answer."""
 _ORDINALS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+LONGEST_PROMPT = 4_000_000
+"""Characters of the longest prompt of a judge, more than any model reads."""
 MOST_TURNS = 2 + len(_ORDINALS)
+
+
+_RATING = re.compile(r"\[\[(\d++(?:\.\d*+)?+)\]\]")
+_SINGLE_BRACKETS = re.compile(r"\[(\d++(?:\.\d*+)?+)\]")
+"""FastChat's `one_score_pattern` and its backup, in a form that takes linear time: its `\\d+\\.?\\d*` tries every way
+to divide a long run of digits in two."""
 
 
 class MtQuestion(NamedTuple):
@@ -87,11 +96,26 @@ def _request(
         values |= {f"{key}_{i + 1}": t for key, texts in answers.items() for i, t in enumerate(texts[:turn])}
     values |= {f"ref_answer_{i + 1}": t for i, t in enumerate((question.reference or ())[:turn])}
     try:
-        prompt = text.format(**values)
-    except (KeyError, IndexError, ValueError) as error:
+        prompt = _filled(text, values)
+    except ValueError as error:
         raise DataError(f"judge prompt '{name}' can't be filled in: {error}; it may name {sorted(values)}") from None
     messages = (Message(role="system", content=system),) if system else ()
     return JudgeRequest(messages=(*messages, Message(role="user", content=prompt)), max_tokens=2048, choices=choices)
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """A template with its fields filled in as by `str.format`, which FastChat uses. Raises ValueError for unknown
+    fields, for formats such as `{question:>1000000000}`, and for a prompt beyond LONGEST_PROMPT."""
+    length = 0
+    for literal, field, form, conversion in Formatter().parse(text):
+        if form or conversion:
+            raise ValueError(f"{{{field}}} has a format; expected only its name")
+        if field is not None and field not in values:
+            raise ValueError(repr(field[:60]))
+        length += len(literal) + (len(values[field]) if field is not None else 0)
+        if length > LONGEST_PROMPT:
+            raise ValueError(f"the prompt would have more than {LONGEST_PROMPT:,} characters")
+    return text.format(**values)
 
 
 def _longer(text: str, system: str, turn: int, keys: Sequence[str], name: str) -> tuple[str, str]:
@@ -122,15 +146,15 @@ def _numbered(text: str, turn: int) -> str:
 
 
 def has_probabilities(reply: JudgeReply, choices: Sequence[str] = RATING_REPLIES) -> bool:
-    """Whether the reply has log-probabilities for all choices."""
-    return reply.logprobs is not None and set(choices) <= set(reply.logprobs)
+    """Whether the reply has probabilities for all choices, not all of them 0."""
+    return shares(reply, choices) is not None
 
 
 def choice_weights(reply: JudgeReply, choices: Sequence[str]) -> list[float]:
     """The choices' probabilities, normalised."""
-    assert reply.logprobs is not None
-    probabilities = [math.exp(reply.logprobs[choice]) for choice in choices]
-    return [p / sum(probabilities) for p in probabilities]
+    weights = shares(reply, choices)
+    assert weights is not None
+    return weights
 
 
 def rating_problem(reply: JudgeReply) -> str | None:
@@ -145,14 +169,12 @@ def winner_problem(reply: JudgeReply) -> str | None:
 
 def parse_rating(judgment: str) -> tuple[float | None, str | None]:
     """(rating, None) by FastChat's patterns: the first `[[5]]`, else the first `[5]`; or (None, the reason)."""
-    from fastchat.llm_judge.common import one_score_pattern, one_score_pattern_backup
-
-    match = re.search(one_score_pattern, judgment) or re.search(one_score_pattern_backup, judgment)
+    match = _RATING.search(judgment) or _SINGLE_BRACKETS.search(judgment)
     if match is None:
         return None, "no rating in the judge's reply" if judgment.strip() else "the judge's reply is empty"
     rating = float(match.group(1))
     if not 1 <= rating <= 10:
-        return None, f"the rating {match.group(1)} is outside [1, 10]"
+        return None, f"the rating {match.group(1)[:20]} is outside [1, 10]"
     return rating, None
 
 

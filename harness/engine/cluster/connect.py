@@ -1,45 +1,145 @@
 """Connects to a Ray cluster, or starts one on this machine for the duration of a run."""
 
 import os
+import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
+from harness.children.start import descendants, environment, guard, stop
 from harness.errors import HarnessError
 
 LOCAL = "local"
 CONNECT = 10.0
 """Seconds within which a cluster must answer."""
+LEAST = (2, 52)
+"""The first version of Ray whose clusters can ask for a token. Without one, all who reach a cluster can run code."""
+HERE = "127.0.0.1"
+ONLY_HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Read by Ray on import; otherwise it looks for this machine's outward address, and listens on all of them."""
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
     """The ray module, connected to the cluster at `address` while open; for `local`, a cluster is started and stopped.
-    Raises HarnessError if ray is not installed or nothing answers."""
+    Raises HarnessError if ray is not installed or too old, or if nothing answers."""
     if address != LOCAL:
         _answers(address)
-        if _only_here(address):
-            # Read by Ray on import; without it Ray looks for the cluster at this machine's outward address.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    with ExitStack() as stack:
+        if address == LOCAL or _only_here(address):
+            stack.enter_context(_environment(ONLY_HERE))
+        if address == LOCAL:
+            stack.enter_context(_environment(_of_local_cluster()))
+        ray = _ray_for_local_cluster() if address == LOCAL else _ray()
+        stack.callback(ray.shutdown)
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        # Ray puts the working folder first on its workers' Python path, where a stranger's `json.py` would be run.
+        earlier = descendants()
+        with _working_in(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))):
+            if address == LOCAL:
+                _start(ray, quiet)
+            else:
+                _connect(ray, address, quiet)
+        # Most of Ray's processes end with this one, but those that find no one to tell so wait for long.
+        stack.callback(stop, guard(descendants() - earlier))
+        yield ray
+
+
+def _ray() -> Any:
     try:
         import ray
     except ImportError:
         raise HarnessError("--ray needs the package ray: pip install 'preference-harness[ray]'") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address == LOCAL:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", num_cpus=os.cpu_count(), **quiet)
-    else:
-        environment = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}} if os.environ.get("PYTHONPATH") else None
-        try:
-            ray.init(address=address, runtime_env=environment, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise _no_cluster(address, reason) from None
+    least = ".".join(map(str, LEAST))
+    if tuple(int(part) for part in version("ray").split(".")[:2] if part.isdigit()) < LEAST:
+        raise HarnessError(f"--ray needs ray {least} or later, whose clusters ask for a token; got {version('ray')}")
+    return ray
+
+
+@cache
+def _ray_for_local_cluster() -> Any:
+    """Ray, imported with the settings that it reads then."""
+    if "ray" in sys.modules:
+        raise HarnessError(
+            "--ray local: ray was imported before, with settings that let others reach the cluster; "
+            "use a new process, or the address of a cluster"
+        )
+    return _ray()
+
+
+def _start(ray: Any, quiet: Mapping[str, Any]) -> None:
+    """Start a cluster on this machine, which nobody else can reach."""
     try:
-        yield ray
+        ray.init(LOCAL, include_dashboard=False, _node_ip_address=HERE, num_cpus=os.cpu_count(), **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise HarnessError(
+            f"--ray local: the cluster has not started ({_first_line(error)}); run without --ray"
+        ) from None
+    addresses = {node["NodeManagerAddress"] for node in ray.nodes()}
+    if addresses != {HERE}:
+        raise HarnessError(
+            f"--ray local: Ray listens on {', '.join(sorted(addresses))}, where others can reach it; expected {HERE}: "
+            "run without --ray, and report the version of Ray"
+        )
+
+
+def _connect(ray: Any, address: str, quiet: Mapping[str, Any]) -> None:
+    path = environment()["PYTHONPATH"] if os.environ.get("PYTHONPATH") else None
+    try:
+        ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": path}} if path else None, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_cluster(address, _first_line(error)) from None
+
+
+def _of_local_cluster() -> dict[str, str | None]:
+    """Environment variables for a cluster of our own: clean, with a token, and whatever cluster RAY_ADDRESS names."""
+    clean = environment()
+    own = {"RAY_ADDRESS": None, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token(), "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**own, **{name: clean.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PATH")}}
+
+
+@cache
+def _token() -> str:
+    """One per process, since Ray reads it once."""
+    return secrets.token_hex(32)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """While open, these environment variables have these values; None: they are not set."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
     finally:
-        ray.shutdown()
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def _working_in(folder: str) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _answers(address: str) -> None:

@@ -13,6 +13,7 @@ branch makes each response's first token exact. With one response this is the or
 ordinary causal mask. A response's last token is a target and never an input.
 """
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from harness.logprobs.layout import Lengths
 from harness.logprobs.rows import Batch, TokenRow, pad, token_row
 from harness.models import chat
 from harness.types import RankedExample
+
+_log = logging.getLogger(__name__)
 
 
 class Group(NamedTuple):
@@ -62,10 +65,14 @@ def tokenize(
     """Groups of at least two scored responses, and counts of responses kept, truncated and skipped.
 
     `reference`: example id -> one summed log-probability per response, in the example's order. Skipped are responses
-    without a score (`unscored_responses`), and examples with fewer than two scored responses (`dropped_examples`).
-    Raises DataError naming the example for a missing or non-finite score or reference, and if no example is left.
+    without a score (`unscored_responses`), those with the same tokens as a better one of the example, mostly since they
+    differ only behind `max_length` (`identical_responses`), and examples with fewer than two responses left
+    (`dropped_examples`). Raises DataError naming the example for a missing or non-finite score or reference, and if no
+    example is left.
     """
-    counts = Counter(responses=0, truncated_responses=0, unscored_responses=0, dropped_examples=0)
+    names = ("responses", "truncated_responses", "unscored_responses", "identical_responses", "dropped_examples")
+    counts = Counter(dict.fromkeys(names, 0))
+    lengths = {"max_prompt_length": max_prompt_length, "max_length": max_length}
     groups = []
     for example in examples:
         references = _reference_of(example, reference)
@@ -76,16 +83,45 @@ def tokenize(
         if len(scored) < 2:
             counts["dropped_examples"] += 1
             continue
-        lengths = {"max_prompt_length": max_prompt_length, "max_length": max_length}
         encoded = [chat.encode(tokenizer, example.messages, r.text, **lengths) for r, _, _ in scored]
+        distinct = _distinct([(e.response, r.text, score) for e, (r, score, _) in zip(encoded, scored, strict=True)])
+        counts["identical_responses"] += len(encoded) - len(distinct)
+        if len(distinct) < 2:
+            counts["dropped_examples"] += 1
+            continue
+        encoded, scored = [encoded[i] for i in distinct], [scored[i] for i in distinct]
         counts["responses"] += len(encoded)
         counts["truncated_responses"] += sum(e.truncated for e in encoded)
         responses = tuple(e.response for e in encoded)
         scores = tuple(_finite(example.id, "score", score) for _, score, _ in scored)
         groups.append(Group(example.id, encoded[0].prompt, responses, scores, tuple(ref for _, _, ref in scored)))
+    if same := counts["identical_responses"]:
+        advice = f"raise training.max_length ({max_length})"
+        if not groups:
+            raise DataError(
+                f"none of the {len(examples)} examples has two scored responses that are not identical once they are "
+                f"cut: {advice}"
+            )
+        _log.warning(
+            "%d responses are identical to a better one of their prompt once they are cut, and were left out: %s",
+            same,
+            advice,
+        )
     if not groups:
         raise DataError(f"none of the {len(examples)} examples has two scored responses; expected at least one")
     return groups, dict(counts)
+
+
+def _distinct(responses: Sequence[tuple[list[int], str, float]]) -> list[int]:
+    """The places of the responses (tokens, text, score) that a policy can tell from the better ones: of those with the
+    same tokens only the best. A response that was sampled twice, with one score, stays: it is a tie."""
+    best: dict[tuple[int, ...], tuple[str, float]] = {}
+    places = []
+    for place in sorted(range(len(responses)), key=lambda i: -responses[i][2]):
+        tokens, text, score = responses[place]
+        if best.setdefault(tuple(tokens), (text, score)) == (text, score):
+            places.append(place)
+    return sorted(places)
 
 
 def _reference_of(example: RankedExample, reference: Mapping[str, Sequence[float]]) -> list[float]:

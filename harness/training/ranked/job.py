@@ -8,22 +8,26 @@ import gc
 import json
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from harness.children.start import HUB, start, stop
 from harness.components import build
 from harness.engine.store import write_json
 from harness.errors import HarnessError, ModelError, error_class
 from harness.protocols import Loss
+from harness.recipe.launch import Accelerate
 from harness.recipe.recipe import Policy
-from harness.recipe.training import Accelerate, Training
+from harness.recipe.training import Training
 from harness.training.budget import Budget
 from harness.training.curves import tensorboard_in
 from harness.types import Advance, RankedExample, Record
 
 _log = logging.getLogger(__name__)
+
+LOGGERS = ("WANDB_", "COMET_", "MLFLOW_", "NEPTUNE_", "CLEARML_", "SWANLAB_", "DAGSHUB_", "AWS_", "AZURE_", "GOOGLE_")
+"""How the variables with secrets of curve loggers begin, and of the storage that they write to."""
 
 
 class TrainingJob(Record):
@@ -78,21 +82,15 @@ class TrainingJob(Record):
             (self.partial_folder / stale).unlink(missing_ok=True)
         log_path = self.partial_folder / "launch.log"
         with log_path.open("w") as log:
-            process = subprocess.Popen(
-                _command(accelerate, self.partial_folder),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"},
-                start_new_session=True,
-            )
+            needs = (*HUB, *LOGGERS) if self.report_to else HUB
+            process = start(_command(accelerate, self.partial_folder), log, needs)
             try:
                 for line in process.stdout or ():
                     if line.startswith("advance "):
                         advance(int(line.split()[1]))
                 status = process.wait()
             finally:
-                _end(process)
+                stop(process)
         return self._result(status, log_path)
 
     def _result(self, status: int, log_path: Path) -> dict[str, Any]:
@@ -125,16 +123,6 @@ def _command(accelerate: Accelerate, folder: Path) -> list[str]:
     if accelerate.num_processes:
         command += ["--num_processes", str(accelerate.num_processes)]
     return [*command, "-m", "harness.training.ranked.job", str(folder)]
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    """If this process was interrupted, stop the launcher and its processes."""
-    if process.poll() is None:
-        process.terminate()  # the launcher forwards it
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
 
 
 def _select_device() -> None:

@@ -22,6 +22,7 @@ from harness.training.finite import StopIfNotFinite
 from harness.training.ranked.batch import Group, single_rows
 from harness.training.ranked.metrics import ForwardResult, flatten, peak_memory_gigabytes, step_metrics
 from harness.training.ranked.order import EpochOrder
+from harness.training.ranked.resume import write_checksums
 from harness.types import Advance
 
 _log = logging.getLogger(__name__)
@@ -101,6 +102,12 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         count = torch.tensor(sum(name != STAND_IN for batch in batches for name in batch["ids"]), device=device)
         return batches, int(self.accelerator.reduce(count, "sum"))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process saves the state of its random numbers
+        if self.is_world_process_zero():
+            write_checksums(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
     def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
         """Autocasting for the whole forward."""

@@ -1,6 +1,5 @@
 """Trains a policy on ranked examples with any loss: the run around `RankedTrainer`, its checkpoints and its report."""
 
-import json
 import logging
 import shutil
 import time
@@ -33,6 +32,7 @@ from harness.training.policy import (
 from harness.training.ranked.batch import Group, collate, group_rows, lengths_of, tokenize
 from harness.training.ranked.probe import usable_groups
 from harness.training.ranked.ranked_trainer import AlreadyDone, RankedTrainer, RunOptions
+from harness.training.ranked.resume import CHECKSUMS, checkpoints, last_checkpoint
 from harness.training.signs import failure_signs
 from harness.training.steps import keep_steps, read_steps
 from harness.types import Advance, RankedExample
@@ -41,7 +41,10 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 """Policies on the way, `step-N`, beside the trained one."""
-STATE = ("optimizer*", "scheduler.pt", "rng_state*", "training_args.bin", "trainer_state.json", "global_step*")
+STATE = (
+    *("optimizer*", "scheduler.pt", "rng_state*", "training_args.bin", "trainer_state.json", "global_step*"),
+    CHECKSUMS,
+)
 """The files of a checkpoint that only its trainer needs."""
 
 
@@ -261,26 +264,3 @@ def _write(trainer: RankedTrainer, folder: Path, work: Path, tokenizer: Any) -> 
         if work != folder:
             shutil.copyfile(work / "steps.jsonl", folder / "steps.jsonl")
     trainer.accelerator.wait_for_everyone()
-
-
-def checkpoints(work: Path) -> list[Path]:
-    """The complete checkpoints that Trainer has written, oldest first; the trainer's state is written last. One without
-    the optimizer's state doesn't count: Trainer would silently resume from it with a new optimizer."""
-    paths = [p for p in work.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    complete = [
-        p for p in paths if _is_json(p / "trainer_state.json") and [*p.glob("optimizer*"), *p.glob("global_step*")]
-    ]
-    return sorted(complete, key=lambda p: int(p.name.removeprefix("checkpoint-")))
-
-
-def last_checkpoint(work: Path) -> Path | None:
-    """The checkpoint that a stopped run resumes from."""
-    return next(reversed(checkpoints(work)), None)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    return True

@@ -20,3 +20,8 @@ def fastchat() -> ModuleType:
 @pytest.fixture
 def official(shared_data: Path) -> MtBench:
     return benchmark(data_dir=str(shared_data / "mt_bench"))
+
+
+@pytest.fixture
+def two() -> MtBench:
+    return benchmark(questions="builtin", limit=2)

@@ -72,11 +72,6 @@ def test_fastchats_show_result_prints_the_same_from_our_files(shared_data: Path,
     assert {name: len(a) for name, a in answers.items()} == dict.fromkeys(SYSTEMS, 80)
 
 
-@pytest.fixture
-def two() -> MtBench:
-    return benchmark(questions="builtin", limit=2)
-
-
 def answers_of(made: MtBench) -> list[dict[str, Any]]:
     return [
         {"question_id": q.id, "model_id": "m", "choices": [{"turns": [f"{q.id} first", f"{q.id} second"]}]}

@@ -2,6 +2,9 @@
 
 import json
 import math
+import random
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +15,8 @@ import pytest
 from harness.benchmarks.mt_bench import benchmark as mt_bench
 from harness.benchmarks.mt_bench import prompts as mt_prompts
 from harness.benchmarks.mt_bench.benchmark import MtBench
-from harness.benchmarks.mt_bench.prompts import parse_rating
+from harness.benchmarks.mt_bench.prompts import MtQuestion, parse_rating, rating_request
+from harness.errors import DataError
 from harness.types import Answer, JudgeReply, Verdict
 from tests.benchmarks.mt_bench.helpers import (
     CATEGORIES,
@@ -145,6 +149,26 @@ def test_ratings_are_read_by_fastchats_patterns_within_bounds(
     assert (reason is None) == (rating is not None)
 
 
+def test_the_patterns_are_fastchats(fastchat: ModuleType) -> None:
+    draw = random.Random(0)
+    for _ in range(20_000):
+        text = "".join(draw.choices("[[]].5 1٣", k=draw.randint(1, 14)))
+        match = re.search(fastchat.one_score_pattern, text) or re.search(fastchat.one_score_pattern_backup, text)
+        rating = float(match[1]) if match else None
+        assert parse_rating(text)[0] == (rating if rating is not None and 1 <= rating <= 10 else None)
+
+
+@pytest.mark.parametrize(
+    "text", ["[[" + "7" * 400_000, "[[7" * 100_000, "[[" + "7" * 200_000 + "." + "7" * 200_000 + "]]"]
+)
+def test_a_long_reply_takes_no_longer_than_its_length(text: str) -> None:
+    started = time.process_time()
+    rating, reason = parse_rating(text)
+    assert time.process_time() - started < 1  # FastChat's own patterns: minutes
+    assert rating is None
+    assert len(reason or "") < 100
+
+
 def test_builtin_questions_are_whole() -> None:
     made = benchmark(questions="builtin")
     made.check()
@@ -236,3 +260,24 @@ def test_turns_of_a_question_go_together_in_the_interval(tmp_path: Path) -> None
     # Two turns that always agree tell no more than one.
     assert metrics["mt_bench.score"].stderr == pytest.approx(metrics["mt_bench.turn_1"].stderr)
     assert metrics["mt_bench.score"].ci95 == pytest.approx(metrics["mt_bench.turn_1"].ci95)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{question:>1000000000} {answer}", "{question} has a format; expected only its name"),
+        ("{question.__class__} {answer}", "'question.__class__'"),
+        ("{question!r} {answer}", "{question} has a format"),
+        ("{answers}", "'answers'"),
+        ("{question} {answer" , "can't be filled in"),
+        ("{answer}" * 5_000, "more than 4,000,000 characters"),
+    ],
+)  # fmt: skip
+def test_a_template_only_names_its_fields(text: str, said: str) -> None:
+    question = MtQuestion("1", "writing", ("Write.",), None)
+    templates = {"single-v1": {"prompt_template": text, "system_prompt": ""}}
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        rating_request(templates, question, ["A" * 1_000], 1)
+    assert "\n" not in str(caught.value)
+    templates["single-v1"]["prompt_template"] = "{{json}} {question} {answer}"
+    assert rating_request(templates, question, ["{x}"], 1).messages[-1].content == "{json} Write. {x}"

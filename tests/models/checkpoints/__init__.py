@@ -1,0 +1,1 @@
+"""Tests of saved models as folders."""
