@@ -107,7 +107,7 @@ def test_every_recipe_and_package_is_on_its_page() -> None:
     for path in (ROOT / "harness").iterdir():
         name = path.stem if path.suffix == ".py" else path.name
         if not name.startswith("_") and path.suffix in ("", ".py") and name != "assets":
-            assert re.search(rf"^(?:.*\s)?{name}(?:\s|$)", map_, flags=re.MULTILINE), f"{name} is not on the map"
+            assert re.search(rf"^(?:.*\s)?{name}(?:\s|:|$)", map_, flags=re.MULTILINE), f"{name} is not on the map"
 
 
 def test_every_kind_of_component_is_reachable() -> None:
