@@ -32,7 +32,7 @@ class Message(Record):
 Messages = tuple[Message, ...]
 """A conversation, oldest first. A prompt's messages end with a user turn."""
 
-MOST_TOKENS, LARGEST_LOGPROB = 10**9, 0.1  # in half precision, rounding exceeds 0
+MOST_TOKENS, LARGEST_LOGPROB = 10**15, 0.1  # exact as floats; rounding in half precision exceeds 0
 FinishReason = Literal["stop", "length"]
 """`stop`: the model ended its turn; `length`: it reached the token limit."""
 

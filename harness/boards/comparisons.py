@@ -19,6 +19,10 @@ from harness.stats.plausible import bootstrap_ends, sign_flip_range
 MOST_WITH_ALL_PAIRS = 20
 """Rows up to which `board.json` holds all pairs; `comparisons.csv` always does."""
 
+LARGEST_CHECK = 50_000
+"""Comparisons times prompts up to which a check is faster than computing all pairs of up to MOST_WITH_ALL_PAIRS rows,
+numpy's import included."""
+
 Comparisons = Mapping[str, Sequence[Comparison]]
 
 
@@ -27,7 +31,9 @@ def comparisons_of(entries: Sequence[Entry], stored: Comparisons) -> dict[str, t
     them. None for rows without outcomes."""
     if not any(entry.outcomes for entry in entries):
         return {}
-    if _are_stored(entries, stored):
+    prompts = max(len(outcomes) for entry in entries for outcomes in entry.outcomes.values())
+    work = prompts * sum(len(comparisons) for comparisons in stored.values())
+    if (len(entries) > MOST_WITH_ALL_PAIRS or work <= LARGEST_CHECK) and _are_stored(entries, stored):
         return {metric: tuple(comparisons) for metric, comparisons in stored.items()}
     return {metric: tuple(comparisons) for metric, comparisons in paired_comparisons(entries).items()}
 

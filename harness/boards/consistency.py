@@ -54,9 +54,9 @@ def _unreasonable(metric: Metric, figure: Figure) -> str | None:
         slack = 0.5 * (high - low) + 10.0**-figure.decimals
         if not low - slack <= metric.value <= high + slack:
             return f"{metric.value:g}, far from its interval of {low:g} to {high:g}"
-    if metric.stderr and metric.ci95 is not None and metric.n >= FEWEST_FOR_WIDTH and _has_plain_means(figure.benchmark):
+    if metric.stderr and metric.ci95 is not None and metric.n >= FEWEST_FOR_WIDTH:
         width = (high - low) / (2 * 1.96 * metric.stderr)
-        if not WIDTHS[0] <= width <= WIDTHS[1]:
+        if _has_plain_means(figure.benchmark) and not WIDTHS[0] <= width <= WIDTHS[1]:
             return f"an interval of {low:g} to {high:g} with a standard error of {metric.stderr:g}"
     if figure.limits is not None:
         least, most = figure.limits
@@ -174,12 +174,9 @@ def _unlike_spread(metric: Metric, scored: Outcomes, unit: float, figure: Figure
         largest = unit * figure.pairing.scale
         low, high = wilson(mean / largest, count)
         ranges.append(((largest * low,) * 2, (largest * high,) * 2))
-    slack = 0.5 * 10.0**-figure.decimals
     for ends in ranges:
-        if all(
-            low - min(slack, _rounding(x)) <= x <= high + min(slack, _rounding(x))
-            for x, (low, high) in zip(metric.ci95, ends, strict=True)
-        ):
+        slacks = [_slack(x, figure.decimals) for x in metric.ci95]
+        if all(low - s <= x <= high + s for x, s, (low, high) in zip(metric.ci95, slacks, ends, strict=True)):
             return None
     low, high = metric.ci95
     return f"an interval of {low:g} to {high:g}, which its outcomes can't give: their mean is {mean:g} on {n:,} prompts"
@@ -236,8 +233,12 @@ def _agree(written: float | None, computed: float | None, decimals: int) -> bool
     """Whether a figure is the computed one, or that rounded to at least as many decimals as tables show."""
     if written is None or computed is None:
         return written is computed
-    slack = min(_rounding(written), 0.5 * 10.0**-decimals)
-    return abs(written - computed) <= slack + 1e-9 * max(1.0, abs(computed))
+    return abs(written - computed) <= _slack(written, decimals)
+
+
+def _slack(written: float, decimals: int) -> float:
+    """How far a written figure may be from the computed one."""
+    return min(_rounding(written), 0.5 * 10.0**-decimals) + 1e-9 * max(1.0, abs(written))
 
 
 def _rounding(written: float) -> float:

@@ -66,7 +66,9 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], **
     except Exception as error:  # it may raise anything
         roles = ", ".join(m.role for m in messages)
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{name}: its chat template rejects the roles [{roles}]: {reason}") from error
+        raise ModelError(
+            f"{name}: its chat template rejects the roles [{roles}]: {reason}; use another model, or other data"
+        ) from error
     if len(text) > LARGEST_FRAME + 4 * sum(len(m.content) for m in messages):
         raise ModelError(
             f"{name}: its chat template writes {len(text):,} characters for {len(rows)} messages; use another model"

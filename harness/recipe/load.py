@@ -14,6 +14,7 @@ from harness.data.read import split
 from harness.errors import HarnessError, RecipeError, nearest, quoted
 from harness.models.load import check as check_model
 from harness.models.load import check_trainable
+from harness.models.tokenizers import check_conversations
 from harness.printable import is_secret
 from harness.protocols import Component
 from harness.recipe.arms import method_problems
@@ -24,6 +25,7 @@ from harness.recipe.problems import Problem, problems_of
 from harness.recipe.recipe import Recipe
 from harness.recipe.systems import system_problems
 from harness.recipe.training import Training
+from harness.types import PreferencePair
 from harness.variables import Filled, as_written, refusal, unfilled
 
 if TYPE_CHECKING:
@@ -245,9 +247,14 @@ def _check_problems(document: Document, recipe: Recipe, checked: set[str]) -> li
     if not problems and data and all(seed.quick for seed in data.seeds):
 
         def check_holdout() -> None:
-            split([pair for seed in data.seeds for pair in seed.pairs()], data.holdout, recipe.seed)
+            split(pairs(), data.holdout, recipe.seed)
+
+        def pairs() -> list[PreferencePair]:
+            return [pair for seed in data.seeds for pair in seed.pairs()]
 
         run_check(("data", "holdout"), (data.seeds, data.holdout, recipe.seed), check_holdout)
+        if not problems and policy and Path(policy.model).is_absolute():
+            run_check(("policy", "model"), (policy, data.seeds), lambda: check_conversations(policy.model, pairs()))
     return problems
 
 

@@ -80,19 +80,23 @@ class Transport(httpx.BaseTransport):
         except httpcore.RemoteProtocolError as error:
             if "illegal status line" in str(error):  # h11's words
                 raise Unreachable(f"{self._by} speaks no HTTP: check base_url", permanent=True) from None
-            if "without sending a response" in str(error):
-                hint = "" if url.startswith("https:") else "; if it speaks HTTPS, write https:// in base_url"
-                raise httpx.RemoteProtocolError(f"{self._by} closed the connection without a reply{hint}") from None
-            raise httpx.RemoteProtocolError(f"the reply of {self._by} is no whole HTTP ({error})") from None
+            raise self._broken(error, url, "is no whole HTTP") from None
         except httpcore.LocalProtocolError:
             # Its text repeats the header at fault, which may be the key.
             raise httpx.LocalProtocolError("a header of the request holds a character that HTTP can't send") from None
         except httpcore.NetworkError as error:
-            raise httpx.ReadError(f"{self._by} broke the connection ({error})") from None
+            raise self._broken(error, url, "was cut") from None
         if 300 <= status < 400:
             place = headers.get("location", "an unnamed place")[:300]
             content = f"the server redirects to {place}: set base_url to where it answers".encode()
         return httpx.Response(status, headers=_kept(headers), content=content, request=request)
+
+    def _broken(self, error: Exception, url: str, how: str) -> httpx.RemoteProtocolError:
+        """The error for a connection that broke; a server of TLS closes one that speaks plain HTTP, or resets it."""
+        if limits.bytes_left != LARGEST_HEAD:  # something has arrived
+            return httpx.RemoteProtocolError(f"the reply of {self._by} {how} ({error})")
+        hint = "" if url.startswith("https:") else "; if it speaks HTTPS, write https:// in base_url"
+        return httpx.RemoteProtocolError(f"{self._by} closed the connection without a reply{hint}")
 
     def _send(self, request: httpx.Request, url: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """(status, headers, unpacked body)."""

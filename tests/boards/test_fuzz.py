@@ -129,9 +129,10 @@ def problems(results: dict[str, tuple[int, str, str]], board: Path, out: Path) -
         entries = {e["id"]: e for e in (_json(f) for f in (out / "entries").iterdir())}
         yield from (("merge", text) for text in contradictions(entries))
         with (out / "comparisons.csv").open(encoding="utf-8") as file:
-            yield from (("merge", text) for text in wrong_comparisons(list(csv.DictReader(file)), entries))
+            lines = list(csv.DictReader(file))
+        yield from (("merge", text) for text in wrong_comparisons(lines, entries))
         if results["show"][0] == 0:
-            yield from (("show", text) for text in not_shown(results["show"][1], entries))
+            yield from (("show", text) for text in not_shown(results["show"][1], entries, lines))
     if results["gate"][0] in (0, 1, 3) and "differs by" in results["gate"][1]:
         yield from (("gate", text) for text in wrong_gate(results["gate"][1], board))
 
@@ -200,8 +201,14 @@ def wrong_comparisons(lines: list[dict[str, str]], entries: dict[str, Any]) -> I
                 yield f"{name} of {line['first']} and {line['second']}: {line['difference']}, outcomes say {difference}"
 
 
-def not_shown(printed: str, entries: dict[str, Any]) -> Iterator[str]:
-    """Win rates that the terminal's table does not show as the outcomes give them."""
+def not_shown(printed: str, entries: dict[str, Any], lines: list[dict[str, str]]) -> Iterator[str]:
+    """Win rates and numbers of differences that the terminal does not show as the outcomes give them."""
+    words = " ".join(printed.split())
+    for name in {line["metric"] for line in lines} if all(entry["outcomes"] for entry in entries.values()) else ():
+        pairs = [line for line in lines if line["metric"] == name]
+        real = sum(float(line["adjusted_p"]) < 0.05 for line in pairs)
+        if f"{real} of {len(pairs)} pairs of rows differ" not in words:
+            yield f"{name}: {real} of {len(pairs)} pairs differ, which is not shown"
     for row_id, entry in entries.items():
         value = derived(entry["outcomes"])["alpaca_eval.win_rate"]
         if "alpaca_eval.win_rate" in entry["metrics"] and not math.isnan(value):
