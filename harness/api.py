@@ -20,7 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.boards.entry import Board, Entry
+from harness.boards.board import Board
+from harness.boards.entry import Entry
 from harness.boards.read import read_board
 from harness.errors import DataError, HarnessError
 from harness.gate.ask import gate

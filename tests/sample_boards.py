@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.boards.entry import Board, Entry
+from harness.boards.board import Board
+from harness.boards.entry import Entry
 from harness.boards.provenance import Provenance
 from harness.boards.read import read_board
 from harness.report.terminal import terminal_table

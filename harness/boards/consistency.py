@@ -222,7 +222,7 @@ def _unlike_parts(entry: Entry, figures: Figures) -> str | None:
         figure, n = figures[name], sum(metric.n for metric in metrics)
         limits, rest = figure.limits or (-LARGEST, LARGEST), whole_metric.n - n
         difference = whole_metric.n * whole_metric.value - math.fsum(m.n * (m.value or 0.0) for m in metrics)
-        slack = 0.5 * 10.0**-figure.decimals * n if any(_rounding(m.value or 0.0) > 1e-6 for m in metrics) else 1e-6
+        slack = math.fsum(m.n * _slack(m.value or 0.0, figure.decimals) for m in (whole_metric, *metrics))
         fits = abs(difference) <= slack if rest == 0 else rest > 0 and _within(difference / rest, limits)
         if not fits:
             return f"metrics.{name}: {whole_metric.value:g} on n={whole_metric.n:,} is not the mean of its categories"

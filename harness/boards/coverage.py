@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from harness.boards.entry import Board
+from harness.boards.board import Board
 from harness.stats.paired import prompt_of
 
 KEPT = 0.9

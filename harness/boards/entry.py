@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 from pydantic import Field, field_serializer
 
 from harness.boards.provenance import Provenance
 from harness.figures import Figure
-from harness.stats.paired import Comparison
 from harness.types import Metric, Record
 
 
@@ -44,24 +42,6 @@ class Entry(BoardRow):
     resamples: dict[str, list[float]] = Field(default_factory=dict)
     """Bootstrap resamples of figures that are not means over prompts, such as the length-controlled win rate. All rows
     on the same prompts use the same resamples, so that their differences are those of a paired bootstrap."""
-
-
-class Board(Record):
-    """A board, as read from its files. `generated`: when it was written (UTC, ISO 8601); None for a bare folder of
-    entries. `listed`: the comparisons in its file, which may be anything; see `comparisons`."""
-
-    name: str
-    generated: str | None
-    entries: tuple[Entry, ...]
-    listed: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict)
-
-    @cached_property
-    def comparisons(self) -> dict[str, tuple[Comparison, ...]]:
-        """Pairs of rows, by metric; with many rows only some pairs. The listed ones, if they follow from the rows'
-        outcomes; else they are computed."""
-        from harness.boards.comparisons import comparisons_of  # which needs entries
-
-        return comparisons_of(self.entries, self.listed)
 
 
 def comparable(entries: Iterable[Entry]) -> list[list[Entry]]:

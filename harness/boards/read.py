@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
+from harness.boards.board import Board
 from harness.boards.consistency import contradiction, unreasonable
-from harness.boards.entry import Board, BoardRow, Entry
+from harness.boards.entry import BoardRow, Entry
 from harness.boards.training_seeds import SeedGroup
 from harness.errors import DataError, nearest, quoted
 from harness.figures import Figure

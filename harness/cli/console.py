@@ -21,7 +21,7 @@ from harness.printable import LineFormatter, escaped, printable, printable_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.boards.entry import Board
+    from harness.boards.board import Board
     from harness.gate.check import Result
     from harness.servers.hosts import Place, Question
 

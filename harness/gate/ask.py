@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from harness.boards.entry import Board
+from harness.boards.board import Board
 from harness.boards.read import choose_row
 from harness.errors import HarnessError
 from harness.gate.baseline import baseline_entry

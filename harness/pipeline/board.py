@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from harness.boards.board import Board
 from harness.boards.coverage import worse_coverage
-from harness.boards.entry import Board, Entry
+from harness.boards.entry import Entry
 from harness.boards.folder import DRAWN, check_replaceable, is_unfinished, old_board
 from harness.boards.read import DATA, entry_file, read_board
 from harness.boards.writing import own_file, writing

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.boards.entry import Board
+from harness.boards.board import Board
 from harness.engine.execute import ExecutionResult, Overview, execute
 from harness.engine.resources import Resources
 from harness.engine.runs import running

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from harness.errors import HarnessError, nearest, quoted
 from harness.figures import HELDOUT, HELDOUT_FIGURES, Figure
 from harness.protocols import Loss
+from harness.recipe.launch import SHARDED
 from harness.recipe.problems import Problem
 from harness.recipe.recipe import BASE, SFT, Method, Recipe
 from harness.recipe.sizes import Sizes
@@ -193,4 +194,24 @@ def _unmatched_seeds(recipe: Recipe) -> list[Problem]:
             seeds = ", ".join(str(arm.seed) for arm in arms if arm.method.id == target)
             message = f"'{target}' has no training with seed {seed} to match; its training seeds are {seeds}"
             problems.append(Problem(_match_field(i, method), message))
+    return problems
+
+
+def launch_problems(recipe: Recipe) -> list[Problem]:
+    """Methods that the recipe's processes can't train."""
+    if recipe.runtime.launch is None:
+        return []
+    accelerate = recipe.runtime.launch.accelerate
+    processes, problems = accelerate.processes, []
+    for i, method in enumerate(recipe.methods):
+        size = recipe.training_of(method).batch_size
+        if method.engine == "harness" and size % processes:
+            field: tuple[str | int, ...] = ("methods", i) if "batch_size" in method.training else ()
+            message = f"{size} can't be shared by the {processes} processes of runtime.launch; expected a multiple"
+            problems.append(Problem((*field, "training", "batch_size"), message))
+    if recipe.runtime.bounded_memory and accelerate.kind in SHARDED:
+        message = (
+            f"works in one process or with DDP, and runtime.launch uses {accelerate.kind}, which bounds it already"
+        )
+        problems.append(Problem(("runtime", "bounded_memory"), f"{message}: remove it"))
     return problems

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -10,11 +10,7 @@ from harness.components import RecipePath
 from harness.errors import RecipeError
 from harness.outside import LARGEST_SETTINGS, read_text
 from harness.outside_yaml import parse_yaml
-from harness.recipe.problems import Problem
 from harness.types import RecipeSection
-
-if TYPE_CHECKING:
-    from harness.recipe.recipe import Recipe
 
 SHARDED = ("FSDP", "DEEPSPEED")
 """accelerate's kinds of training whose processes each hold a part of the policy."""
@@ -86,23 +82,3 @@ class Launch(RecipeSection):
     """How the processes of a training stage are started."""
 
     accelerate: Accelerate
-
-
-def launch_problems(recipe: "Recipe") -> list[Problem]:
-    """Methods that the recipe's processes can't train."""
-    if recipe.runtime.launch is None:
-        return []
-    accelerate = recipe.runtime.launch.accelerate
-    processes, problems = accelerate.processes, []
-    for i, method in enumerate(recipe.methods):
-        size = recipe.training_of(method).batch_size
-        if method.engine == "harness" and size % processes:
-            field: tuple[str | int, ...] = ("methods", i) if "batch_size" in method.training else ()
-            message = f"{size} can't be shared by the {processes} processes of runtime.launch; expected a multiple"
-            problems.append(Problem((*field, "training", "batch_size"), message))
-    if recipe.runtime.bounded_memory and accelerate.kind in SHARDED:
-        message = (
-            f"works in one process or with DDP, and runtime.launch uses {accelerate.kind}, which bounds it already"
-        )
-        problems.append(Problem(("runtime", "bounded_memory"), f"{message}: remove it"))
-    return problems

@@ -17,9 +17,8 @@ from harness.models.load import check_trainable
 from harness.models.tokenizers import check_conversations
 from harness.printable import is_secret
 from harness.protocols import Component
-from harness.recipe.arms import method_problems
+from harness.recipe.arms import launch_problems, method_problems
 from harness.recipe.document import Document
-from harness.recipe.launch import launch_problems
 from harness.recipe.plain_yaml import FieldPath, one_line, shown_path
 from harness.recipe.problems import Problem, problems_of
 from harness.recipe.recipe import Recipe

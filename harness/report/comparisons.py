@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.boards.board import Board
 from harness.boards.catalog import Figures
 from harness.boards.comparisons import MOST_WITH_ALL_PAIRS
-from harness.boards.entry import Board, Entry
+from harness.boards.entry import Entry
 from harness.boards.format import bounds, number, signed
 from harness.boards.outcomes import elo, paired_comparisons
 from harness.figures import Figure

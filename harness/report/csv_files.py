@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.boards.board import Board
 from harness.boards.catalog import Figures, present
-from harness.boards.entry import Board
 from harness.report.markup import escape_csv
 from harness.stats.paired import Comparison
 from harness.types import Metric

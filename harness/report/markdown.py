@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.boards.board import Board
 from harness.boards.catalog import Figures, by_group, present
-from harness.boards.entry import Board, Entry, comparable
+from harness.boards.entry import Entry, comparable
 from harness.boards.facts import (
     EVALUATION_COSTS,
     doubts_of_rows,

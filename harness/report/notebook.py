@@ -1,7 +1,8 @@
 """A board in a notebook: its result tables, as Markdown."""
 
+from harness.boards.board import Board
 from harness.boards.catalog import Figures, present
-from harness.boards.entry import Board, comparable
+from harness.boards.entry import comparable
 from harness.report.markdown import figures_table
 from harness.report.markup import escape_markdown
 from harness.report.notes import uncalibrated_note

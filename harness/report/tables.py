@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from harness.boards.board import Board
 from harness.boards.catalog import Figures, present
-from harness.boards.entry import Board, Entry, comparable
+from harness.boards.entry import Entry, comparable
 from harness.boards.facts import doubts, judge_name, loss_label, training_problems
 from harness.boards.format import UNPAIRED, bounds, missing, number, visible
 from harness.figures import Figure

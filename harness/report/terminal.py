@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.boards.board import Board
 from harness.boards.catalog import Figures, present
-from harness.boards.entry import Board, Entry, comparable
+from harness.boards.entry import Entry, comparable
 from harness.boards.facts import doubts_of_rows, judge_name, training_problems
 from harness.boards.format import UNPAIRED, bounds, common_counts, number, visible
 from harness.boards.training_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure

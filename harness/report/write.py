@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.boards.entry import Board, Entry
+from harness.boards.board import Board
+from harness.boards.entry import Entry
 from harness.boards.folder import write_owned
 from harness.boards.read import entry_file
 from harness.boards.training_seeds import all_seed_groups

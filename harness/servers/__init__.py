@@ -3,6 +3,10 @@
 `served` is the base of all served components, `pace` slows down for an overloaded server, `prices` reads price tables,
 `spending` stops a run before its judges exceed the cost limit.
 
+`hosts` decides which host may get which key, and `masking` removes keys from what servers write. `transport` makes the
+calls within limits (`network` of time and bytes, `body` of memory; `proxies` chooses the way). `faults` says what an
+error means, and `replies` which replies count.
+
     >>> from harness.servers.prices import dollars
     >>> dollars(1.5)
     '$1.5000'

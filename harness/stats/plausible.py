@@ -49,7 +49,7 @@ def bootstrap_ends(prompts: Prompts) -> tuple[Range, Range]:
 
     def end(tail: float) -> float:
         z = _NORMAL.inv_cdf(tail)
-        return mean + spread * (z + skewness / 6 * (z * z - 1))  # Cornish-Fisher
+        return float(mean + spread * (z + skewness / 6 * (z * z - 1)))  # Cornish-Fisher
 
     def clipped(low: float, high: float) -> Range:
         return max(means[0], min(low, high) - slack), min(means[-1], max(low, high) + slack)

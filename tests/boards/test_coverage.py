@@ -2,8 +2,9 @@
 
 import pytest
 
+from harness.boards.board import Board
 from harness.boards.coverage import worse_coverage
-from harness.boards.entry import Board, Entry
+from harness.boards.entry import Entry
 
 
 def board(scored: int, unscored: int = 0, *, turns: int = 0, row: str = "dpo", group: str = "alpaca_eval") -> Board:

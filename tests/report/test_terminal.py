@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.boards.entry import Board
+from harness.boards.board import Board
 from harness.report.write import write_board
 from tests.sample_boards import drawn, entry, four_rows, metric
 

@@ -162,11 +162,11 @@ def test_ctrl_c_ends_waits_at_once_and_keeps_what_is_under_way(tmp_path: Path, c
         ask = make_ask(judge(server.url), tmp_path / "j.jsonl", concurrency=4, advance=lambda _: None)
         main = threading.main_thread().ident
         assert main is not None
-        timer = threading.Timer(0.25, signal.pthread_kill, (main, signal.SIGINT))
+        timer = threading.Timer(2.25, signal.pthread_kill, (main, signal.SIGINT))
         start = time.monotonic()
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             ask(requests(20))
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 10
     assert ask.ledger.asked == 3
     assert len((tmp_path / "j.jsonl").read_text().splitlines()) == 3
