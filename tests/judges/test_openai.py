@@ -1,4 +1,5 @@
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -181,8 +182,14 @@ def test_a_refusal_keeps_what_was_answered_before_it_and_at_the_same_time(tmp_pa
         time.sleep(0.3)
         return completion("ok")
 
+    under_way = threading.Barrier(8)
+
+    def answer_together(body: dict[str, Any]) -> Any:
+        under_way.wait(timeout=30)
+        return answer(body)
+
     asked = [JudgeRequest(messages=(Message(role="user", content=f"q{i}"),)) for i in range(30)]
-    with FakeServer(answer).running() as server:
+    with FakeServer(answer_together).running() as server:
         ask = make_ask(judge(base_url=server.url), tmp_path / "j.jsonl", concurrency=8, advance=lambda _: None)
         with pytest.raises(JudgeError, match="refused"):
             ask(asked)
