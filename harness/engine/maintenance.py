@@ -19,6 +19,10 @@ LARGEST_RECORD = 50_000_000
 """Maximal size in bytes of an `artifact.json`."""
 
 
+EMPTY_BEFORE = "trainer"
+"""An empty folder in the artifacts of reward models that were trained by version 0.1."""
+
+
 class Damage(NamedTuple):
     """Damage in the store: the file, a description, and the artifact's folder if the file belongs to one. `line`:
     whether it is a journal's line that `set_aside` moves away."""
@@ -164,8 +168,14 @@ def artifact_damage(folder: Path) -> Iterator[tuple[str, str]]:
     folders = {parent.as_posix() for name in belonging for parent in Path(name).parents}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if name == EMPTY_BEFORE and _is_empty_folder(path):
+            continue
         if name not in belonging and not (name in folders and path.is_dir()):
             yield name, f"does not belong to the artifact{f': it is {kind}' if (kind := _kind(path)) else ''}"
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def _file_damage(path: Path, size: int, digest: str) -> str | None:

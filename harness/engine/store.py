@@ -246,6 +246,9 @@ class Store:
         """Record the files of a built folder and move it into place. Everything is on disk before it gets its name, so
         that after a power cut an artifact is whole or not there."""
         _share(scratch)
+        for parent, _, _ in os.walk(scratch, topdown=False):
+            if parent != str(scratch) and not os.listdir(parent):
+                os.rmdir(parent)  # a trainer's working folder
         files = {}
         for path in sorted(p for p in scratch.rglob("*") if p.is_file()):
             with path.open("rb") as file:
