@@ -28,7 +28,7 @@ from harness.recipe.training import Runtime, Training
 from harness.recipe.trl_loss import Engine, TrlLoss, parse_method_loss
 from harness.servers.prices import read_prices
 from harness.types import RecipeSection
-from harness.variables import Filled
+from harness.variables import Filled, Variables
 
 
 def _safe_name(value: str) -> str:
@@ -148,7 +148,7 @@ class RecordedFile(RecipeSection):
     @model_validator(mode="before")
     @classmethod
     def _path_alone(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, (str, Path)) else value
+        return {"file": value} if isinstance(value, str | Path | Variables) else value
 
 
 class System(RecipeSection):
