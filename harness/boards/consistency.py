@@ -5,7 +5,7 @@ rounded to what tables show. An interval is drawn at random, and must be one tha
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from harness.boards.catalog import Figures
@@ -27,21 +27,26 @@ RESAMPLES_ROUNDED = 1e-4
 """Resamples are written with four decimals, what is computed from them with all."""
 
 Outcomes = Mapping[str, float | None]
+_Check = Callable[[Metric, Figure], str | None]
 
 
 def unreasonable(row: BoardRow) -> str | None:
     """What can't be right in a row's names and figures, whatever its outcomes are."""
+    return _unreasonable(row, Figures([row]), [_impossible, _unlike_its_interval])
+
+
+def _unreasonable(row: BoardRow, figures: Figures, checks: Sequence[_Check]) -> str | None:
     for name in (row.id, row.method, *row.metrics):
         if len(name) > LONGEST_NAME:
             return f"a name of {len(name):,} characters ({name[:40]!r}…); expected at most {LONGEST_NAME:,}"
-    figures = Figures([row])
-    for name, metric in row.metrics.items():
-        if problem := _unreasonable(metric, figures[name]):
-            return f"metrics.{name}: {problem}"
+    for check in checks:
+        for name, metric in row.metrics.items():
+            if problem := check(metric, figures[name]):
+                return f"metrics.{name}: {problem}"
     return None
 
 
-def _unreasonable(metric: Metric, figure: Figure) -> str | None:
+def _impossible(metric: Metric, figure: Figure) -> str | None:
     low, high = metric.ci95 or (0.0, 0.0)
     numbers = [x for x in (metric.value, metric.stderr, low, high) if x is not None]
     if not all(abs(x) <= LARGEST for x in numbers) or not all(0 <= x <= LARGEST for x in (metric.n, metric.n_invalid)):
@@ -50,14 +55,6 @@ def _unreasonable(metric: Metric, figure: Figure) -> str | None:
         return "an interval that ends before it begins, or a negative standard error"
     if metric.value is None and (metric.stderr is not None or metric.ci95 is not None):
         return "uncertainty without a value"
-    if metric.value is not None and metric.ci95 is not None:
-        slack = 0.5 * (high - low) + 10.0**-figure.decimals
-        if not low - slack <= metric.value <= high + slack:
-            return f"{metric.value:g}, far from its interval of {low:g} to {high:g}"
-    if metric.stderr and metric.ci95 is not None and metric.n >= FEWEST_FOR_WIDTH:
-        width = (high - low) / (2 * 1.96 * metric.stderr)
-        if _has_plain_means(figure.benchmark) and not WIDTHS[0] <= width <= WIDTHS[1]:
-            return f"an interval of {low:g} to {high:g} with a standard error of {metric.stderr:g}"
     if figure.limits is not None:
         least, most = figure.limits
         ends = [x for x in (metric.value, *(metric.ci95 or ())) if x is not None]
@@ -66,22 +63,39 @@ def _unreasonable(metric: Metric, figure: Figure) -> str | None:
     return None
 
 
+def _unlike_its_interval(metric: Metric, figure: Figure) -> str | None:
+    """How a value and its uncertainty contradict each other. This is all that can be said of figures that don't follow
+    from outcomes: lengths, shares of cut answers, Kendall's tau, errors of categories."""
+    if metric.value is None or metric.ci95 is None or not _has_plain_means(figure.benchmark):
+        return None
+    low, high = metric.ci95
+    slack = 0.5 * (high - low) + 10.0**-figure.decimals  # a length is cut to a whole number
+    if not low - slack <= metric.value <= high + slack:
+        return f"{metric.value:g}, far from its interval of {low:g} to {high:g}"
+    if metric.stderr and metric.n >= FEWEST_FOR_WIDTH:
+        width = (high - low) / (2 * 1.96 * metric.stderr)
+        if not WIDTHS[0] <= width <= WIDTHS[1]:
+            return f"an interval of {low:g} to {high:g} with a standard error of {metric.stderr:g}"
+    return None
+
+
 def contradiction(entry: Entry) -> str | None:
     """How a row's figures contradict its outcomes, in one line; None where they follow from them."""
-    if problem := unreasonable(entry):
-        return problem
     figures = Figures([entry])
+    if problem := _unreasonable(entry, figures, [_impossible]):
+        return problem
     for group, outcomes in entry.outcomes.items():
         declared = [figure for figure in figures.all if figure.benchmark == group]
         if problem := _out_of_range(outcomes, declared):
             return f"outcomes.{group}.{problem}"
-    for name, metric in entry.metrics.items():
+    # The figures that everybody looks at first.
+    for name, metric in sorted(entry.metrics.items(), key=lambda item: not figures[item[0]].compared):
         figure = figures[name]
         outcomes = entry.outcomes.get(figure.benchmark, {})
         problem = _unlike_resamples(metric, entry, figure) or _unlike_outcomes(metric, outcomes, figure, entry)
         if problem:
             return f"metrics.{name}: {problem}"
-    return _unlike_parts(entry, figures)
+    return _unlike_parts(entry, figures) or _unreasonable(entry, figures, [_unlike_its_interval])
 
 
 def _out_of_range(outcomes: Outcomes, figures: Sequence[Figure]) -> str | None:

@@ -34,6 +34,8 @@ def promote(board: Path, row: str | None, out: Path | None) -> Path:
     folder. Raises DataError for a row that does not exist, or that lacks verdicts, so that no gate could use it."""
     entry = choose_row(board, row)
     folder = board if board.is_dir() else board.parent
+    if not entry.outcomes:
+        raise DataError(f"row {quoted(entry.id)} has no outcomes by prompt: no gate could compare with it")
     missing = {name: sum(v is None for v in values.values()) for name, values in entry.outcomes.items()}
     if any(missing.values()):
         counts = ", ".join(f"{count} of {name}" for name, count in missing.items() if count)

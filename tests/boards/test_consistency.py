@@ -41,7 +41,9 @@ def measured(rng: random.Random, n: int, missing: float, pairwise: bool = False)
         for sample, turn in ((s, t) for s in range(rng.choice([1, 2])) for t in (1, 2)):
             value = gone(rng.choice([0.0, 0.5, 1.0]) if pairwise else float(rng.randint(1, 10)))
             key = f"{i}#{sample}" if sample else str(i)
-            verdicts.append(Verdict(question_id=key, turn=turn, category=CATEGORIES[i % 4], value=value))
+            verdicts.append(
+                Verdict(question_id=key, turn=turn, category=CATEGORIES[i % (3 if n == 40 else 4)], value=value)
+            )
     margins = [gone(rng.choice([0.0, rng.gauss(0, 3)])) for _ in range(n)]
     scored = [p for p in preferences if p is not None]
     won = mean_metric([None if p is None else p - 1 for p in preferences], scale=100)
@@ -123,9 +125,12 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "one outcome": (lambda e: e["outcomes"]["alpaca_eval"].update(q0=1.777), "scored outcomes give"),
     "outcome as text": (lambda e: e["outcomes"]["alpaca_eval"].update(q0="1.5"), "valid number"),
     "outcome as truth": (lambda e: e["outcomes"]["alpaca_eval"].update(q0=True), "valid number"),
-    "lost verdicts": (lambda e: [e["outcomes"]["alpaca_eval"].pop(f"q{i}") for i in range(9)], "its outcomes give 9"),
+    "lost verdicts": (
+        lambda e: [e["outcomes"]["alpaca_eval"].pop(f"q{i}") for i in range(9)],
+        "its 31 scored outcomes give",
+    ),
     "no outcomes": (lambda e: e["outcomes"].pop("mt_bench"), "without any outcomes of mt_bench"),
-    "repeated": (lambda e: e["outcomes"]["alpaca_eval"].update(again=1.0), "of its outcomes 41 are scored"),
+    "repeated": (lambda e: e["outcomes"]["alpaca_eval"].update(again=1.0), "its 41 scored outcomes give"),
     "tau of 3": (
         lambda e: e["metrics"].update({"heldout.kendall_tau": {"value": 3.0, "n": 9}}),
         "out of range, -1 to 1",
@@ -195,7 +200,7 @@ def test_every_command_refuses(spoilt: str, entry: Path, tmp_path: Path) -> None
     }
     for name, arguments in commands.items():
         done = CliRunner().invoke(app, list(map(str, arguments)))
-        refused = isinstance(done.exception, DataError) and "win_rate: 99.9, far from its interval" in str(
+        refused = isinstance(done.exception, DataError) and "win_rate: 99.9, but its 40 scored outcomes" in str(
             done.exception
         )
         assert refused == (spoilt == "the board" or name in ("gate", "promote")), (name, done.exception)
@@ -224,7 +229,7 @@ def test_what_is_no_file_of_the_boards_own_ends_in_a_line(kind: str, file: str, 
         with path.open("wb") as large:
             large.truncate(100 << 20)
     else:
-        path.symlink_to({"device": "/dev/zero", "secret": tmp_path / "kept", "nowhere": "/none"}[kind])
+        path.symlink_to({"device": Path("/dev/zero"), "secret": tmp_path / "kept", "nowhere": Path("/none")}[kind])
     with pytest.raises(DataError, match=r"can't be read|is not a board"):
         read_board(entry.parents[1])
 
@@ -292,6 +297,8 @@ def test_without_outcomes_figures_are_marked_and_no_gate_takes_them(entry: Path,
         done = CliRunner().invoke(app, ["gate", str(alone), *ways])
         assert done.exit_code == 2
         assert "has no outcomes by prompt" in done.output
+    done = CliRunner().invoke(app, ["baseline", "promote", str(alone)])
+    assert "has no outcomes by prompt: no gate could compare" in str(done.exception)
     data = json.loads(entry.read_text())
     data["provenance"]["public"] = "somewhere"
     del data["outcomes"]["mt_bench"]
@@ -309,7 +316,7 @@ def test_a_row_does_not_declare_what_the_harness_declares(tmp_path: Path) -> Non
     assert CliRunner().invoke(app, ["gate", str(new), "--baseline", str(old)]).exit_code == 1
     data["metrics"]["alpaca_eval.win_rate"]["value"] = 99.9
     path.write_text(json.dumps({**data, "figures": [figure]}))
-    with pytest.raises(DataError, match=r"99\.9, far from"):
+    with pytest.raises(DataError, match=r"99\.9, but its 400 scored"):
         read_board(new)
 
 

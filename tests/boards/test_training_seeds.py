@@ -43,7 +43,7 @@ def test_cells_of_a_sweep_over_three_axes_stay_apart() -> None:
     for n, reward, data_seed in product(("2", "4"), ("good", "bad"), ("0", "1")):
         settings = {"n": n, "reward": reward, "seed": data_seed}
         sweep = {"row": "dpo", "cells": [settings], "axes": AXES}
-        about = {"sweep": sweep, "recipe": recipe(**settings), "seed": int(data_seed)}
+        about = {"sweep": sweep, "recipe": recipe(None, **settings), "seed": int(data_seed)}
         for seed in (0, 1, 2):
             score = int(n) + (reward == "good") + seed / 10
             rows.append(trained(f"dpo.{n}.{reward}.{data_seed}", seed, score, **about))

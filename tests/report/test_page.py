@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from harness.boards.read import read_board
 from harness.cli.app import app
+from harness.errors import DataError
+from harness.report.examples import board_examples
 from harness.report.page import embedded, packed, page, write_page
 from tests.report.boards import NASTY, board_with_answers
 from tests.sample_boards import four_rows
@@ -76,3 +79,23 @@ def test_what_is_no_board_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="does not exist"):
         write_page(tmp_path / "none")
+
+
+@pytest.mark.parametrize("odd", ["7", [], {"x": 1}, ["a"]])
+@pytest.mark.parametrize(
+    ("file", "field"),
+    [
+        ("alpaca_eval/row-1/model_outputs.json", "output"),
+        ("alpaca_eval/row-1/annotations.json", "preference"),
+        ("alpaca_eval/row-1/annotations.json", "invalid"),
+    ],
+)
+def test_answers_of_another_type_end_in_one_line(file: str, field: str, odd: object, tmp_path: Path) -> None:
+    board_with_answers(tmp_path, rows=2)
+    path = tmp_path / "data" / file
+    rows = json.loads(path.read_text())
+    rows[0][field] = 7 if odd == "7" and field != "preference" else odd
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"alpaca_eval can't be read") as refused:
+        board_examples(tmp_path, read_board(tmp_path).entries)
+    assert "\n" not in str(refused.value)
