@@ -164,6 +164,7 @@ def test_plan_tells_what_is_there(run: Run) -> None:
     assert "train/multi-dpo" in fresh.stdout
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_board(run: Run, tmp_path: Path) -> None:
     """SIGKILL twice in mid-run; what had finished is kept, and the board is the one of the run that was left alone."""
     home = tmp_path / "home"

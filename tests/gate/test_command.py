@@ -143,8 +143,10 @@ def recipe(tmp_path: Path) -> Any:
     [
         ("{row: new, baseline_row: old}", 1, 0.01, 0, "pass: row new against old"),
         ("{row: new, baseline_row: old}, {row: new, min: 90}", 1, 0.01, 1, "below the floor of 90"),
-        ("{row: new, baseline_row: old}", -9, 0.01, 1, "worse: row new against old"),
-        ("{row: new, baseline_row: old}", -2, 0.4, 3, "inconclusive"),
+        pytest.param(
+            "{row: new, baseline_row: old}", -9, 0.01, 1, "worse: row new against old", marks=pytest.mark.slow
+        ),
+        pytest.param("{row: new, baseline_row: old}", -2, 0.4, 3, "inconclusive", marks=pytest.mark.slow),
         ("{row: nw, baseline_row: old}", 0, 0.01, 2, "gates.0.row: no row 'nw' in this recipe; did you mean 'new'?"),
         ("{row: new, baseline: none.json}", 0, 0.01, 2, "gates.0.baseline: no file"),
         ("{row: new}", 0, 0.01, 2, "nothing to compare with"),

@@ -38,6 +38,7 @@ def test_figures_are_the_leaderboards() -> None:
     assert "public leaderboard in alpaca_eval" in entry.provenance.public or ""
 
 
+@pytest.mark.slow
 def test_they_stand_on_the_board_in_their_own_table_where_files_differ(shared_data: Path, tmp_path: Path) -> None:
     data = shared_data / "alpaca_eval"
     folder = data / "recorded" / "gemma-2b-it"

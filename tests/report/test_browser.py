@@ -162,6 +162,7 @@ def test_dark_and_light_and_a_phone(browser: Any, written: Path) -> None:
     phone.page.context.close()
 
 
+@pytest.mark.slow
 def test_ten_rows_of_885_prompts_open_at_once(browser: Any, tmp_path: Path, shared_data: Path) -> None:
     import json
 

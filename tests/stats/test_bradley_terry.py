@@ -33,6 +33,7 @@ def test_it_is_the_maximum_of_bradley_and_terrys_likelihood() -> None:
     assert [found[f"r{i}"].elo for i in range(4)] == pytest.approx(list(expected), abs=0.5)
 
 
+@pytest.mark.slow
 def test_the_truth_lies_in_the_intervals() -> None:
     rng = np.random.default_rng(1)
     # Gumbel noise makes Bradley and Terry's model true.

@@ -33,7 +33,14 @@ train(Path(sys.argv[1]), examples(20), Path(sys.argv[2]), lora=json.loads(sys.ar
 """
 
 
-@pytest.mark.parametrize("lora", [{"r": 4, "dropout": 0.2}, {"r": 4}, False])
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"r": 4, "dropout": 0.2},
+        pytest.param({"r": 4}, marks=pytest.mark.slow),
+        pytest.param(False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_goes_on_in_mid_epoch_as_if_nothing_had_happened(
     tiny_model: Path, tmp_path: Path, lora: Any
 ) -> None:
@@ -99,9 +106,9 @@ WEIGHTS = "adapter_model.safetensors"
     ("name", "damage"),
     [
         ("optimizer.pt", flipped),
-        ("optimizer.pt", cut),
+        pytest.param("optimizer.pt", cut, marks=pytest.mark.slow),
         (WEIGHTS, flipped),
-        (WEIGHTS, Path.unlink),
+        pytest.param(WEIGHTS, Path.unlink, marks=pytest.mark.slow),
         ("checksums.json", cut),
     ],
 )

@@ -107,6 +107,7 @@ def test_more_verdicts_on_the_same_instructions_are_no_narrower_interval() -> No
         assert many[name].ci95 == pytest.approx(few[name].ci95, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_what_it_says() -> None:
     """Over 60 samples from one population, the true balanced agreement lies in most of their intervals."""
     everything = random_pairs(4000, seed=9, ties=False)
