@@ -29,6 +29,11 @@ class Names(NamedTuple):
     models: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
 
+    @classmethod
+    def among(cls, models: Iterable[Any], judges: Iterable[Any]) -> "Names":
+        """The names in a file's rows, each once; None where a row has none."""
+        return cls(*(tuple(dict.fromkeys(str(n) for n in names if n is not None)) for names in (models, judges)))
+
 
 class Wanted(NamedTuple):
     """Whose answers or verdicts in a file are meant. `model`, `judge`: as the recipe says. `known_as`: names that the

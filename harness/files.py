@@ -11,7 +11,7 @@ from urllib.parse import quote
 from platformdirs import user_cache_path
 
 from harness.errors import DataError, StoreError
-from harness.outside import decoded, parse_json, read_file
+from harness.outside import decoded, parse_json, read_file, reason_of
 
 T = TypeVar("T")
 
@@ -25,10 +25,8 @@ def read_bytes(path: Path) -> bytes:
     """A file's content; a `.gz` file is unpacked. Raises DataError."""
     try:
         return read_file(path)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from None
-    except ValueError as error:  # too large, or a damaged .gz
-        raise DataError(f"{path} can't be read: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: too large, or a damaged .gz
+        raise DataError(f"{path} can't be read: {reason_of(error)}") from None
 
 
 def sha256(data: bytes) -> str:

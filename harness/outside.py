@@ -5,6 +5,7 @@ million digits, a key twice or a list ten thousand levels deep. All of these end
 text says what was expected; callers say where, in an error of their own kind.
 """
 
+import gzip
 import io
 import json
 import math
@@ -12,6 +13,7 @@ import os
 import re
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +57,11 @@ def open_file(path: Path, inside: Path | None = None) -> io.BufferedReader:
     return os.fdopen(handle, "rb")
 
 
+def reason_of(error: Exception) -> str:
+    """What an OSError or ValueError of reading says, without the number and the path of an OSError."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def _is_hub_blob(path: Path, target: Path) -> bool:
     """Whether a link in a Hugging Face cache (`snapshots/<commit>/...`) leads to a blob of the same repository."""
     snapshots = next((parent for parent in path.absolute().parents if parent.name == "snapshots"), None)
@@ -80,22 +87,15 @@ def unpacked(data: bytes, largest: int) -> bytes:
     most = min(largest, max(FREELY_UNPACKED, LARGEST_RATIO * len(data)))
     pieces: list[bytes] = []
     size = 0
-    rest = data
-    while rest.strip(b"\0"):  # several gzip members may follow each other, with padding
-        member = zlib.decompressobj(wbits=31)
-        while not member.eof:
-            try:
-                piece = member.decompress(rest, _CHUNK)
-            except zlib.error as error:
-                raise ValueError(f"it is not whole gzip data ({error})") from None
-            rest = member.unconsumed_tail
-            if not piece and not rest and not member.eof:
-                raise ValueError("it is gzip data that ends early")
-            size += len(piece)
-            if size > most:
-                raise ValueError(f"it unpacks to more than {most:,} bytes; expected a smaller file")
-            pieces.append(piece)
-        rest = member.unused_data
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:  # piece by piece: several members may follow each other
+            while piece := file.read(_CHUNK):
+                size += len(piece)
+                if size > most:
+                    raise ValueError(f"it unpacks to more than {most:,} bytes; expected a smaller file")
+                pieces.append(piece)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"it is not whole gzip data ({error})") from None
     return b"".join(pieces)
 
 
@@ -172,7 +172,6 @@ def _bounded(digits: str) -> int:
 def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice[:60]!r} occurs twice in one object")
     return value

@@ -47,6 +47,11 @@ def printable(text: str, width: int | None = None) -> str:
     return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
 
 
+def first_line(error: Exception, width: int | None = None) -> str:
+    """The first line of what a library's error says, printable; its class if it says nothing."""
+    return printable(str(error).strip().partition("\n")[0] or type(error).__name__, width)
+
+
 def escaped(text: str) -> str:
     """`printable` for a text of several lines, whose line breaks and tabs stay."""
     plain = "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in masked(text))

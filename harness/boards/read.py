@@ -4,7 +4,8 @@
 <board>/board.json          the rows in order, with metrics and provenance; figures over training seeds
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from harness.boards.training_seeds import SeedGroup
 from harness.errors import DataError, nearest, quoted
 from harness.figures import Figure
 from harness.files import file_name
-from harness.outside import LARGEST_TEXT, parse_json, read_text
+from harness.outside import LARGEST_TEXT, parse_json, read_text, reason_of
 from harness.printable import printable
 from harness.stats.paired import Comparison
 from harness.types import Record
@@ -101,11 +102,14 @@ def _read_board_file(path: Path, shown: Path) -> Board:
     return Board(name=file.board, generated=file.generated, entries=tuple(entries), listed=file.comparisons)
 
 
+def repeated_ids(rows: Iterable[BoardRow]) -> list[str]:
+    """The ids that several rows have, in order of first appearance."""
+    return [row_id for row_id, count in Counter(row.id for row in rows).items() if count > 1]
+
+
 def _check_ids(rows: Sequence[BoardRow], where: Path) -> None:
-    ids = [row.id for row in rows]
-    if len(set(ids)) < len(ids):
-        repeated = next(row_id for row_id in ids if ids.count(row_id) > 1)
-        raise DataError(f"{where}: row {quoted(repeated)} is there twice; remove one of them")
+    if repeated := repeated_ids(rows):
+        raise DataError(f"{where}: row {quoted(repeated[0])} is there twice; remove one of them")
 
 
 def _read_entry(path: Path, board: Path) -> Entry:
@@ -123,8 +127,7 @@ def read_record(path: Path, kind: type[R], expected: str, inside: Path, shown: P
         text = read_text(path, LARGEST_TEXT, inside)
         parse_json(text)  # pydantic's parser takes repeated keys
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"{shown} can't be read ({reason}); expected {expected}") from None
+        raise DataError(f"{shown} can't be read ({reason_of(error)}); expected {expected}") from None
     return parse_record(text, kind, f"{shown}", expected)
 
 

@@ -16,8 +16,6 @@ OVER_SEEDS = (
     "the initialisation, on the same data. The intervals of single rows do not cover this: they are about the prompts "
     "that one checkpoint was measured on."
 )
-
-
 DATA_STAGES = ("seeds", "prompts", "responses", "reward", "ranked")
 MOST_SETTINGS = 4
 """Settings that tell groups of one method apart: of more, the first are named."""

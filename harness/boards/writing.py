@@ -67,9 +67,12 @@ def content(path: Path, most: int) -> bytes | None:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode) or about.st_size > most:
+        os.close(handle)
+        return None
     with os.fdopen(handle, "rb") as file:
-        about = os.fstat(handle)
-        return file.read(most) if stat.S_ISREG(about.st_mode) and about.st_size <= most else None
+        return file.read(most)
 
 
 def replace_files(

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,26 @@ def environment(needs: Sequence[str] = ()) -> dict[str, str]:
         kept["PYTHONPATH"] = path
     folders = [folder for folder in kept.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(folder)]
     return kept | {"PYTHONSAFEPATH": "1", "PATH": os.pathsep.join(folders)}
+
+
+@contextmanager
+def in_environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """While open, this process's environment variables have these values, for libraries and programs that take them
+    from nowhere else; None: they are not set."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _python_path() -> str:

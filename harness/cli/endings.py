@@ -29,7 +29,8 @@ def as_exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | Abort):
         say(LINE, error=True)
         return STOPPED
-    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+    by_typer = isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+    if isinstance(error, BrokenPipeError) or by_typer:
         # typer makes it an exit code of 1, which means worse to a gate.
         # What is still buffered would fail once more when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.data.rows import check_parquet, is_parquet, read_content
 from harness.errors import DataError, quoted
-from harness.outside import LARGEST_TEXT, open_file, read_text
+from harness.outside import LARGEST_TEXT, open_file, read_text, reason_of
 from harness.outside_yaml import parse_yaml
 
 STANDALONE = ".huggingface.yaml"
@@ -30,8 +30,7 @@ def check_card(folder: Path) -> None:
             header = _HEADER.match(text)
             fields = parse_yaml(text if name == STANDALONE else header[1] if header else "", any_keys=True)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path}: can't be read ({reason}); expected a dataset's card") from None
+            raise DataError(f"{path}: can't be read ({reason_of(error)}); expected a dataset's card") from None
         configs = fields.get("configs") if isinstance(fields, dict) else None
         for config in configs if isinstance(configs, list) else ():
             if isinstance(config, dict):

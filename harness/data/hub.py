@@ -10,7 +10,7 @@ from typing import BinaryIO
 from harness.data.convert import read_ranked
 from harness.errors import DataError, HarnessError
 from harness.outside import open_file
-from harness.printable import masked, printable
+from harness.printable import first_line, masked, printable
 
 FILES = ("README.md", "ranked.jsonl", "heldout.jsonl")
 """The files of a folder that are uploaded. Not `artifact.json`, which describes the machine."""
@@ -105,14 +105,8 @@ def dataset_folder(dataset: str, revision: str | None, patterns: Sequence[str] |
             )
         )
     except Exception as error:  # as above
-        summary = first_line(error)
         at = f" at revision {pinned}" if pinned else ""
         raise DataError(
-            f"hub dataset '{dataset}'{at} can't be read ({summary}); check the id, the network, HF_TOKEN, "
+            f"hub dataset '{dataset}'{at} can't be read ({first_line(error)}); check the id, the network, HF_TOKEN, "
             "or give a copy as `path`"
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """An error of a library in one line, without the user's token, which some repeat."""
-    return printable(str(error).strip().partition("\n")[0] or type(error).__name__)

@@ -11,7 +11,8 @@ from typing import Any
 
 from harness.data.pairs import kind
 from harness.errors import DataError, closest
-from harness.outside import FREELY_UNPACKED, LARGEST_RATIO, decoded, open_file, parse_json, read_file
+from harness.outside import FREELY_UNPACKED, LARGEST_RATIO, decoded, open_file, parse_json, read_file, reason_of
+from harness.printable import first_line
 
 LocatedRow = tuple[str, dict[str, Any]]
 """A row's location (`FILE:LINE`, or `FILE, row N`, counted from 1) and the row."""
@@ -29,11 +30,7 @@ def read_content(path: Path) -> bytes:
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't be read ({_reason(error)}); expected a JSONL file, plain or .gz") from None
-
-
-def _reason(error: Exception) -> str:
-    return str((isinstance(error, OSError) and error.strerror) or error)
+        raise DataError(f"{path}: can't be read ({reason_of(error)}); expected a JSONL file, plain or .gz") from None
 
 
 def _missing(path: Path) -> DataError:
@@ -67,7 +64,7 @@ def is_parquet(path: Path) -> bool:
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't be read ({_reason(error)}); expected a file") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)}); expected a file") from None
 
 
 def matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -78,7 +75,7 @@ def matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
             try:
                 open_file(path, inside=folder).close()
             except OSError as error:
-                raise DataError(f"{path}: can't be read ({_reason(error)}); expected a file of {folder}") from None
+                raise DataError(f"{path}: can't be read ({reason_of(error)}); expected a file of {folder}") from None
         if files:
             return files
     contents = ", ".join(sorted(p.name for p in folder.iterdir()))[:200] or "nothing"
@@ -167,8 +164,7 @@ def _batches(path: Path) -> Iterator[Any]:
                     raise DataError(f"{path}: unpacks to more than {most:,} bytes; expected a smaller file")
                 yield batch
     except (OSError, pyarrow.ArrowException) as error:
-        summary = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: not a readable Parquet file ({summary}); write it again") from None
+        raise DataError(f"{path}: not a readable Parquet file ({first_line(error)}); write it again") from None
 
 
 def _limits(path: Path, size: int, meta: Any) -> tuple[int, int]:

@@ -17,8 +17,6 @@ from harness.types import STAGE_KINDS
 
 LARGEST_RECORD = 50_000_000
 """Maximal size in bytes of an `artifact.json`."""
-
-
 EMPTY_BEFORE = "trainer"
 """An empty folder in the artifacts of reward models that were trained by version 0.1."""
 

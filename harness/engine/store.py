@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from harness.engine.durable import make_folder, sync
 from harness.engine.lease import Lease
 from harness.errors import StoreError
+from harness.models.checkpoints.saving import follow_umask
 from harness.outside import read_file
 from harness.types import Record
 
@@ -134,24 +134,12 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 def _has_digest(path: Path, digest: str) -> bool:
     """Whether a file has this SHA-256. Hashes are cached by path, size and modification time."""
-    stat = path.stat()
-    cache_key = (str(path), stat.st_mtime_ns, stat.st_size)
+    about = path.stat()
+    cache_key = (str(path), about.st_mtime_ns, about.st_size)
     if cache_key not in _digests:
         with path.open("rb") as file:
             _digests[cache_key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _digests[cache_key] == digest
-
-
-def _share(folder: Path) -> None:
-    """Give all files in a folder, and the folders, the rights that the umask leaves: libraries write some files for
-    their owner alone (safetensors do), which others on a shared store couldn't read."""
-    rights = folder.stat().st_mode & 0o777
-    for path in folder.rglob("*"):
-        mode = path.lstat().st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-            wanted = mode | (rights if stat.S_ISDIR(mode) else rights & 0o666)
-            if wanted != mode:
-                path.chmod(stat.S_IMODE(wanted))
 
 
 class Store:
@@ -245,7 +233,7 @@ class Store:
     def publish(self, scratch: Path, record: ArtifactRecord) -> Artifact:
         """Record the files of a built folder and move it into place. Everything is on disk before it gets its name, so
         that after a power cut an artifact is whole or not there."""
-        _share(scratch)
+        follow_umask(scratch)
         for parent, _, _ in os.walk(scratch, topdown=False):
             if parent != str(scratch) and not os.listdir(parent):
                 os.rmdir(parent)  # a trainer's working folder

@@ -12,7 +12,7 @@ from harness.boards.read import choose_row, parse_record, read_board
 from harness.boards.writing import write_output
 from harness.engine.provenance import commit_of
 from harness.errors import DataError, StoreError, quoted
-from harness.outside import LARGEST_TEXT, parse_json, read_text
+from harness.outside import LARGEST_TEXT, parse_json, read_text, reason_of
 from harness.types import Record
 
 
@@ -86,8 +86,7 @@ def _baseline_text(path: Path) -> str | None:
         text = read_text(path.resolve(), LARGEST_TEXT)
         data = parse_json(text)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"{path} can't be read ({reason}); expected a baseline or a board") from None
+        raise DataError(f"{path} can't be read ({reason_of(error)}); expected a baseline or a board") from None
     return text if isinstance(data, dict) and "entry" in data else None
 
 

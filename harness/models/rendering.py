@@ -78,7 +78,7 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], **
 
 @contextlib.contextmanager
 def _limits() -> Iterator[None]:
-    with _rendering, _time_limit(), _memory_limit():
+    with _rendering, _memory_limit(), _time_limit():  # the time can't run out while the other limit is lifted
         yield
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecipeError, nearest, quoted
-from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.printable import is_secret
 from harness.recipe.plain_yaml import FieldPath, Location, parse, plain, shown_path, shown_value
 from harness.variables import Filled, with_variables
@@ -43,10 +43,8 @@ class Document:
             siblings = sorted(p.name for pattern in ("*.yaml", "*.yml") for p in path.parent.glob(pattern))
             hint = nearest(path.name, siblings) if siblings else "its folder has no *.yaml file"
             raise RecipeError(f"{path}: no such file; {hint}") from None
-        except OSError as error:
-            raise RecipeError(f"{path}: can't be read ({error.strerror or error}); expected a YAML file") from None
-        except ValueError as error:  # an invalid file name, too large, or not UTF-8
-            raise RecipeError(f"{path}: can't be read ({error}); expected a YAML file") from None
+        except (OSError, ValueError) as error:  # ValueError: an invalid file name, too large, or not UTF-8
+            raise RecipeError(f"{path}: can't be read ({reason_of(error)}); expected a YAML file") from None
 
         def location(line: int) -> Location:
             return Location(line, f"{path}:{line}")

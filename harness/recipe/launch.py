@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from harness.components import RecipePath
 from harness.errors import RecipeError
-from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.outside_yaml import parse_yaml
 from harness.types import RecipeSection
 
@@ -71,8 +71,7 @@ def _fields(path: Path) -> dict[str, Any]:
     try:
         fields = parse_yaml(read_text(path, LARGEST_SETTINGS), any_keys=True)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{path.name} can't be read ({reason}); expected YAML") from None
+        raise ValueError(f"{path.name} can't be read ({reason_of(error)}); expected YAML") from None
     if not isinstance(fields, dict):
         raise ValueError(f"{path.name} is no accelerate configuration; expected fields such as num_processes")
     return fields

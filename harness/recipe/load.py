@@ -15,11 +15,11 @@ from harness.errors import HarnessError, RecipeError, nearest, quoted
 from harness.models.load import check as check_model
 from harness.models.load import check_trainable
 from harness.models.tokenizers import check_conversations
-from harness.printable import is_secret
+from harness.printable import is_secret, printable
 from harness.protocols import Component
 from harness.recipe.arms import launch_problems, method_problems
 from harness.recipe.document import Document
-from harness.recipe.plain_yaml import FieldPath, one_line, shown_path
+from harness.recipe.plain_yaml import LONGEST_MESSAGE, FieldPath, shown_path
 from harness.recipe.problems import Problem, problems_of
 from harness.recipe.recipe import Recipe
 from harness.recipe.systems import system_problems
@@ -180,7 +180,7 @@ def first_error(document: Document, problems: Sequence[Problem]) -> RecipeError:
     first = min(problems, key=lambda p: document.location(p.path).order)
     field = f"{shown_path(first.path)}: " if first.path else ""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    message = one_line(as_written(first.message, document.filled))
+    message = printable(as_written(first.message, document.filled), LONGEST_MESSAGE)
     return RecipeError(f"{document.location(first.path).text}: {field}{message}{more}")
 
 

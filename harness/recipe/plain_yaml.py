@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 
 from harness.errors import RecipeError, quoted
 from harness.outside_yaml import MAX_DEPTH, FieldPath, YamlError, is_text, parse_yaml
-from harness.printable import is_secret
+from harness.printable import is_secret, printable
 
 __all__ = ["FieldPath"]
+
+LONGEST_MESSAGE = 1000
+"""Characters of what is said about a field."""
 
 
 class Location(NamedTuple):
@@ -59,7 +62,7 @@ def parse(text: str, location: Callable[[int], Location], path: FieldPath, locat
         at = (*path, *error.path)
         field = f"{shown_path(at)}: " if error.path or (path and error.value is not None) else ""
         reason = error.reason.replace("{}", shown_value(error.value, at))
-        raise RecipeError(f"{location(error.line).text}: {field}{one_line(reason)}") from None
+        raise RecipeError(f"{location(error.line).text}: {field}{printable(reason, LONGEST_MESSAGE)}") from None
 
 
 def plain(value: Any, name: str, path: FieldPath, locations: dict[FieldPath, Location]) -> Any:
@@ -90,9 +93,3 @@ def plain(value: Any, name: str, path: FieldPath, locations: dict[FieldPath, Loc
             return value
         case _:
             raise error_at(f"expected text, a number, a list or a mapping, got {type(value).__name__}")
-
-
-def one_line(text: str, width: int = 1000) -> str:
-    """A text on one line, without control characters, cut to `width` characters."""
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
-    return printable if len(printable) <= width else f"{printable[: width - 1]}…"

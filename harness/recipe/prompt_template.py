@@ -22,7 +22,7 @@ from pydantic import (
 from harness.components import RecipePath
 from harness.errors import closest
 from harness.files import asset
-from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.outside_yaml import parse_yaml
 from harness.types import Message, Messages
 from harness.variables import Variables
@@ -118,8 +118,7 @@ def load_template(path: Path) -> ChatTemplate | TextTemplate:
     try:
         content = parse_yaml(read_text(path, LARGEST_SETTINGS))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"template {path.name} can't be read as YAML: {reason}") from None
+        raise ValueError(f"template {path.name} can't be read as YAML: {reason_of(error)}") from None
     return _parse(content, f"template {path.name}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from harness.boards.board import Board
 from harness.boards.entry import Entry
 from harness.boards.folder import write_owned
-from harness.boards.read import entry_file
+from harness.boards.read import entry_file, repeated_ids
 from harness.boards.training_seeds import all_seed_groups
 from harness.boards.writing import content, own_file, writing
 from harness.errors import DataError, StoreError
@@ -28,8 +28,7 @@ def write_board(folder: Path, name: str, entries: Sequence[Entry]) -> Path:
 
     Raises DataError for a repeated row id or a figure that is not finite, StoreError when the folder can't be written.
     """
-    ids = [entry.id for entry in entries]
-    if repeated := sorted({i for i in ids if ids.count(i) > 1}):
+    if repeated := sorted(repeated_ids(entries)):
         raise DataError(f"board {name}: row ids must differ, {', '.join(map(repr, repeated))} is repeated; rename one")
     files = {f"entries/{entry_file(entry.id)}": _entry_json(entry) for entry in entries}
     compared = Compared(entries)

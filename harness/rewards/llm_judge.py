@@ -9,7 +9,7 @@ from typing import Any, Literal
 from harness.components import JudgeField, RecipePath, identity
 from harness.errors import DataError
 from harness.files import sha256
-from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.protocols import Ready, RewardModel
 from harness.servers.replies import shares
 from harness.types import Advance, JudgeReply, JudgeRequest, Message, Messages, PreferencePair, prompt_id
@@ -114,7 +114,8 @@ class LlmJudge(RewardModel):
         try:
             return read_text(self.template, LARGEST_SETTINGS)
         except (OSError, ValueError) as error:
-            raise DataError(f"template {self.template} can't be read ({error}); expected a text file") from None
+            reason = reason_of(error)
+            raise DataError(f"template {self.template} can't be read ({reason}); expected a text file") from None
 
     def _request(self, values: dict[str, str], choices: tuple[str, ...]) -> JudgeRequest:
         # In one pass, since a model's text may itself contain a placeholder.

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from harness.components import ModelReference
 from harness.errors import DataError
-from harness.models.checkpoints.saving import follow_umask
 from harness.models.classifier import classifier_ids, classifier_scores, separate_padding
 from harness.models.load import Dtype, load_sequence_classifier, load_tokenizer, with_adapter
 from harness.models.load import check as check_model
@@ -106,7 +105,6 @@ class Trained(RewardModel):
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         trainer.model.save_pretrained(folder / MODEL_FOLDER)
-        follow_umask(folder / MODEL_FOLDER)
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         return {
             "steps": trainer.state.global_step,

@@ -9,11 +9,12 @@ from pydantic import Field, field_validator
 
 from harness.components import RecipePath
 from harness.data.card_files import STANDALONE, check_card, check_files, check_inside
-from harness.data.hub import commit, dataset_folder, first_line
+from harness.data.hub import commit, dataset_folder
 from harness.data.pairs import Columns
 from harness.data.read import LoadedPairs, read_pairs
 from harness.data.rows import LocatedRow, files_sha256
 from harness.errors import DataError, HarnessError
+from harness.printable import first_line
 from harness.protocols import Origin
 from harness.seeds._base import QUICK, SeedSet, size
 

@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from harness.children.start import in_environment
 from harness.errors import DataError, HarnessError, quoted
 from harness.files import cache_root
-from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.outside_yaml import parse_yaml
 
 ALLOWED = "HARNESS_ALLOW_HOSTS"
@@ -57,7 +58,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
 AMBIENT = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 """Variables whose values the `openai` package adds to every request, whatever its address."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""The name of an environment variable."""
 
 
 class Place(NamedTuple):
@@ -159,12 +161,9 @@ def ambient_settings(address: str) -> Iterator[None]:
     """While this is open, the `openai` package finds in the environment only what may be sent to an address."""
     with _ambient_lock:
         place = place_of(address)
-        hidden = {name for name in AMBIENT if os.environ.get(name) and not _is_allowed(name, place)}
-        values = {name: os.environ.pop(name) for name in hidden}
-        try:
+        hidden = [name for name in AMBIENT if os.environ.get(name) and not _is_allowed(name, place)]
+        with in_environment(dict.fromkeys(hidden)):
             yield
-        finally:
-            os.environ.update(values)
 
 
 @contextmanager
@@ -173,18 +172,14 @@ def allowing(hosts: Sequence[str] | None, question: Question | None = None) -> I
     if not hosts and question is None:
         yield
         return
-    before = os.environ.get(ALLOWED)
     for host in hosts or ():
         _permission(host, f"--allow-host {quoted(host)[1:-1]}")
-    os.environ[ALLOWED] = " ".join([*(hosts or ()), before or ""]).strip()
-    _question.extend([question] if question else [])
-    try:
-        yield
-    finally:
-        del _question[len(_question) - bool(question) :]
-        os.environ.pop(ALLOWED, None)
-        if before is not None:
-            os.environ[ALLOWED] = before
+    with in_environment({ALLOWED: " ".join([*(hosts or ()), os.environ.get(ALLOWED, "")]).strip()}):
+        _question.extend([question] if question else [])
+        try:
+            yield
+        finally:
+            del _question[len(_question) - bool(question) :]
 
 
 def _permissions() -> list[Permission]:
@@ -198,13 +193,12 @@ def _permissions() -> list[Permission]:
     except FileNotFoundError:
         return permissions
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{path} can't be read ({reason}); {expected}") from None
+        raise DataError(f"{path} can't be read ({reason_of(error)}); {expected}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: {expected}")
     for host, names in content.items():
         names = [names] if isinstance(names, str) else names
-        if not isinstance(names, list) or not all(isinstance(n, str) and _NAME.fullmatch(n) for n in names):
+        if not isinstance(names, list) or not all(isinstance(n, str) and VARIABLE.fullmatch(n) for n in names):
             raise DataError(f"{path}: {quoted(host)}: {expected}")
         permissions.append(Permission(_permission(host, str(path)).place, frozenset(names)))
     return permissions
@@ -216,7 +210,7 @@ def _permission(text: str, where: str) -> Permission:
     variables = frozenset(names.split(",")) if equals else None
     try:
         place = place_of(host if "://" in host else f"https://{host}")
-        if any(not _NAME.fullmatch(name) for name in variables or ()):
+        if any(not VARIABLE.fullmatch(name) for name in variables or ()):
             raise ValueError("expected the names of variables after the equals sign")
     except ValueError as error:
         expected = "expected HOST, HOST:PORT or http://HOST, with =VARIABLE to allow a single key"

@@ -5,8 +5,8 @@ import html
 import re
 from functools import lru_cache
 
-SHORTEST_KEY = 8
-"""A shorter key is a dummy for a server that needs none; it isn't masked, as it may be an ordinary word."""
+from harness.printable import SHORTEST_SECRET
+
 MASK = "***"
 SPACE = r"\s*"
 
@@ -14,7 +14,7 @@ SPACE = r"\s*"
 def without_key(text: str, key: str) -> str:
     """The text with the key masked: plain (in either case, also broken over lines), in JSON, HTML or an address, and in
     base64 or hexadecimal, also together with text around it as in `Basic dXNlcjprZXk=`."""
-    return _pattern(key).sub(MASK, text) if len(key) >= SHORTEST_KEY and text else text
+    return _pattern(key).sub(MASK, text) if len(key) >= SHORTEST_SECRET and text else text
 
 
 @lru_cache(maxsize=16)
@@ -38,4 +38,4 @@ def _in_base64(raw: bytes) -> list[str]:
         coded = base64.b64encode(b"\0" * before + raw + b"\0" * after).decode()
         first, last = (0, 2, 3)[before], len(coded) - (0, 2, 3)[after]
         parts += [coded[first:last], coded[first:last].translate(str.maketrans("+/", "-_"))]
-    return [part for part in dict.fromkeys(parts) if len(part) >= SHORTEST_KEY]
+    return [part for part in dict.fromkeys(parts) if len(part) >= SHORTEST_SECRET]

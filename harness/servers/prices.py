@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import DataError
 from harness.files import asset, cache_root
-from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.outside_yaml import parse_yaml
 from harness.types import JudgeRequest, Price
 
@@ -21,15 +21,13 @@ def read_prices(path: Path) -> dict[str, Price]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise DataError(f"price table {path}: {where}: {first['msg']}; {expected}") from None
-    except OSError as error:
-        raise DataError(f"price table {path} can't be read ({error.strerror or error}); {expected}") from None
-    except ValueError as error:
-        raise DataError(f"price table {path} can't be read ({error}); {expected}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"price table {path} can't be read ({reason_of(error)}); {expected}") from None
 
 
 def price_table(path: Path | None) -> dict[str, Price]:
     """All known prices by model. `path` takes precedence over the user's own table, and that over the shipped one."""
-    users_table = cache_root() / "prices.yaml"
+    users_table = (cache_root() / "prices.yaml").resolve()  # the user's own, which may be a link to anywhere
     tables = [asset("prices.yaml"), *([users_table] if users_table.exists() else []), *([path] if path else [])]
     return {model: price for table in tables for model, price in read_prices(table).items()}
 

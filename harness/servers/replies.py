@@ -62,8 +62,6 @@ def read_json(content: bytes, read: Callable[[Any], T]) -> T:
         raise ValueError(f"the server's reply holds more than {MOST_VALUES:,} values")
     try:
         value = parse_json(content, nan="keep")
-    except RecursionError:
-        raise ValueError("the server's reply is nested too deeply") from None
     except ValueError as error:
         start = content[:80].decode("utf-8", "replace").strip()
         what = "is empty" if not content.strip() else f"is not valid JSON ({error}): {start}"

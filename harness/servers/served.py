@@ -18,7 +18,7 @@ from harness.files import sha256
 from harness.printable import printable
 from harness.protocols import Component
 from harness.servers.faults import CallFault, fault_of
-from harness.servers.hosts import ambient_settings, is_loopback, is_vendor, place_of, refusal
+from harness.servers.hosts import VARIABLE, ambient_settings, is_loopback, is_vendor, place_of, refusal
 from harness.servers.masking import without_key
 from harness.servers.pace import pace_of
 from harness.servers.proxies import proxy_of
@@ -101,7 +101,7 @@ class Served(Component):
     @field_validator("api_key_env")
     @classmethod
     def _is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        if value is not None and not VARIABLE.fullmatch(value):
             raise ValueError("expected the name of an environment variable, not the key itself")
         return value
 

@@ -142,6 +142,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "huge": (lambda e: e["metrics"].update({"x.y": {"value": 1e300}}), "a figure beyond"),
     "long name": (lambda e: e["metrics"].update({"x" * 9999: {"value": 1.0}}), "a name of 9,999 characters"),
     "resamples": (lambda e: e["metrics"].update({"alpaca_eval.lc_win_rate": lc(50.0, 70.0)}), "its resamples give"),
+    "LC interval": (
+        lambda e: e["metrics"].update({"alpaca_eval.lc_win_rate": lc(50.0, None) | {"ci95": [49.0, 51.0]}}),
+        "an interval that ends at 49, but its resamples give",
+    ),
     "LC far off": (lambda e: e["metrics"].update({"alpaca_eval.lc_win_rate": lc(99.9, None)}), "its own resamples"),
 }
 

@@ -11,7 +11,16 @@ import pytest
 
 from harness.boards import writing as module
 from harness.boards.read import read_board
-from harness.boards.writing import LOCK, append_output, open_to_append, own_file, write_output, writing
+from harness.boards.writing import (
+    LOCK,
+    append_output,
+    content,
+    open_to_append,
+    own_file,
+    replace_files,
+    write_output,
+    writing,
+)
 from harness.errors import StoreError
 from harness.report.write import write_board
 from tests.sample_boards import contents, entry
@@ -108,6 +117,36 @@ def test_a_writer_that_does_not_end_is_told(tmp_path: Path, monkeypatch: pytest.
 def test_a_name_leads_to_no_other_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="expected a path in it"):
         own_file(tmp_path, name)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_where_one_file_can_t_be_replaced_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    for name in ("a", "b", "old"):
+        (tmp_path / name).write_text(name)
+    calls, real = [], os.replace
+
+    def replace(*paths: Path) -> None:
+        calls.append(paths)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        real(*paths)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="No space left"):
+        replace_files({tmp_path / name: b"new" for name in ("a", "new", "b")}, [tmp_path / "old"])
+    assert contents(tmp_path) == {"a": b"a", "b": b"b", "old": b"old"}
+    monkeypatch.undo()
+    replace_files({tmp_path / name: b"new" for name in ("a", "new", "b")}, [tmp_path / "old"])
+    assert contents(tmp_path) == {"a": b"new", "b": b"new", "new": b"new"}
+
+
+def test_content_is_that_of_regular_files_up_to_a_size(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("abc")
+    (tmp_path / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "fifo")
+    assert content(tmp_path / "a", 3) == b"abc"
+    for name, most in (("a", 2), ("link", 3), ("fifo", 3), ("missing", 3), (".", 3)):
+        assert content(tmp_path / name, most) is None
 
 
 # --- outputs that the user names

@@ -78,6 +78,12 @@ def test_secrets_stay_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sk-planted" not in run(["env"], 30, HUB).stdout
 
 
+@pytest.mark.parametrize("name", ["PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"])
+def test_what_makes_python_run_something_else_stays_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "x.py")
+    assert name not in environment(HUB)
+
+
 @pytest.mark.parametrize(
     "name",
     [

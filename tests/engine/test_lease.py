@@ -147,6 +147,21 @@ def test_two_that_take_over_at_once_don_t_both_have_it(tmp_path: Path, monkeypat
         lease.release()
 
 
+def test_one_that_is_taken_over_meanwhile_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere(tmp_path / "a")
+    mine, rename = Lease(tmp_path / "a", patience=0.1), os.rename
+    assert not mine.try_acquire()
+    time.sleep(0.15)
+
+    def late(source: Path, target: Path) -> None:
+        elsewhere(tmp_path / "a", nonce="faster")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert not mine.try_acquire()
+    assert json.loads((tmp_path / "a.lease").read_text())["nonce"] == "faster"
+
+
 def test_a_cut_lease_file_is_no_holder(tmp_path: Path) -> None:
     (tmp_path / "a.lease").write_text('{"kernel": "ano')
     mine = Lease(tmp_path / "a")

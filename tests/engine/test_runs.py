@@ -115,6 +115,15 @@ def test_a_run_that_starts_while_gc_removes_waits_for_it(store: Store) -> None:
     assert events[-1] == "drawn"
 
 
+def test_what_is_being_built_is_not_removed(store: Store) -> None:
+    folder = store.artifacts / other(store)
+    with store.lock(folder.name):
+        assert remove(store, [folder]) == []
+        assert folder.exists()
+    assert remove(store, [folder]) == [folder]
+    assert not folder.exists()
+
+
 @pytest.mark.slow
 def test_gc_in_processes_of_its_own_beside_a_run(store: Store, tmp_path: Path) -> None:
     """At twenty moments that nobody chose."""

@@ -99,6 +99,39 @@ def test_a_file_is_read_up_to_its_cap(tmp_path: Path) -> None:
         read_file(tmp_path / "sparse")
 
 
+def test_a_file_that_holds_more_than_it_says_is_no_larger() -> None:
+    status = Path("/proc/self/status")  # by its size, it is empty
+    if not status.exists():
+        pytest.skip("no /proc")
+    with pytest.raises(ValueError, match="it grew beyond 10 bytes"):
+        read_file(status, largest=10)
+
+
+def test_a_file_that_becomes_a_link_meanwhile_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, resolved = tmp_path / "x", os.path.realpath
+    path.write_text("1")
+    (tmp_path / "secret").write_text("token")
+
+    def exchanged(name: Any) -> str:
+        target = resolved(name)
+        path.unlink()
+        path.symlink_to("secret")
+        return target
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os.path, "realpath", exchanged)
+        with pytest.raises(OSError, match="symbolic links"):
+            outside.open_file(path)
+    assert read_text(path) == "token"
+
+
+def test_a_packed_file_unpacks_to_its_cap(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(1000)))
+    assert len(read_file(tmp_path / "x.gz", largest=1000)) == 1000
+    with pytest.raises(ValueError, match="it unpacks to more than 999 bytes"):
+        read_file(tmp_path / "x.gz", largest=999)
+
+
 def test_a_bomb_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outside, "FREELY_UNPACKED", 8 << 20)
     bomb = gzip.compress(bytes(64 << 20))

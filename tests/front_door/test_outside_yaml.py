@@ -57,6 +57,12 @@ def test_every_reader_has_its_limits(reader: object, text: str, tmp_path: Path) 
     assert time.monotonic() - started < 10
 
 
+def test_aliases_have_a_limit_of_their_own() -> None:
+    assert parse_yaml(f"a: &a x\nb: [{'*a, ' * 100}]")["b"] == ["x"] * 100
+    with pytest.raises(YamlError, match="line 2: not valid YAML: more than 100 aliases"):
+        parse_yaml(f"a: &a x\nb: [{'*a, ' * 101}]")
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_no_reader_waits_for_what_is_no_file(reader: object, tmp_path: Path) -> None:
     import os

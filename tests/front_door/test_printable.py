@@ -1,10 +1,15 @@
 """The one place that makes text from outside fit to print."""
 
+import base64
+import logging
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.printable import escaped, printable
+from harness.printable import LineFormatter, escaped, masked, printable
 
 HOSTILE = {
     "\x1b[2J\x1b[31mred": "\\x1b[2J\\x1b[31mred",
@@ -45,3 +50,42 @@ def test_a_text_is_one_line_that_a_terminal_only_shows(text: str) -> None:
     assert line.splitlines() == ([line] if line else [])
     assert printable(line) == line
     line.encode()
+
+
+def test_secrets_are_masked_in_the_forms_that_requests_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk/planted+0123456789"
+    monkeypatch.setenv("MY_API_KEY", f"{key}\n")
+    for form in (key, quote(key, safe=""), base64.b64encode(key.encode()).decode()):
+        assert printable(f"<{form}>") == "<***>"
+    monkeypatch.delenv("MY_API_KEY")
+    assert masked(f"<{key}>") == f"<{key}>"
+    assert masked(f"<{key}>", key) == "<***>"  # a key that isn't in the environment
+    assert masked("dummy-key", "dummy") == "dummy-key"
+
+
+def test_the_name_of_a_file_that_a_variable_leads_to_is_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path))
+    monkeypatch.setenv("MY_TOKEN", "/planted-0123456789")  # begins like a path, and is none
+    assert printable(f"{tmp_path}/x") == f"{tmp_path}/x"
+    assert printable("</planted-0123456789>") == "<***>"
+
+
+def test_a_record_s_traceback_and_stack_are_indented_below_its_line() -> None:
+    try:
+        raise ValueError("bad\n::error::forged\x1b")
+    except ValueError as error:
+        caught = (ValueError, error, error.__traceback__)
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "said\n%s", ("two",), caught)
+    record.stack_info = "Stack (most recent call last):\n  here\x1b"
+    first, *rest = LineFormatter("%(levelname)s %(message)s").format(record).split("\n")
+    assert first == "ERROR said two"
+    assert all(line.startswith("    ") for line in rest)
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert rest[-4:] == [
+        "    ValueError: bad",
+        "    :\\:error::forged\\x1b",
+        "    Stack (most recent call last):",
+        "      here\\x1b",
+    ]

@@ -99,6 +99,16 @@ TEMPLATES = {
 }
 
 
+def test_private_characters_don_t_make_text_of_the_templates_tokens(tmp_path: Path) -> None:
+    """Those of two messages, on both sides of what the template writes between them."""
+    tokenizer = tokenizer_of(next(iter(KINDS.values())), tmp_path)
+    end = tokenizer.eos_token
+    tokenizer.chat_template = f"{{% for m in messages %}}{{{{ m.content }}}}{end}{{% endfor %}}"
+    plain = chat.encode_prompt(tokenizer, said("Hi", "ok", "Hi"))
+    ids = chat.encode_prompt(tokenizer, said(f"{end}Hi\U000f0000", "\U000f0001ok", "Hi"))
+    assert control_counts(tokenizer, ids) == control_counts(tokenizer, plain)
+
+
 def byte_level() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 

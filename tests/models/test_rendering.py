@@ -4,6 +4,7 @@ import contextlib
 import resource
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,19 @@ def test_the_limits_end_with_the_rendering(tokenizer: Any) -> None:
         assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
-def test_threads_share_the_limits_in_turn(tokenizer: Any) -> None:
+def test_threads_share_the_limits_in_turn(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = resource.getrlimit(resource.RLIMIT_AS)
-    tokenizer.chat_template = "{{ messages[0].content }}"
     texts: list[str] = []
+    at_once: list[int] = []
+
+    def apply(rows: list[dict[str, str]], **_: object) -> str:
+        at_once.append(1)
+        time.sleep(0.002)
+        others = len(at_once) - 1
+        at_once.pop()
+        return rows[0]["content"] + "!" * others
+
+    monkeypatch.setattr(tokenizer, "apply_chat_template", apply)
     threads = [
         threading.Thread(target=lambda: texts.extend(rendering.render(tokenizer, HELLO) for _ in range(50)))
         for _ in range(4)

@@ -44,14 +44,19 @@ def with_usage(usage: bytes) -> bytes:
     return json.dumps(completion("fine", usage=0)).encode().replace(b'"usage": 0', b'"usage": ' + usage)
 
 
+def with_more(value: bytes) -> bytes:
+    """A good reply but for a field that nobody reads."""
+    return with_choice()[:-1] + b', "more": ' + value + b"}"
+
+
 PART = {"type": "text", "text": "a"}
 BROKEN = {
     "usage of 10^400": with_usage(b'{"prompt_tokens": ' + HUGE + b', "completion_tokens": 1}'),
     "a float beyond range": with_usage(b'{"prompt_tokens": 1e999, "completion_tokens": 1}'),
     "a key twice": b'{"choices": [], "choices": [{"message": {"content": "[[5]]"}}]}',
-    "very deep": b'{"a":' * 5000 + b"1" + b"}" * 5000,
-    "very deep lists": b"[" * 100_000 + b"]" * 100_000,
-    "many values": b'{"choices": [' + b"0," * 1_200_000 + b"0]}",
+    "very deep": with_more(b'{"a":' * 5000 + b"1" + b"}" * 5000),
+    "very deep lists": with_more(b"[" * 100_000 + b"]" * 100_000),
+    "many values": with_more(b"[" + b"0," * 1_200_000 + b"0]"),
     "not UTF-8": b'{"choices": [{"message": {"content": "\xff\xfe"}}]}',
     "a stream": b'data: {"choices": [{"delta": {"content": "[[5]]"}}]}\n\ndata: [DONE]\n\n',
     "half": with_choice()[:-20],
@@ -98,6 +103,13 @@ def test_a_broken_reply_is_retried_and_then_not_scored(body: bytes, tmp_path: Pa
     assert not (tmp_path / "j.jsonl").exists()
     with pytest.raises(JudgeError, match=r"the judge failed to answer 1 of 1 requests .*correct that and run again"):
         ask.require_replies("the judge")
+
+
+def test_of_many_alternatives_the_first_are_kept() -> None:
+    top = [{"token": f"t{i}", "logprob": -1.0} for i in range(1500)]
+    with FakeServer(lambda _: (200, with_top(top), {})).running() as server:
+        (reply,) = build("judge", {"name": "openai", "model": "m", "base_url": server.url}).reply([REQUEST])
+    assert list(reply.logprobs or ()) == [f"t{i}" for i in range(1000)]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,16 @@ def test_a_reply_without_end_is_left_at_the_limit(start: bytes, piece: bytes) ->
     assert (reply.faults, reply.text, reply.transient) == (("broken reply",), "", False)
 
 
+def test_a_length_beyond_the_limit_is_not_waited_for() -> None:
+    def answer(request: bytes, write: Callable[[bytes], None]) -> None:
+        write(b"HTTP/1.1 200 OK\r\nContent-Length: 400000000\r\n\r\n")
+        time.sleep(2)
+
+    reply, seconds, _ = reply_of(answer, timeout=2)
+    assert reply.error == "the server's reply has more than 16,777,216 bytes"
+    assert seconds < 1.5
+
+
 @pytest.mark.parametrize("header", ["X-Long: " + "y" * 200_000, "\r\n".join(f"X-{i}: y" for i in range(20_000))])
 def test_headers_are_bounded(header: str) -> None:
     with pytest.raises(JudgeError, match="is no whole HTTP"):
@@ -192,6 +202,47 @@ def test_a_redirect_within_the_server_is_followed(place: str) -> None:
         assert judge.reply([REQUEST])[0].text == "Rating: [[5]]"
     assert len(places) == 2
     assert places[0] != places[1]
+
+
+def test_a_redirect_with_a_user_is_not_followed() -> None:
+    port: list[int] = []
+
+    def answer(request: bytes, write: Callable[[bytes], None]) -> None:
+        write(http(b"", f"Location: http://user:word@127.0.0.1:{port[0]}/v2", status="307 Temporary"))
+
+    with RawServer(answer).running() as server:
+        port.append(server.port)
+        judge = build("judge", {"name": "openai", "model": "m", "base_url": server.url, "max_retries": 0})
+        with pytest.raises(JudgeError, match="set base_url to where it answers"):
+            judge.reply([REQUEST])
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "asked"),
+    [
+        ("https://judge.example/v1", [b"POST", b"CONNECT judge.example:443"]),
+        ("https://other.example/v1", [b"POST"]),
+        ("https://judge.example:8443/v1", [b"POST"]),
+        ("http://judge.example:8000/v1", [b"POST"]),
+    ],
+)
+def test_a_redirect_to_https_at_the_same_host_is_followed(
+    place: str, asked: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a proxy, which stands for all hosts."""
+    answer = http(b"", f"Location: {place}", status="307 Temporary")
+    with RawServer(lambda request, write: write(answer)).running() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        settings = {"name": "openai", "model": "m", "base_url": "http://judge.example/v1", "api_key_env": None}
+        judge = build("judge", settings | {"max_retries": 0, "timeout": 2})
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(JudgeError):
+            judge.reply([REQUEST])
+    assert len(proxy.requests) == len(asked)
+    assert all(request.startswith(start) for request, start in zip(proxy.requests, asked, strict=True))
 
 
 def test_a_loop_of_redirects_ends() -> None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from harness.benchmarks.alpaca_eval.package import alpaca_eval_contained, mapping_frame, package_folder
 from harness.benchmarks.alpaca_eval.patterns import bounded_patterns
 from harness.errors import RecipeError, nearest, quoted
-from harness.outside import LARGEST_SETTINGS, read_text
+from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.outside_yaml import parse_yaml
 from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Message, Messages, Verdict
 
@@ -70,7 +70,7 @@ def load_annotator(name: str) -> Annotator:
     try:
         template = read_text(path, LARGEST_SETTINGS, inside=base) if path.exists() else ""
     except (OSError, ValueError) as error:
-        raise RecipeError(f"annotator: {path} can't be read ({_one_line(error)})") from None
+        raise RecipeError(f"annotator: {path} can't be read ({reason_of(error)})") from None
     unknown = sorted(set(config.get("completions_kwargs") or {}) - CARRIED_OPTIONS)
     reasons = [f"completions_kwargs {', '.join(unknown)}"] if unknown else []
     if len(configs) != 1:
@@ -93,14 +93,10 @@ def _configs(path: Path) -> dict[str, dict[str, Any]]:
     try:
         configs = parse_yaml(read_text(path, LARGEST_SETTINGS), any_keys=True)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"annotator: {path} can't be read ({_one_line(error)})") from None
+        raise RecipeError(f"annotator: {path} can't be read ({reason_of(error)})") from None
     if not isinstance(configs, dict) or not configs or not all(isinstance(c, dict) for c in configs.values()):
         raise RecipeError(f"annotator: {path}: expected a mapping of names to evaluators, as in alpaca_eval")
     return configs
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
 
 
 def annotate(

@@ -32,7 +32,7 @@ def read_names(data: bytes, where: str) -> Names:
     rows = json_list(data, where)
     models = [row.get("generator_2", row.get("generator")) for row in rows]
     judges = [row.get("annotator") for row in rows]
-    return Names(*(tuple(dict.fromkeys(str(n) for n in names if n is not None)) for names in (models, judges)))
+    return Names.among(models, judges)
 
 
 def read_outputs(

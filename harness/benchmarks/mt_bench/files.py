@@ -24,7 +24,7 @@ def read_names(data: bytes, where: str) -> Names:
     rows = json_lines(data, where)
     models = [row.get("model_id", row.get("model")) for row in rows]
     judges = [row["judge"][0] for row in rows if isinstance(row.get("judge"), list) and row["judge"]]
-    return Names(*(tuple(dict.fromkeys(str(n) for n in names if n is not None)) for names in (models, judges)))
+    return Names.among(models, judges)
 
 
 def read_answers(

@@ -24,7 +24,6 @@ LONGEST_PROMPT = 4_000_000
 """Characters of the longest prompt of a judge, more than any model reads."""
 MOST_TURNS = 2 + len(_ORDINALS)
 
-
 _RATING = re.compile(r"\[\[(\d++(?:\.\d*+)?+)\]\]")
 _SINGLE_BRACKETS = re.compile(r"\[(\d++(?:\.\d*+)?+)\]")
 """FastChat's `one_score_pattern` and its backup, in a form that takes linear time: its `\\d+\\.?\\d*` tries every way

@@ -11,8 +11,9 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from harness.children.start import descendants, environment, guard, stop
+from harness.children.start import descendants, environment, guard, in_environment, stop
 from harness.errors import HarnessError
+from harness.printable import first_line
 
 LOCAL = "local"
 CONNECT = 10.0
@@ -32,9 +33,9 @@ def connected(address: str) -> Iterator[Any]:
         _answers(address)
     with ExitStack() as stack:
         if address == LOCAL or _only_here(address):
-            stack.enter_context(_environment(ONLY_HERE))
+            stack.enter_context(in_environment(ONLY_HERE))
         if address == LOCAL:
-            stack.enter_context(_environment(_of_local_cluster()))
+            stack.enter_context(in_environment(_of_local_cluster()))
         ray = _ray_for_local_cluster() if address == LOCAL else _ray()
         stack.callback(ray.shutdown)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -78,7 +79,7 @@ def _start(ray: Any, quiet: Mapping[str, Any]) -> None:
         ray.init(LOCAL, include_dashboard=False, _node_ip_address=HERE, num_cpus=os.cpu_count(), **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise HarnessError(
-            f"--ray local: the cluster has not started ({_first_line(error)}); run without --ray"
+            f"--ray local: the cluster has not started ({first_line(error)}); run without --ray"
         ) from None
     addresses = {node["NodeManagerAddress"] for node in ray.nodes()}
     if addresses != {HERE}:
@@ -93,7 +94,7 @@ def _connect(ray: Any, address: str, quiet: Mapping[str, Any]) -> None:
     try:
         ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": path}} if path else None, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _no_cluster(address, _first_line(error)) from None
+        raise _no_cluster(address, first_line(error)) from None
 
 
 def _of_local_cluster() -> dict[str, str | None]:
@@ -110,25 +111,6 @@ def _token() -> str:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """While open, these environment variables have these values; None: they are not set."""
-    before = {name: os.environ.get(name) for name in values}
-    _set(values)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-@contextmanager
 def _working_in(folder: str) -> Iterator[None]:
     before = os.getcwd()
     os.chdir(folder)
@@ -136,10 +118,6 @@ def _working_in(folder: str) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _answers(address: str) -> None:

@@ -15,7 +15,7 @@ from harness.errors import ModelError
 from harness.models.checkpoints.folder import CONFIG, loaded_files, read_object, tensors, weight_files
 from harness.models.checkpoints.sizes import check_sizes
 from harness.models.checkpoints.stamps import cached
-from harness.printable import printable
+from harness.printable import first_line, printable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -176,6 +176,4 @@ def readable(model: str) -> Iterator[None]:
         if is_out_of_memory(error):
             advice = "use a smaller model, dtype: bfloat16, or a machine with more memory"
             raise ModelError(f"model '{model}' does not fit in memory; {advice}") from error
-        lines = str(error).strip().splitlines()
-        summary = printable(lines[0] if lines else type(error).__name__, 300)
-        raise ModelError(f"model '{model}' can't be loaded: {summary}") from error
+        raise ModelError(f"model '{model}' can't be loaded: {first_line(error, 300)}") from error

@@ -100,7 +100,7 @@ def read_object(path: Path, folder: Path) -> dict[str, Any]:
         if len(data) > outside.LARGEST_TEXT:
             raise ModelError(f"{path} has more than {outside.LARGEST_TEXT:,} bytes; expected a smaller file")
         value = outside.parse_json(data, nan="keep")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{path} is not JSON ({printable(str(error), 200)}); save the model again") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object; save the model again")

@@ -11,7 +11,7 @@ from harness.models.checkpoints.folder import (
     is_whole,
     weight_files,
 )
-from harness.printable import printable
+from harness.printable import first_line
 
 _ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors", "*token*", "*vocab*", "merges.txt", "*.jinja"]
 
@@ -59,10 +59,9 @@ def _fetched(model: str, name: str, revision: str | None) -> Path:
 
 
 def _unreadable(model: str, revision: str | None, error: Exception) -> ModelError:
-    lines = str(error).strip().splitlines()
-    summary = printable(lines[0] if lines else type(error).__name__, 300)
     at = f" at revision {revision}" if revision else ""
-    return ModelError(f"hub model '{model}'{at} can't be read ({summary}); check the id, the network, HF_TOKEN")
+    reason = first_line(error, 300)
+    return ModelError(f"hub model '{model}'{at} can't be read ({reason}); check the id, the network, HF_TOKEN")
 
 
 def is_whole_snapshot(folder: Path) -> bool:

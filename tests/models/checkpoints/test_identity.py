@@ -111,3 +111,18 @@ def test_hashes_are_kept_once_files_are_settled(model: Path, monkeypatch: pytest
     (kept,) = hashes.iterdir()
     kept.write_text("as kept")
     assert models.identity(str(model))["sha256"] == "as kept"
+
+
+def test_what_is_computed_while_a_file_changes_is_not_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stamps, "SETTLED", -1.0)
+    path, kept = model / "config.json", Path(os.environ["HARNESS_HOME"]) / "sizes"
+
+    def changing() -> str:
+        size = str(path.stat().st_size)
+        path.write_bytes(path.read_bytes() + b" ")
+        return size
+
+    stamps.cached("sizes", model, [path], changing)
+    assert not kept.exists()
+    assert stamps.cached("sizes", model, [path], lambda: "still") == "still"
+    assert stamps.cached("sizes", model, [path], lambda: "else") == "still"
