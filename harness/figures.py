@@ -10,6 +10,7 @@ from harness.types import Record
 
 HELDOUT = "heldout"
 """The group of figures that need no benchmark: how well a policy orders the held-out pairs."""
+MARGIN, MARGIN_KEPT, TRAINED_MARGIN = (f"{HELDOUT}.{name}" for name in ("margin", "margin_kept", "trained_margin"))
 
 
 class Pairing(Record):
@@ -139,7 +140,7 @@ HELDOUT_FIGURES = (
         limits=(-1.0, 1.0),
     ),
     Figure(
-        metric="heldout.margin",
+        metric=MARGIN,
         group="Held-out",
         title="margin",
         short="margin",
@@ -147,5 +148,22 @@ HELDOUT_FIGURES = (
         margin=0.1,
         pairing=Pairing(),
     ),
+    Figure(
+        metric=MARGIN_KEPT,
+        group="Held-out",
+        title="margin kept",
+        short="kept",
+        decimals=2,
+        note="Margin kept: the mean held-out margin of the policy that answers, in the dtype in which it answers, over "
+        "that of what was trained, in float32; 1 by definition where the policy is in float32.",
+    ),
+    Figure(
+        metric=TRAINED_MARGIN,
+        group="Held-out",
+        title="margin of what was trained, in float32",
+        decimals=4,
+        place="details",
+    ),
 )
-"""Figures of every board with trained rows: implicit rewards on held-out pairs, the margin in nats."""
+"""Figures of every board with trained rows: implicit rewards on held-out pairs, margins in nats. The last one is there
+only for a policy in half precision: `MARGIN_KEPT` is `heldout.margin` over it."""

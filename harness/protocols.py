@@ -1,9 +1,7 @@
 """One base class per kind of component, with the methods it must define and the properties it may declare.
 
-A component of a recipe (`{name: foo, ...}`) is a subclass of `Seed`, `Generator`, `RewardModel`, `Loss`, `Judge` or
-`Benchmark` (in `harness.benchmark`): a frozen pydantic model whose fields are the options in the recipe. Required
-methods are abstract; everything else has a default. Flags are class variables; a class with a flag that no base class
-declares is rejected when it is defined.
+A component of a recipe (`{name: foo, ...}`) is a frozen pydantic model whose fields are the recipe's options. Required
+methods are abstract; flags are class variables, and one that no base class declares is rejected.
 """
 
 from abc import abstractmethod
@@ -48,8 +46,8 @@ class Component(Settings):
         _refuse_misspelt(cls)
 
     def identity(self) -> dict[str, Any]:
-        """Everything the results depend on, as JSON-able data: hashed into stage keys and shown in provenance. A
-        component that reads a file or a model overrides this to identify the content rather than the path."""
+        """Everything the results depend on, as JSON-able data: hashed into stage keys and shown in provenance. Files
+        and models are identified by content rather than path."""
         return self.model_dump(mode="json", exclude=set(self.unkeyed))
 
     def check(self) -> None:
@@ -61,8 +59,8 @@ class Component(Settings):
         return [value for value in values if isinstance(value, Component)]
 
     def models_in_process(self) -> list[str]:
-        """Names of the models that this process loads for it. By default those of its parts; a component that loads
-        models itself overrides it. Only the plan's estimates use it."""
+        """Names of the models that this process loads for it, by default those of its parts; for the plan's
+        estimates."""
         return [model for part in self.components() for model in part.models_in_process()]
 
     def has_served_parts(self) -> bool:
@@ -103,8 +101,7 @@ def _public(cls: type[Component]) -> dict[str, str]:
 
 
 class Origin(NamedTuple):
-    """Where a seed set is from. `licence`: the data's licence as it is usually written; None: unknown. `home`: where it
-    is published; None: nowhere."""
+    """Where a seed set is from: the data's licence as it is usually written, and its home. None: unknown, nowhere."""
 
     licence: str | None = None
     home: str | None = None
@@ -133,9 +130,8 @@ class Seed(Component):
 
 
 class SampleRequest(NamedTuple):
-    """A request for samples of one prompt. `prompt`: a conversation, whose last message is continued if it is the
-    assistant's, or a text to continue as is (for base models). `samples`: their indices, from 0, each with its own
-    random stream."""
+    """A request for samples of one prompt: a conversation, whose last message is continued if it is the assistant's, or
+    a text to continue as is. `samples`: their indices, from 0, each with its own random stream."""
 
     prompt: Messages | str
     sampling: Sampling
@@ -193,8 +189,7 @@ class RewardModel(Component):
 
     @property
     def groupwise(self) -> bool:
-        """Whether a score depends on the other responses to the prompt: all of them are then passed in one call,
-        consecutively."""
+        """Whether a score depends on the prompt's other responses: all are then passed in one call, consecutively."""
         return False
 
     @property
@@ -208,13 +203,18 @@ class RewardModel(Component):
         return ()
 
     @property
+    def batch_rows(self) -> int | None:
+        """Rows in a forward pass, if several processes can run `score` together: all return all scores, and each
+        computes only its batches (`harness.children.shares.own`)."""
+        return None
+
+    @property
     def training_passes(self) -> float:
         """How often `fit` goes through the training pairs; only the plan's estimates use it."""
         return 1.0 if self.is_trained else 0.0
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
-        """Train on the seed's training pairs, save into `folder`, and return a report for the artifact. A reward model
-        that needs no training saves nothing and returns {}."""
+        """Train on the seed's training pairs, save into `folder`, and return a report; by default nothing and {}."""
         return {}
 
     @abstractmethod

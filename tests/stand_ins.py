@@ -1,9 +1,12 @@
-"""Judges that do as a test says: `ScriptedAsk` where a benchmark is tested, `ScriptedJudge` where asking a judge is."""
+"""Judges that do as a test says: `ScriptedAsk` where a benchmark is tested, `ScriptedJudge` where asking a judge is. A
+processor that was measured already."""
 
+import json
 from collections.abc import Callable, Sequence
 
 from pydantic import PrivateAttr
 
+from harness.models.processor import processor_name, record_file, torch_version
 from harness.protocols import Judge
 from harness.types import Ask, JudgeReply, JudgeRequest
 
@@ -62,3 +65,11 @@ class ScriptedJudge(Judge):
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
         self._batches.append([last_text(request) for request in requests])
         return [reply_to(request, self._reply) for request in requests]
+
+
+def record_processor(*, good: bool) -> None:
+    """Write the record that decides in the cache folder whether this machine's processor is good at bfloat16."""
+    file = record_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    measured = {"processor": processor_name(), "torch": torch_version(), "speed": 4.0 if good else 0.8, "good": good}
+    file.write_text(json.dumps(measured))

@@ -13,7 +13,9 @@ from typing import Any
 from harness.engine.journal import Journal, content_key
 from harness.judging.asker import make_ask
 from harness.protocols import Judge, Ready
+from harness.recipe.launch import Launch
 from harness.servers.spending import Spending
+from harness.training.passes import reward_scores
 from harness.types import Advance, Ask, JudgeReply, JudgeRequest, Messages, Record
 
 CONCURRENCY = 16
@@ -28,7 +30,8 @@ class Score(Record):
 
 class Scorer:
     """A `ScoreRows` of a reward model that its stage has prepared in `folder`. `parts`: the scorers of the reward
-    models that it combines. `journals`: the folder of the journals. `key`: that of the stage that prepared it."""
+    models that it combines. `journals`: the folder of the journals. `key`: that of the stage that prepared it.
+    `launch`: processes that share its batches; `partial`: a folder for their files."""
 
     def __init__(
         self,
@@ -40,12 +43,16 @@ class Scorer:
         advance: Advance,
         parts: Sequence["Scorer"] = (),
         spending: Spending | None = None,
+        launch: Launch | None = None,
+        partial: Path | None = None,
     ) -> None:
         self.model = model
         self.parts = tuple(parts)
         self._advance = advance
         self._journals = journals
         self._key = key
+        self._launch = launch
+        self._partial = partial or folder
         self._spending = spending or Spending()
         self._journal = Journal(journals / "scores" / f"scores-{key[:16]}.jsonl", Score, column="scored")
         self.ready = Ready(folder, advance, self._ask, self.parts)
@@ -74,7 +81,7 @@ class Scorer:
             self._journal.append([(keys[i], Score(score=score)) for i, score in scored])
 
         ready = Ready(self.ready.folder, self._advance, self._ask, self.parts, keep)
-        scores = self.model.score(rows, ready)
+        scores = reward_scores(self.model, rows, ready, self._launch, self._partial)
         self._journal.append((key, Score(score=score)) for key, score in zip(keys, scores, strict=True))
 
     def _ask(self, judge: Judge) -> Ask:

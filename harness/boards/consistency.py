@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from harness.boards.catalog import Figures
 from harness.boards.entry import BoardRow, Entry
 from harness.components import benchmark_class
-from harness.figures import HELDOUT, Figure
+from harness.figures import HELDOUT, MARGIN, MARGIN_KEPT, TRAINED_MARGIN, Figure
 from harness.stats.paired import prompt_of
 from harness.stats.plausible import bootstrap_ends, wilson
 from harness.types import Metric
@@ -32,7 +32,8 @@ _Check = Callable[[Metric, Figure], str | None]
 
 def unreasonable(row: BoardRow) -> str | None:
     """What can't be right in a row's names and figures, whatever its outcomes are."""
-    return _unreasonable(row, Figures([row]), [_impossible, _unlike_its_interval])
+    figures = Figures([row])
+    return _unreasonable(row, figures, [_impossible, _unlike_its_interval]) or _unlike_margins(row, figures)
 
 
 def _unreasonable(row: BoardRow, figures: Figures, checks: Sequence[_Check]) -> str | None:
@@ -95,7 +96,8 @@ def contradiction(entry: Entry) -> str | None:
         problem = _unlike_resamples(metric, entry, figure) or _unlike_outcomes(metric, outcomes, figure, entry)
         if problem:
             return f"metrics.{name}: {problem}"
-    return _unlike_parts(entry, figures) or _unreasonable(entry, figures, [_unlike_its_interval])
+    problem = _unlike_parts(entry, figures) or _unlike_margins(entry, figures)
+    return problem or _unreasonable(entry, figures, [_unlike_its_interval])
 
 
 def _out_of_range(outcomes: Outcomes, figures: Sequence[Figure]) -> str | None:
@@ -241,6 +243,27 @@ def _unlike_parts(entry: Entry, figures: Figures) -> str | None:
         if not fits:
             return f"metrics.{name}: {whole_metric.value:g} on n={whole_metric.n:,} is not the mean of its categories"
     return None
+
+
+def _unlike_margins(row: BoardRow, figures: Figures) -> str | None:
+    """How the share of the margin that a row kept differs from its margin over that of what was trained."""
+    kept, margin, trained = (row.metrics.get(name) for name in (MARGIN_KEPT, MARGIN, TRAINED_MARGIN))
+    if kept is None or kept.value is None:
+        return None
+    if margin is None or margin.value is None or kept.n != margin.n or (trained is not None and trained.n != margin.n):
+        return f"metrics.{MARGIN_KEPT}: {kept.value:g} on n={kept.n:,}, without margins of as many pairs"
+    if trained is None or trained.value is None:
+        return (
+            None if kept.value == 1 else f"metrics.{MARGIN_KEPT}: {kept.value:g} without {TRAINED_MARGIN}; expected 1"
+        )
+    of_kept, of_trained = (
+        _slack(kept.value, figures[MARGIN_KEPT].decimals),
+        _slack(trained.value, figures[TRAINED_MARGIN].decimals),
+    )
+    slack = _slack(margin.value, figures[MARGIN].decimals) + abs(trained.value) * of_kept + abs(kept.value) * of_trained
+    if abs(kept.value * trained.value - margin.value) <= slack:
+        return None
+    return f"metrics.{MARGIN_KEPT}: {kept.value:g} is not {margin.value:g} of {trained.value:g} nats"
 
 
 def _agree(written: float | None, computed: float | None, decimals: int) -> bool:

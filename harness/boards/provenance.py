@@ -67,6 +67,15 @@ class SweepFacts(_Facts):
     axes: tuple[SweepAxisFacts, ...] = ()
 
 
+class HeldoutFacts(_Facts):
+    """`pairs`: their number. `dtype`: of the policy that answers, and of these figures. `no_margin_kept`: why the row
+    has no share of the margin that was kept."""
+
+    pairs: int | None = None
+    dtype: str | None = None
+    no_margin_kept: str | None = None
+
+
 class GuardFlag(_Facts):
     """A validity guard that fired. `evidence`: ids of the prompts that show it."""
 
@@ -156,15 +165,17 @@ Report = Annotated[dict[str, Any], AfterValidator(_checked)]
 class Provenance(_Facts):
     """Where a row's figures come from. Every field may be absent.
 
-    recipe, seed: the run's. policy, judge, benchmarks: identities; the last two decide which rows share a table. data,
-    answers, verdicts: reports of these stages, by stage or benchmark. keys: of all stages, by id. references: keys of
-    the answers that the row's answers were compared with, by benchmark. judge_calibration: a text (absent or
-    `uncalibrated`: not calibrated). method_id, training_seed: of a method with one training run per seed. match_to: the
-    row whose training budget this one was given. public: the source of a row of a public leaderboard. made_by: versions
-    and commit of the code that computed it.
+    recipe, seed: the run's. auto_dtype: what `dtype: auto` stood for, and why. policy, judge, benchmarks: identities;
+    the last two decide which rows share a table. data, answers, verdicts: reports of these stages, by stage or
+    benchmark; heldout: that of the held-out figures. keys: of all stages, by id. references: keys of the answers that
+    the row's answers were compared with, by benchmark. judge_calibration: a text (absent or `uncalibrated`: not
+    calibrated). method_id, training_seed: of a method with one training run per seed. match_to: the row whose training
+    budget this one was given. public: the source of a row of a public leaderboard. made_by: versions and commit of the
+    code that computed it.
     """
 
     recipe: dict[str, Any] | None = None
+    auto_dtype: str | None = None
     seed: int | None = None
     policy: dict[str, Any] | None = None
     judge: dict[str, Any] | None = None
@@ -173,6 +184,7 @@ class Provenance(_Facts):
     data: dict[str, Report] = Field(default_factory=dict)
     answers: dict[str, Report] = Field(default_factory=dict)
     verdicts: dict[str, Report] = Field(default_factory=dict)
+    heldout: HeldoutFacts | None = None
     judging: dict[str, JudgingFacts] = Field(default_factory=dict)
     leaks: dict[str, dict[str, int]] = Field(default_factory=dict)
     guards: dict[str, tuple[GuardFlag, ...]] = Field(default_factory=dict)

@@ -192,13 +192,13 @@ def _enough_memory(stage: Stage) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        from harness.models.decoding import is_out_of_memory
+        from harness.models.batching import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
         raise ModelError(
             f"{stage.id}: out of memory; finished work is kept. Lower runtime.micro_batch_size or "
-            "runtime.score_batch_size, set runtime.bounded_memory, or use a smaller max_length"
+            "runtime.score_batch_size, or use a smaller max_length or model"
         ) from None
 
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from harness.components import ModelReference
-from harness.models import chat, sampling
-from harness.models.load import Dtype, load_causal_lm, load_tokenizer
+from harness.models import chat
+from harness.models.decode import sampling
 from harness.models.load import check as check_model
 from harness.models.load import identity as model_identity
+from harness.models.load import load_causal_lm, load_tokenizer
+from harness.models.processor import AutoDtype
 from harness.protocols import Arrived, Generator, SampleRequest
 from harness.types import Messages
 
@@ -29,7 +31,7 @@ class Hf(Generator):
 
     model: ModelReference
     revision: str | None = None
-    dtype: Dtype = "bfloat16"
+    dtype: AutoDtype = Field("auto", validate_default=True)
     batch_size: int | None = Field(None, ge=1)
 
     def models_in_process(self) -> list[str]:

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from harness.components import ModelReference
 from harness.errors import ModelError
-from harness.models.load import Dtype, local_path
 from harness.models.load import check as check_model
 from harness.models.load import identity as model_identity
+from harness.models.load import local_path
+from harness.models.processor import AutoDtype
 from harness.protocols import Arrived, Generator, Sampled, SampleRequest
 from harness.types import Completion
 
@@ -30,7 +31,7 @@ class Vllm(Generator):
 
     model: ModelReference
     revision: str | None = None
-    dtype: Dtype = "bfloat16"
+    dtype: AutoDtype = Field("auto", validate_default=True)
     memory: float = Field(0.9, gt=0, le=1)
     parallel: int = Field(1, ge=1)
 

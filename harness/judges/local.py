@@ -13,6 +13,7 @@ from harness.models.batching import Job
 from harness.models.choices import ChoiceQuestion, choice_logps
 from harness.models.config import context_window
 from harness.models.decoding import decode_all
+from harness.models.processor import AutoDtype
 from harness.protocols import Judge
 from harness.types import JudgeReply, JudgeRequest, Sampling
 
@@ -35,7 +36,7 @@ class Local(Judge):
 
     model: ModelReference
     revision: str | None = None
-    dtype: models.Dtype = "bfloat16"
+    dtype: AutoDtype = Field("auto", validate_default=True)
     batch_size: int = Field(8, ge=1)
     _loaded: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = PrivateAttr(None)
 

@@ -1,7 +1,7 @@
 """Log-probabilities of many (prompt, response) rows without gradients: for the reference and for implicit rewards.
 `response_logps`, for one batch with gradients, is re-exported."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import groupby
 from typing import NamedTuple
@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from harness.logprobs.head import evaluating, response_logps
+from harness.children.shares import gathered, own
+from harness.logprobs.head import evaluating, give_logps, response_logps
 from harness.logprobs.layout import check_window, shared_prefix_obstacle
 from harness.logprobs.rows import TokenRow, pad, token_row
 from harness.models import chat
@@ -38,11 +39,13 @@ def score_rows(
     batch_size: int,
     advance: Advance,
     autocast: torch.dtype | None = None,
+    shard: Callable[[nn.Module], nn.Module] | None = None,
 ) -> list[SequenceLogp]:
     """The log-probability of each (prompt, response), in order. A forward pass has about `batch_size` responses, the
     longest first. Adjacent rows with the same prompt share its tokens if the model supports it. A PEFT model is used
     with its active adapters. `autocast`: the dtype of matrix products, if training uses another than the weights'.
-    `advance` is called with the number of responses just finished. Raises ModelError if a row exceeds the model's
+    `shard`: shares the model's weights out among processes. `advance` is called with the number of responses just
+    finished. Raises ModelError if a row exceeds the model's
     context window."""
     if not rows:
         return []
@@ -54,17 +57,24 @@ def score_rows(
     run_lengths = [(len(encoded[run[0]].prompt), [len(encoded[i].response) for i in run]) for run in runs]
     if all(len(run) == 1 for run in runs) or shared_prefix_obstacle(model, run_lengths):
         runs = [[i] for run in runs for i in run]
+    if shard:  # the model has been tried out by now, which needs a whole one
+        give_logps(model)
+        model = shard(model)
     logp_by_row: dict[int, float] = {}
     device = next(model.parameters()).device
     products = torch.autocast(device.type, autocast) if autocast else nullcontext()
     with torch.no_grad(), evaluating(model), products:
         token_rows = {run[0]: token_row(encoded[run[0]].prompt, [encoded[i].response for i in run]) for run in runs}
-        for chosen in _batches(runs, token_rows, batch_size):
+        for chosen, counts in own(_batches(runs, token_rows, batch_size)):
             batch = pad([token_rows[run[0]] for run in chosen], int(tokenizer.pad_token_id))
-            logps, _ = response_logps(model, {name: tensor.to(device) for name, tensor in batch.items()})
-            indices = [i for run in chosen for i in run]
-            logp_by_row.update(zip(indices, logps.tolist(), strict=True))
-            advance(len(indices))
+            inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+            # The parts of a sharded model are put together by hooks on the whole.
+            logps, _ = model(**inputs) if shard else response_logps(model, inputs)
+            if counts:
+                indices = [i for run in chosen for i in run]
+                logp_by_row.update(zip(indices, logps.tolist(), strict=True))
+                advance(len(indices))
+    logp_by_row = dict(gathered(list(logp_by_row.items())))
     return [SequenceLogp(logp_by_row[i], len(e.response), e.truncated) for i, e in enumerate(encoded)]
 
 

@@ -1,8 +1,8 @@
 """Multi-DPO: one sigmoid over a normalised weighted sum of all N implicit rewards. A reconstruction."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.errors import DataError
 from harness.losses._base import DpoLoss
@@ -29,9 +29,9 @@ class MdpoLinear(DpoLoss):
     accordingly (`pairs`: the sum of the gaps). Ties: only strict pairs count, so tied responses share a mid-rank. N=2
     is DPO, whatever the scores (with `none` and `score`: at beta times the gap). All tied: loss 0, not valid.
 
-    `weights: [3, 1, -1, -3]` lists them explicitly, the best response's first, and `normalise` divides them as it would
-    those of `rank` (for this list the two are the same; `none` leaves the list as it is). Tied responses share the mean
-    of their positions' weights. A prompt with a preference whose number of responses differs from the list's length is
+    `weights: [3, 1, -1, -3]` lists them explicitly, the best response's first. They are used as they stand, unless
+    `normalise` is given too: then it divides them as it would those of `rank`. Tied responses share the mean of their
+    positions' weights. A prompt with a preference whose number of responses differs from the list's length is
     an error, since it has no weights. Weights that do not sum to 0 leave the partition function in the loss.
     """
 
@@ -44,6 +44,13 @@ class MdpoLinear(DpoLoss):
     name: Literal["mdpo_linear"] = "mdpo_linear"
     normalise: Literal["pairs", "l1", "max", "none"] = "pairs"
     weights: Literal["rank", "score"] | Annotated[tuple[float, ...], Field(min_length=2)] = "rank"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed_weights_stand(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and isinstance(fields.get("weights"), list | tuple):
+            return {"normalise": "none", **fields}
+        return fields
 
     @property
     def responses_a_prompt(self) -> int | None:

@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.errors import ModelError
+from harness.models.config import largest
 from harness.types import Sampling
 
 if TYPE_CHECKING:
@@ -97,29 +99,52 @@ def prefill_groups(lengths: Sequence[int]) -> list[int]:
 def batch_limits(model: "PreTrainedModel", batch_size: int | None) -> BatchLimits:
     """The largest batch for a model. Depends on the device's total memory, not on its free memory, so that a machine
     always forms the same batches. `batch_size`: sequences; None: as many as keep the device busy."""
-    config = model.config.get_text_config()
-
-    def size(*names: str) -> int:
-        values = [getattr(config, name, None) for name in names]
-        return next((int(x) for x in values if isinstance(x, int) and x), 1)
-
-    heads = size("num_attention_heads", "hidden_size")
-    width = size("head_dim") if size("head_dim") > 1 else size("hidden_size") // heads
-    cached = 2 * size("num_hidden_layers") * size("num_key_value_heads", "num_attention_heads") * width
+    cached, state = _cache_size(model)
     # During prefill a layer holds its input, queries, keys, values and output, and three tensors of its inner size.
-    activations = 6 * size("hidden_size") + 3 * size("intermediate_size", "ffn_dim", "n_inner", "hidden_size")
+    inner = largest(model, "intermediate_size", "ffn_dim", "n_inner", "hidden_size")
+    activations = (6 * largest(model, "hidden_size") + 3 * inner) * model.dtype.itemsize
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     accelerated = model.device.type != "cpu"
     share = SHARE if accelerated else SHARE / 2
-    free = max(0.0, share * (_memory(model) - weights))
-    itemsize = model.dtype.itemsize
+    free = max(0.0, share * (device_memory(model) - weights))
+    most = 256 if accelerated else 64
+    if state:  # which may take half of the memory
+        most = max(1, min(most, int(free / 2 / state)))
     # A step reads the weights once, whatever the batch size, and the cache including its padding.
-    padding = weights // (cached * itemsize)
-    sequences = batch_size or (256 if accelerated else 64)
-    return BatchLimits(sequences, int(free / ((cached + activations) * itemsize)), padding)
+    return BatchLimits(batch_size or most, int(free / (cached + activations)), weights // cached)
 
 
-def _memory(model: "PreTrainedModel") -> int:
+def _cache_size(model: "PreTrainedModel") -> tuple[int, int]:
+    """Bytes that a token adds to the cache, and bytes of what is kept of a sequence whatever its length (states of
+    linear attention). Measured, since families differ in what they keep: by layer, shared, compressed, or nothing."""
+    import torch
+
+    def size(tokens: int) -> int:
+        out = model(input_ids=torch.zeros(1, tokens, dtype=torch.long, device=model.device), use_cache=True)
+        return sum(_bytes(vars(layer)) for layer in getattr(out.get("past_key_values"), "layers", ()))
+
+    try:
+        with torch.inference_mode():
+            one, nine = size(1), size(9)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(f"9 tokens do not fit in memory with {model.name_or_path}: use a smaller model") from None
+    token = max(1, (nine - one) // 8)
+    return token, max(0, one - token)
+
+
+def _bytes(value: Any) -> int:
+    """The size of all tensors in (nested) containers."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_bytes, inner))
+
+
+def device_memory(model: "PreTrainedModel") -> int:
     """Bytes of the device's memory, or the container's limit if that is lower."""
     import torch
 
@@ -128,3 +153,13 @@ def _memory(model: "PreTrainedModel") -> int:
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
     return min(installed, int(limit)) if limit.isdecimal() else installed
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out: torch has a class for accelerators; on a CPU it is a RuntimeError."""
+    import torch
+
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "allocate memory" in text or "out of memory" in text
+    )

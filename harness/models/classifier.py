@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.children.shares import gathered, own
 from harness.errors import ModelError, nearest
 from harness.models import chat
 from harness.models.config import context_window
@@ -135,20 +136,22 @@ def classifier_scores(
         ids = [classifier_ids(tokenizer, messages, response, max_length)[0] for messages, response in rows]
         encoded = [_Input(row, [0] * len(row)) for row in ids]
     order = sorted(range(len(rows)), key=lambda i: (len(encoded[i].ids), i), reverse=True)
-    scores: list[float | None] = [None] * len(rows)
+    scores: list[tuple[int, float | None]] = []
     model.config.pad_token_id = tokenizer.pad_token_id
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for chosen, counts in own(order[start : start + batch_size] for start in range(0, len(order), batch_size)):
             inputs = _padded([encoded[i] for i in chosen], tokenizer.pad_token_id)
             if not (paired and "token_type_ids" in tokenizer.model_input_names):
                 del inputs["token_type_ids"]
             out = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
-            for i, score in zip(chosen, (out.logits.float() @ weights).tolist(), strict=True):
-                scores[i] = score if math.isfinite(score) else None
-            keep([(i, scores[i]) for i in chosen])
-            advance(len(chosen))
-    return scores
+            values = (out.logits.float() @ weights).tolist()
+            if counts:
+                scored = [(i, v if math.isfinite(v) else None) for i, v in zip(chosen, values, strict=True)]
+                scores += scored
+                keep(scored)
+                advance(len(chosen))
+    by_row = dict(gathered(scores))
+    return [by_row[i] for i in range(len(rows))]
 
 
 def _padded(rows: Sequence[_Input], pad: int) -> "dict[str, Tensor]":

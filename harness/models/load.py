@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.children.shares import first_loads, leaves_weights_to_first
 from harness.errors import ModelError, nearest, quoted
 from harness.models import chat
 from harness.models.builtin.fetch import BUILTIN, builtin_folder
 from harness.models.checkpoints import adapters, hub
-from harness.models.checkpoints.complete import Use, check_complete, check_report, quiet, readable, skeleton
+from harness.models.checkpoints.complete import Use, auto_class, check_complete, check_report, quiet, readable, skeleton
+from harness.models.checkpoints.empty import without_values
 from harness.models.checkpoints.folder import CONFIG, check_files, is_adapter, is_whole, loaded_files, read_object
 from harness.models.checkpoints.identity import identity as identity
 from harness.models.checkpoints.sizes import check_sizes
 from harness.models.checkpoints.stamps import cached
+from harness.models.lora import round_once
 from harness.models.tokenizers import load_tokenizer as load_tokenizer
 
 if TYPE_CHECKING:
@@ -27,11 +30,6 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_CLASSES = {
-    "language model": "AutoModelForCausalLM",
-    "classifier": "AutoModelForSequenceClassification",
-    "new classifier": "AutoModelForSequenceClassification",
-}
 
 
 def check(model: str, revision: str | None = None, use: Use | None = "language model") -> None:
@@ -238,10 +236,13 @@ def _load_whole(
     import transformers
 
     _check(model, revision, use, with_tokenizer=False)
-    auto = getattr(transformers, _CLASSES[use])
     with readable(model), quiet():
-        loaded, report = auto.from_pretrained(
-            local_path(model),
+        path = local_path(model)
+        config = transformers.AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        if leaves_weights_to_first() and not options and getattr(config, "quantization_config", None) is None:
+            return without_values(auto_class(use, config), config, getattr(torch, dtype)).eval()
+        loaded, report = auto_class(use, config).from_pretrained(
+            path,
             revision=revision,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
@@ -253,8 +254,8 @@ def _load_whole(
     packed = getattr(loaded.config, "quantization_config", None) is not None
     check_report(model, loaded, use, report, packed and "quantization_config" not in options)
     with readable(model):
-        # A quantised model is created on its device and can't be moved.
-        return loaded.eval() if packed else loaded.to(device()).eval()
+        # A quantised model is created on its device and can't be moved; the parts of a sharded one are moved.
+        return loaded.eval() if packed or first_loads() else loaded.to(device()).eval()
 
 
 def with_adapter(model: Any, folder: Path) -> Any:
@@ -272,4 +273,4 @@ def with_adapter(model: Any, folder: Path) -> Any:
         base = type(model)(config)
     adapters.check_adapter(folder, base)
     with readable(str(folder)):
-        return PeftModel.from_pretrained(model, str(folder)).eval()
+        return round_once(PeftModel.from_pretrained(model, str(folder))).eval()

@@ -21,7 +21,7 @@ from harness.engine.stage import Stage
 from harness.engine.store import Artifact
 from harness.judging.calibration.record import calibration_of
 from harness.judging.costs import board_ledger
-from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag
+from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag, precision_flag
 from harness.pipeline.plan import Plan, PlannedRow
 from harness.pipeline.study import StudyPlan, StudyRow
 from harness.protocols import Loss
@@ -126,13 +126,12 @@ def _provenance(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResul
     run = _run_facts(recipe, member.plan, row, executed)
     parts = [run]
     if recipe.evaluation:
-        parts += [
-            _judge_facts(recipe.evaluation, member.plan, row, executed),
-            _guard_facts(recipe.evaluation, row, executed, run),
-        ]
-    parts.append(_training_facts(row, executed))
+        parts.append(_judge_facts(recipe.evaluation, member.plan, row, executed))
+    parts += [_guard_facts(recipe.evaluation, row, executed, run), _training_facts(row, executed)]
     if axes:
         parts.append(Provenance(sweep=_sweep_facts(member, axes)))
+    if member.cell.auto_dtype:
+        parts.append(Provenance(auto_dtype=member.cell.auto_dtype))
     return _joined(parts)
 
 
@@ -149,7 +148,7 @@ def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionR
         for name, stage in plan.data.items()
         if not name.startswith(("reference/", "sft/")) and name not in ("report", "dataset")
     }
-    if row.heldout:
+    if row.heldout and "reference" in row.heldout.inputs:
         stages["reference"] = row.heldout.inputs["reference"]
     data = _reports(stages, executed)
     last = row.heldout or row.stages[-1]
@@ -160,6 +159,7 @@ def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionR
         leaks={name: report["leaks"] for name, report in data.items() if report.get("leaks")},
         keys={stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
         answers=_reports(row.answers, executed),
+        **({"heldout": executed.artifacts[row.heldout.key].report} if row.heldout else {}),
         # From the process that computed the row, not the one that writes the board.
         made_by=executed.artifacts[last.key].record.made_by,
     )
@@ -189,18 +189,26 @@ def _judge_facts(evaluation: Evaluation, plan: Plan, row: PlannedRow, executed: 
     return _joined([facts, verdicts, *([Provenance(references=references)] if references else [])])
 
 
-def _guard_facts(evaluation: Evaluation, row: PlannedRow, executed: ExecutionResult, run: Provenance) -> Provenance:
+def _guard_facts(
+    evaluation: Evaluation | None, row: PlannedRow, executed: ExecutionResult, run: Provenance
+) -> Provenance:
     """The validity guards that fire, by benchmark; those of the row as a whole under `row`."""
     flags: dict[str, list[Flag]] = {}
-    for benchmark in evaluation.benchmarks:
-        if benchmark.name in row.answers:
-            answers = executed.artifacts[row.answers[benchmark.name].key].rows("answers.jsonl", Answer)
-            references = _reference_texts(benchmark, row.verdicts[benchmark.name], executed)
-            flags[benchmark.name] = answer_flags(answers, references)
-    row_flags = [leak_flag(run.leaks, run.data)]
-    if run.policy is not None:
-        judges = [identity(evaluation.judge_of(benchmark)) for benchmark in evaluation.benchmarks]
-        row_flags += {flag.text: flag for j in judges if (flag := family_flag(j, run.policy))}.values()
+    row_flags: list[Flag | None] = []
+    if evaluation:
+        for benchmark in evaluation.benchmarks:
+            if benchmark.name in row.answers:
+                answers = executed.artifacts[row.answers[benchmark.name].key].rows("answers.jsonl", Answer)
+                references = _reference_texts(benchmark, row.verdicts[benchmark.name], executed)
+                flags[benchmark.name] = answer_flags(answers, references)
+        row_flags.append(leak_flag(run.leaks, run.data))
+        if run.policy is not None:
+            judges = [identity(evaluation.judge_of(benchmark)) for benchmark in evaluation.benchmarks]
+            row_flags += {flag.text: flag for j in judges if (flag := family_flag(j, run.policy))}.values()
+    if row.heldout:
+        heldout = executed.artifacts[row.heldout.key]
+        mergeable = row.adapter is not None and row.adapter.bits is None
+        row_flags.append(precision_flag(metrics(heldout), heldout.report["dtype"], mergeable=mergeable))
     flags["row"] = [flag for flag in row_flags if flag is not None]
     guards = {
         name: tuple(GuardFlag.model_validate(flag.model_dump(mode="json")) for flag in fired)

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.data.leaks import words
+from harness.figures import MARGIN, MARGIN_KEPT, TRAINED_MARGIN
 from harness.pipeline.injections import kind_of
-from harness.types import Answer, Record
+from harness.types import Answer, Metric, Record
 
 SAME = 0.2
 """The smallest flagged share of answers that are near-equal to one of them."""
@@ -30,6 +31,8 @@ MIN_WORDS = 60
 """Shorter answers are not checked for repetition."""
 LENGTHS = 3.0
 """The largest unflagged factor between the mean lengths of answers and references."""
+KEPT = 0.8
+"""The smallest unflagged share of the held-out margin that is left in the dtype that answers."""
 EVIDENCE = 5
 """The number of answers that a flag names."""
 CANDIDATES = 24
@@ -164,3 +167,21 @@ def leak_flag(leaks: Mapping[str, Mapping[str, int]], data: Mapping[str, Mapping
         return None
     text = f"{count:,} prompts of the evaluation sets are in the training data ({', '.join(sorted(kept_leaks))})"
     return Flag(name="leaks", value=count, threshold=1, text=text)
+
+
+def precision_flag(metrics: Mapping[str, Metric], dtype: str, *, mergeable: bool) -> Flag | None:
+    """Flags a policy that has lost, by rounding to the dtype that answers, much of the margin that it was trained to.
+    `metrics`: of the held-out pairs. `mergeable`: whether it is an adapter that `training.merge` would merge."""
+    kept, trained = metrics.get(MARGIN_KEPT), metrics.get(TRAINED_MARGIN)
+    if kept is None or kept.value is None or kept.value >= KEPT or trained is None or trained.value is None:
+        return None
+    merging = "training.merge: true, " if mergeable else ""
+    text = (
+        f"answers in {dtype} keep {100 * kept.value:.0f} % of the held-out margin that training reached in float32 "
+        f"({metrics[MARGIN].value:.3g} of {trained.value:.3g} nats): use policy.dtype: float32, {merging}"
+        "or a higher learning rate"
+    )
+    if trained.ci95 is not None and trained.ci95[0] <= 0 <= trained.ci95[1]:
+        low, high = trained.ci95
+        text += f"; with {trained.n:,} pairs the float32 margin itself may be 0 (95 % interval {low:.2g} to {high:.2g})"
+    return Flag(name="precision", value=kept.value, threshold=KEPT, text=text)

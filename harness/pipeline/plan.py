@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from harness.benchmark import Benchmark
 from harness.engine.stage import Stage
@@ -13,12 +12,12 @@ from harness.recipe.plain_yaml import shown_path
 from harness.recipe.recipe import BASE, SFT, Evaluation, Policy, Recipe, System
 from harness.recipe.sizes import Sizes
 from harness.recipe.systems import SYSTEM, system_problems
-from harness.recipe.training import Training
+from harness.recipe.training import Lora, Training
 from harness.stages.agreement import comparison_stages
 from harness.stages.answers import answers_stage, recorded_answers_stage
 from harness.stages.data_report import report_stage
 from harness.stages.dataset import dataset_stage
-from harness.stages.heldout import heldout_stage
+from harness.stages.heldout import References, heldout_stage, references
 from harness.stages.prompts import prompts_stage
 from harness.stages.ranked import ranked_stage, seed_pairs_stage
 from harness.stages.reference import reference_stage
@@ -28,21 +27,21 @@ from harness.stages.seeds import leak_search, seeds_stage
 from harness.stages.sft import sft_stage
 from harness.stages.train import Sources, policy_stage
 from harness.stages.verdicts import recorded_verdicts_stage, verdicts_stage
-from harness.training.checkpoint import RowModel, scoring_bits
+from harness.training.checkpoint import RowModel, deployed_adapter
 from harness.training.setup import TrainingSetup
 
 
 @dataclass(frozen=True)
 class PlannedRow:
     """A row of the board and its own stages. `policy`: the training of its model; None for the untrained policy and for
-    systems. `bits`: those of the quantised base of its adapter. `heldout`: None without training data. `start`: id of
-    the fine-tuned row that its training starts from; `sft`: that row's stage. `arm`: its training; `matched`: the
+    systems. `adapter`: what its checkpoint holds; None: a whole model. `heldout`: None without training data. `start`:
+    id of the fine-tuned row that its training starts from; `sft`: that row's stage. `arm`: its training; `matched`: the
     training whose budget it gets. `system`: the files of a row from files. `answers`, `verdicts`: by benchmark."""
 
     id: str
     method: str
     policy: Stage | None = None
-    bits: Literal[4, 8] | None = None
+    adapter: Lora | None = None
     heldout: Stage | None = None
     start: str | None = None
     sft: Stage | None = None
@@ -93,7 +92,7 @@ def make_plan(recipe: Recipe) -> Plan:
     rows: list[PlannedRow] = []
     if recipe.policy and recipe.data:
         sizes = Sizes(recipe.data)
-        data = _data_stages(recipe.name, recipe.data, recipe.policy, recipe.evaluation, recipe.seed, sizes)
+        data = _data_stages(recipe, recipe.policy, recipe.data, sizes)
         if recipe.methods:
             setup = TrainingSetup(recipe.name, recipe.policy, recipe.runtime, recipe.seed, sizes)
             trainings = _Trainings(setup, data["ranked"])
@@ -107,11 +106,10 @@ def make_plan(recipe: Recipe) -> Plan:
     return Plan(data, tuple(rows))
 
 
-def _data_stages(
-    name: str, data: Data, policy: Policy, evaluation: Evaluation | None, seed: int, sizes: Sizes
-) -> dict[str, Stage]:
+def _data_stages(recipe: Recipe, policy: Policy, data: Data, sizes: Sizes) -> dict[str, Stage]:
     """The stages of the ranked dataset by name, with those that only describe it."""
-    search = leak_search(data, evaluation)
+    seed, launch = recipe.seed, recipe.runtime.launch
+    search = leak_search(data, recipe.evaluation)
     stages = {"seeds": seeds_stage(data, search, seed)}
     if data.responses is None or data.reward is None:  # a recipe has both or neither
         stages["ranked"] = seed_pairs_stage(stages["seeds"])
@@ -119,14 +117,14 @@ def _data_stages(
         if data.prompts:
             stages["prompts"] = prompts_stage(data.prompts, stages["seeds"], search, seed)
         stages["responses"] = responses_stage(data.responses, stages["seeds"], stages.get("prompts"), seed, sizes)
-        reward = reward_stage(data.reward, stages["seeds"], seed, sizes)
+        reward = reward_stage(data.reward, stages["seeds"], seed, sizes, launch=launch)
         stages |= {role: part for role, part in reward.inputs.items() if role != "seeds"}  # its parts first
         stages["reward"] = reward
-        stages["ranked"] = ranked_stage(data.reward, stages["responses"], reward, sizes)
-        stages |= comparison_stages(data.reward, data.other_rewards, stages, seed, sizes)
+        stages["ranked"] = ranked_stage(data.reward, stages["responses"], reward, sizes, launch)
+        stages |= comparison_stages(data.reward, data.other_rewards, stages, seed, sizes, launch)
     if data.report:
         stages["report"] = report_stage(data.report, policy, stages["seeds"], stages["ranked"], seed, sizes)
-    return stages | {"dataset": dataset_stage(name, data, stages)}
+    return stages | {"dataset": dataset_stage(recipe.name, data, stages)}
 
 
 class _Trainings:
@@ -158,20 +156,29 @@ class _Trainings:
                 matched=matches[arm.id],
             )
             trained.append(self._row(row, arm.training))
-        return [base, *self._tuned.values(), *trained]
+        rows = [base, *self._tuned.values(), *trained]
+        # The references that training reads: TRL computes its own, and held-out figures in half precision need others.
+        read = {needed.key for row in rows for stage in row.stages for needed in stage.inputs.values()}
+        self.shared = {n: s for n, s in self.shared.items() if s.key in read or not n.startswith("reference/")}
+        return rows
 
     def _row(self, row: PlannedRow, training: Training) -> PlannedRow:
         """The row with its evaluation on the held-out pairs."""
-        bits = scoring_bits(training) if row.policy else None
-        model = RowModel(self._setup.policy, row.policy, row.sft, bits)
-        reference = self._reference(training, row.sft)
-        sizes, batch_size = self._setup.sizes, self._setup.runtime.score_batch_size
-        heldout = heldout_stage(row.id, model, training, self._ranked, reference, sizes, batch_size)
-        return replace(row, bits=bits, heldout=heldout)
+        adapter = deployed_adapter(training) if row.arm else None
+        model = RowModel(self._setup.policy, row.policy, row.sft, adapter)
+        trained_with = self._reference(training, row.sft)
+        sizes, runtime = self._setup.sizes, self._setup.runtime
+        needed = references(model, training, self._ranked, trained_with, sizes, runtime)
+        reference = References(*(stage and self._shared_reference(stage) for stage in needed))
+        heldout = heldout_stage(row.id, model, training, self._ranked, reference, sizes, runtime)
+        return replace(row, adapter=adapter, heldout=heldout)
 
     def _reference(self, training: Training, sft: Stage | None) -> Stage:
-        sizes, batch_size = self._setup.sizes, self._setup.runtime.score_batch_size
-        stage = reference_stage(self._setup.policy, training, self._ranked, sft, sizes, batch_size)
+        sizes, runtime = self._setup.sizes, self._setup.runtime
+        stage = reference_stage(self._setup.policy, training, self._ranked, sft, sizes, runtime)
+        return self._shared_reference(stage)
+
+    def _shared_reference(self, stage: Stage) -> Stage:
         return self.shared.setdefault(f"reference/{stage.key}", stage)
 
     def _fine_tuned(self, training: Training) -> PlannedRow | None:
@@ -233,8 +240,8 @@ def _answers(
         if row.system and benchmark.name in row.system.answers:
             stages[row.id] = recorded_answers_stage(row.system, benchmark)
         elif policy and not row.system:
-            model = RowModel(policy, row.policy, row.sft, row.bits)
-            stages[row.id] = answers_stage(row.id, model, evaluation.answers, benchmark, seed)
+            model = RowModel(policy, row.policy, row.sft, row.adapter)
+            stages[row.id] = answers_stage(row.id, model, evaluation.answers, benchmark, seed, evaluation.benchmarks)
     return stages
 
 

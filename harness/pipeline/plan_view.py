@@ -27,6 +27,8 @@ def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
     unknown = sorted({name for cell in plan.study.cells for name in models_of_unknown_size(models_of(cell.recipe))})
     if unknown:
         yield Text(printable(f"Models of unknown size, not in the times: {', '.join(unknown)}."), style="yellow")
+    for reason in sorted({cell.auto_dtype for cell in plan.study.cells} - {""}):
+        yield Text(printable(f"{reason}."), style="dim")
     sweep = "own: stages that no other cell needs; alone: each cell in its own run; " if plan.study.axes else ""
     rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
     yield Text(

@@ -1,5 +1,6 @@
 """A whole run, from a study to its board, reusing what the store already has."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from harness.recipe.load import Study
 from harness.servers.spending import Spending
 from harness.training.checkpoint import CHECKPOINT, starting_policy
 from harness.types import RankedExample
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,12 @@ class CompletedRun:
         """The trained policies by row id, in the board's order."""
         checkpoints: dict[str, Checkpoint] = {}
         for member in self.plan.rows:
-            row, policy = member.row, member.cell.recipe.policy
-            if row.policy is None or policy is None:
+            row, recipe = member.row, member.cell.recipe
+            if row.policy is None or recipe.policy is None:
                 continue
+            training = row.arm.training if row.arm else recipe.training
             path = self.executed.artifacts[row.policy.key].folder / CHECKPOINT
-            base = starting_policy(policy, self.executed.artifacts[row.sft.key] if row.sft else None)
+            base = starting_policy(recipe.policy, training, self.executed.artifacts[row.sft.key] if row.sft else None)
             checkpoints[row.id] = Checkpoint(path, (path / "adapter_config.json").exists(), base.model)
         return checkpoints
 
@@ -116,6 +120,8 @@ def run_study(
     folder = boards / study.name
     check_folder(folder, study, replace)
     with logging_to(folder / "run.log"):
+        for reason in sorted({cell.auto_dtype for cell in study.cells} - {""}):
+            _log.info("%s", reason)
         _prepare(study)
         plan = make_study_plan(study)
         if plan.rows and not replace:

@@ -209,9 +209,7 @@ def launch_problems(recipe: Recipe) -> list[Problem]:
             field: tuple[str | int, ...] = ("methods", i) if "batch_size" in method.training else ()
             message = f"{size} can't be shared by the {processes} processes of runtime.launch; expected a multiple"
             problems.append(Problem((*field, "training", "batch_size"), message))
-    if recipe.runtime.bounded_memory and accelerate.kind in SHARDED:
-        message = (
-            f"works in one process or with DDP, and runtime.launch uses {accelerate.kind}, which bounds it already"
-        )
-        problems.append(Problem(("runtime", "bounded_memory"), f"{message}: remove it"))
+    if recipe.runtime.memory == "one_response" and accelerate.kind in SHARDED:
+        message = f"one_response works in one process or with DDP, and runtime.launch uses {accelerate.kind}"
+        problems.append(Problem(("runtime", "memory"), f"{message}: use checkpointed"))
     return problems

@@ -43,18 +43,28 @@ class Accelerate(RecipeSection):
             raise ValueError(
                 f"num_machines: {fields['num_machines']} in {name}; expected 1: a policy is trained on one"
             )
+        if str(fields.get("distributed_type", "")).upper() == "FSDP":
+            options = fields.get("fsdp_config")
+            version = options.get("fsdp_version", 1) if isinstance(options, dict) else 1
+            if str(version) != "2":
+                raise ValueError(f"fsdp_version: {str(version)[:20]} in {name}; expected 2 in its fsdp_config")
         return value
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Those of the configuration."""
+        return _fields(self.config) if self.config else {}
 
     @property
     def processes(self) -> int:
         """How many processes are started."""
-        of_file: int = _fields(self.config).get("num_processes", 1) if self.config else 1
+        of_file: int = self.fields.get("num_processes", 1)
         return self.num_processes or of_file
 
     @property
     def kind(self) -> str:
         """accelerate's name of how they share the policy: `MULTI_GPU`, `FSDP`, `DEEPSPEED`, ..."""
-        name = _fields(self.config).get("distributed_type", "NO") if self.config else "MULTI_GPU"
+        name = self.fields.get("distributed_type", "NO") if self.config else "MULTI_GPU"
         return str(name).upper()
 
     def check(self) -> None:

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """One recipe of a sweep. `settings`: the names of its values by axis; empty without a sweep."""
+    """One recipe of a sweep. `settings`: the names of its values by axis; empty without a sweep. `auto_dtype`: what
+    `dtype: auto` stands for, and why; empty where it isn't used."""
 
     id: str
     settings: dict[str, str]
     recipe: Recipe
+    auto_dtype: str = ""
 
 
 class Study(NamedTuple):
@@ -77,11 +79,12 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     for override in overrides:
         document.set(override)
     base = Path.cwd() if isinstance(source, Mapping) else source.absolute().parent
-    context = {"base": base, "components": {}, "filled": document.filled}
+    auto_dtype: set[str] = set()
+    context = {"base": base, "components": {}, "filled": document.filled, "auto_dtype": auto_dtype}
     sweep = _sweep(document)
     if sweep is None:
         recipe = _recipe(document.varied(()), context, check, set())
-        return Study(recipe.name, (), (Cell("", {}, recipe),))
+        return Study(recipe.name, (), (Cell("", {}, recipe, "; ".join(auto_dtype)),))
     axes = tuple(sweep.axes())
     try:
         combinations = sweep.combinations()
@@ -95,7 +98,7 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
             recipe = _recipe(document.varied(edits), context, check, checked)
         except RecipeError as error:
             raise RecipeError(f"{error} (in cell {combination.id})") from None
-        cells.append(Cell(combination.id, combination.settings, recipe))
+        cells.append(Cell(combination.id, combination.settings, recipe, "; ".join(auto_dtype)))
     names = {cell.recipe.name for cell in cells}
     if len(names) > 1:
         raise first_error(document, [Problem(("sweep",), "`name` names the board of all cells and can't be varied")])

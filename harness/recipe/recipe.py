@@ -22,6 +22,7 @@ from harness.components import BenchmarkField, JudgeField, ModelReference, Recip
 from harness.errors import DataError, nearest, quoted
 from harness.models.load import Dtype
 from harness.models.load import identity as model_identity
+from harness.models.processor import AutoDtype
 from harness.protocols import Judge, Loss
 from harness.recipe.data import Data
 from harness.recipe.training import Runtime, Training
@@ -46,7 +47,7 @@ class Policy(RecipeSection):
 
     model: ModelReference
     revision: str | None = None
-    dtype: Dtype = "bfloat16"
+    dtype: AutoDtype = Field("auto", validate_default=True)
 
     @field_validator("dtype")
     @classmethod
@@ -260,9 +261,10 @@ class Recipe(RecipeSection):
     @model_validator(mode="after")
     def _no_dropout_in_two_passes(self) -> "Recipe":
         adapters = [self.training.model_dump()["lora"], *(method.training.get("lora") for method in self.methods)]
-        if self.runtime.bounded_memory and any(isinstance(a, dict) and a.get("dropout") for a in adapters):
+        if self.runtime.memory == "one_response" and any(isinstance(a, dict) and a.get("dropout") for a in adapters):
             raise ValueError(
-                "runtime.bounded_memory runs each forward pass twice, and dropout makes them differ; set dropout to 0"
+                "runtime.memory: one_response runs each forward pass twice, and dropout makes them differ; "
+                "use checkpointed, or set dropout to 0"
             )
         return self
 

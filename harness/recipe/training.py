@@ -58,6 +58,9 @@ class Training(RecipeSection):
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(8, ge=1)
     lora: Lora | None = Lora()
+    merge: bool = False
+    """Deploy a whole model instead of an adapter: adapters are merged into the base (of QLoRA, the one that was not
+    quantised) in float32 and rounded stochastically to the policy's dtype. Without adapters it changes nothing."""
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     weight_decay: float = Field(0.0, ge=0)
@@ -93,8 +96,8 @@ class Training(RecipeSection):
         return self
 
     def of_sft(self, sft: Sft) -> "Training":
-        """The settings of the supervised fine-tuning that comes before this training."""
-        return self.model_copy(update={**sft.model_dump(), "sft": None})
+        """The settings of the supervised fine-tuning before this training. Its adapters are always merged."""
+        return self.model_copy(update={**sft.model_dump(), "sft": None, "merge": False})
 
 
 def _installed_tracker(value: str) -> str:
@@ -105,6 +108,9 @@ Tracker = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_
 """Experiment trackers that can plot a training's curves while it runs."""
 
 
+Memory = Literal["shared", "checkpointed", "one_response"]
+
+
 class Runtime(RecipeSection):
     """Settings that can't change a result and are not part of any key."""
 
@@ -113,8 +119,11 @@ class Runtime(RecipeSection):
     score_batch_size: int = Field(16, ge=1)
     """Responses per forward pass without gradients."""
     judge_concurrency: int = Field(8, ge=1)
-    bounded_memory: bool = False
-    """Keep the activations of only one response in memory, for large N. Exact, but takes about 4/3 of the time."""
+    memory: Memory = "shared"
+    """What training keeps in memory, for large N. `shared`: the activations of whole rows, each a prompt with all of
+    its responses. `checkpointed`: of those, the inputs of layers; the rest is computed again in the backward pass, as
+    by `training.gradient_checkpointing`. `one_response`: the activations of one response, with the prompt computed anew
+    for each. The loss and the gradient are the same."""
     report_to: tuple[Tracker, ...] = ()
     """Also send the metrics of each step to these; TensorBoard's files are in the store, under logs/RECIPE/METHOD."""
     launch: Launch | None = None
@@ -123,6 +132,15 @@ class Runtime(RecipeSection):
     """The resources that each kind of stage needs on a node of a Ray cluster (`harness run --ray`). The number of
     processors is also its number of threads, with or without a cluster. Without an entry for the kind or for `default`:
     one processor, a GPU for stages that load a model if the cluster has any, and torch's own number of threads."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded_memory(cls, fields: Any) -> Any:
+        """Reads the `bounded_memory` of earlier versions."""
+        if not isinstance(fields, dict) or not isinstance(fields.get("bounded_memory"), bool) or "memory" in fields:
+            return fields
+        others = {name: value for name, value in fields.items() if name != "bounded_memory"}
+        return others | ({"memory": "one_response"} if fields["bounded_memory"] else {})
 
     @field_validator("resources")
     @classmethod

@@ -27,6 +27,7 @@ from harness.report.notes import (
     data_stages,
     figure_notes,
     heldout_notes,
+    margin_notes,
     reconstruction_notes,
     stage_notes,
     stage_reports,
@@ -69,7 +70,8 @@ def board_markdown(board: Board, compared: Compared) -> str:
         *benchmark_notes(board.entries),
         *heldout_notes(board.entries),
         *(escape_markdown(note) for note in (*unchecked_notes(board.entries), *answering_notes(board.entries))),
-        *(escape_markdown(note) for note in (*budget_notes(board.entries), *reconstruction_notes(board.entries))),
+        *(escape_markdown(note) for note in (*budget_notes(board.entries), *margin_notes(board.entries))),
+        *map(escape_markdown, reconstruction_notes(board.entries)),
     ]
     parts += ["## Notes", bullets(notes)]
     return "\n\n".join(parts) + "\n"

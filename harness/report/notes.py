@@ -55,6 +55,13 @@ def heldout_notes(entries: Iterable[BoardRow]) -> list[str]:
     ]
 
 
+def margin_notes(entries: Iterable[BoardRow]) -> list[str]:
+    """One note per trained row that has no share of the margin that it kept: why."""
+    measured = [(e.id, e.provenance.heldout) for e in entries if e.method != "base"]
+    reasons = {row: facts.no_margin_kept for row, facts in measured if facts is not None}
+    return [f"{row}: no share of the margin kept: {reason}." for row, reason in reasons.items() if reason]
+
+
 def budget_notes(entries: Iterable[BoardRow]) -> list[str]:
     """One note per row that was given another row's training budget: whose budget, and how much of it was used."""
     units = {"steps": "optimizer steps", "prompts": "prompts", "tokens": "tokens through the policy"}

@@ -17,6 +17,7 @@ from harness.report.notes import (
     benchmark_notes,
     budget_notes,
     data_stages,
+    margin_notes,
     reconstruction_notes,
     stage_notes,
     stage_reports,
@@ -73,6 +74,7 @@ def results_html(board: Board) -> str:
         *unchecked_notes(board.entries),
         *answering_notes(board.entries),
         *budget_notes(board.entries),
+        *margin_notes(board.entries),
         *reconstruction_notes(board.entries),
     ]
     parts.append(f"<ul class=notes>{''.join(f'<li>{_text(n)}' for n in notes)}</ul>")

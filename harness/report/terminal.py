@@ -15,6 +15,7 @@ from harness.report.comparisons import real_differences
 from harness.report.notes import (
     answering_notes,
     budget_notes,
+    margin_notes,
     reconstruction_notes,
     uncalibrated_note,
     unchecked_notes,
@@ -82,7 +83,8 @@ class _Terminal:
         if warning := uncalibrated_note(entries):
             yield Panel(Text(_shown(warning)), title="uncalibrated judge", title_align="left", border_style="yellow")
         intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
-        notes = (*answering_notes(entries), *budget_notes(entries), *reconstruction_notes(entries))
+        about_rows = (*budget_notes(entries), *margin_notes(entries))
+        notes = (*answering_notes(entries), *about_rows, *reconstruction_notes(entries))
         for note in (*real_differences(self.board), intervals, *notes):
             yield Text(_shown(note), style="dim")
 

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness.components import ModelReference
-from harness.models.load import Dtype, load_causal_lm, load_tokenizer
 from harness.models.load import check as check_model
 from harness.models.load import identity as model_identity
+from harness.models.load import load_causal_lm, load_tokenizer
+from harness.models.processor import AutoDtype
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
@@ -24,12 +25,16 @@ class Implicit(RewardModel):
 
     policy: ModelReference
     reference: ModelReference
-    dtype: Dtype = "bfloat16"
+    dtype: AutoDtype = Field("auto", validate_default=True)
     beta: float = Field(0.1, gt=0)
     length_norm: bool = False
     max_prompt_length: int = Field(1024, ge=1)
     max_length: int = Field(2048, ge=2)
     batch_size: int = Field(16, ge=1)
+
+    @property
+    def batch_rows(self) -> int | None:
+        return self.batch_size
 
     def models_in_process(self) -> list[str]:
         return [self.policy, self.reference]

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from harness.components import ModelReference
 from harness.models.classifier import classifier_scores, output_weights, reads_pairs, separate_padding
-from harness.models.load import Dtype, check_classifier, load_sequence_classifier, load_tokenizer, saved_as
+from harness.models.load import check_classifier, load_sequence_classifier, load_tokenizer, saved_as
 from harness.models.load import identity as model_identity
+from harness.models.processor import AutoDtype
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
@@ -33,10 +34,14 @@ class SequenceClassifier(RewardModel):
 
     model: ModelReference
     revision: str | None = None
-    dtype: Dtype = "bfloat16"
+    dtype: AutoDtype = Field("auto", validate_default=True)
     max_length: int = Field(2048, ge=16)
     batch_size: int = Field(16, ge=1)
     outputs: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def batch_rows(self) -> int | None:
+        return self.batch_size
 
     def models_in_process(self) -> list[str]:
         return [self.model]

@@ -9,18 +9,24 @@ from pydantic import Field, model_validator
 from harness.components import ModelReference
 from harness.errors import DataError
 from harness.models.classifier import classifier_ids, classifier_scores, separate_padding
-from harness.models.load import Dtype, load_sequence_classifier, load_tokenizer, with_adapter
 from harness.models.load import check as check_model
+from harness.models.load import device, load_sequence_classifier, load_tokenizer, with_adapter
 from harness.models.load import identity as model_identity
+from harness.models.lora import round_once
+from harness.models.processor import AutoDtype, bfloat16_here
+from harness.models.schedule import WarmUp
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig
     from transformers import PreTrainedTokenizerBase
     from trl import RewardConfig
 
 MODEL_FOLDER = "reward-model"
+VERSION = 2
+"""Raised where the code changes what is trained or how it scores; part of the identity."""
 
 
 class Trained(RewardModel):
@@ -28,6 +34,8 @@ class Trained(RewardModel):
     `RewardTrainer`: the Bradley-Terry loss -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs
     (1706.03741, 2203.02155).
 
+    `dtype`: of the matrix products in training, and of the base of adapters. What is trained is in float32, and scores
+    are computed in float32 with a base in float32: half precision would round away much of what was learnt.
     `batch_size` counts pairs per optimizer step, `micro_batch_size` pairs per forward (a divisor of it; TRL averages
     the forwards' means, so it may weigh the pairs of a short last step differently); `max_length` in tokens.
     `score_batch_size` (responses per forward when scoring) affects only speed and memory. Raises ModelError if the base
@@ -38,7 +46,7 @@ class Trained(RewardModel):
 
     base: ModelReference
     revision: str | None = None
-    dtype: Dtype = "bfloat16"
+    dtype: AutoDtype = Field("auto", validate_default=True)
     epochs: float = Field(2.0, gt=0)
     learning_rate: float = Field(2e-4, gt=0)
     batch_size: int = Field(8, ge=1)
@@ -62,13 +70,19 @@ class Trained(RewardModel):
     def training_passes(self) -> float:
         return self.epochs
 
+    @property
+    def batch_rows(self) -> int | None:
+        return self.score_batch_size
+
     def models_in_process(self) -> list[str]:
         return [self.base]
 
     def identity(self) -> dict[str, Any]:
         unused = {"lora"} if self.lora else {"lora_r"}
         fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed, *unused})
-        return {**fields, "base": model_identity(self.base, self.revision)}
+        half = not self.lora and self.dtype != "float32" and bfloat16_here().good  # as `_autocast`
+        products = {"products": "bfloat16"} if half else {}
+        return {**fields, **products, "version": VERSION, "base": model_identity(self.base, self.revision)}
 
     def check(self) -> None:
         check_model(self.base, self.revision, "new classifier")
@@ -76,7 +90,6 @@ class Trained(RewardModel):
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         from datasets import Dataset
         from transformers import PrinterCallback, TrainerCallback, set_seed
-        from trl import RewardTrainer
 
         class Bar(TrainerCallback):  # type: ignore[misc]
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -84,7 +97,8 @@ class Trained(RewardModel):
 
         tokenizer = self._tokenizer()
         set_seed(seed)  # the new head is random
-        model = load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
+        dtype = self.dtype if self.lora else "float32"
+        model = load_sequence_classifier(self.base, self.revision, dtype, num_labels=1)
         model.config.pad_token_id = tokenizer.pad_token_id
         encoded = [
             [classifier_ids(tokenizer, p.messages, text, self.max_length) for text in (p.chosen, p.rejected)]
@@ -94,7 +108,7 @@ class Trained(RewardModel):
         rows = [{"chosen_ids": c, "rejected_ids": r} for (c, _), (r, _) in encoded if c != r]
         if not rows:
             raise DataError(f"all {len(pairs)} pairs are identical once they are cut: raise reward.max_length")
-        trainer = RewardTrainer(
+        trainer = _trainer_class(self._autocast())(
             model=model,
             args=self._config(folder, seed),
             train_dataset=Dataset.from_list(rows),
@@ -103,6 +117,9 @@ class Trained(RewardModel):
             callbacks=[Bar()],
         )
         trainer.remove_callback(PrinterCallback)
+        for parameter in round_once(trainer.model).parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()  # the head is in the base's dtype
         trainer.train()
         trainer.model.save_pretrained(folder / MODEL_FOLDER)
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
@@ -113,6 +130,17 @@ class Trained(RewardModel):
             "truncated": sum(truncated for pair in encoded for _, truncated in pair),
             "identical_pairs": len(pairs) - len(rows),
         }
+
+    def _autocast(self) -> "torch.dtype | None":
+        """The dtype of matrix products in training; None: that of the weights."""
+        import torch
+
+        if self.dtype == "float32":
+            return None
+        if not self.lora:
+            return torch.bfloat16 if bfloat16_here().good else None
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
 
     def _adapter(self) -> "LoraConfig | None":
         from peft import LoraConfig
@@ -130,7 +158,7 @@ class Trained(RewardModel):
     def _config(self, folder: Path, seed: int) -> "RewardConfig":
         from trl import RewardConfig
 
-        return RewardConfig(
+        config = RewardConfig(
             output_dir=str(folder / "trainer"),
             num_train_epochs=self.epochs,
             learning_rate=self.learning_rate,
@@ -146,14 +174,17 @@ class Trained(RewardModel):
             disable_tqdm=True,
             seed=seed,
         )
+        if config.n_gpu > 1:
+            config._n_gpu = 1  # else a step would have that many times the pairs
+        return config
 
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
         tokenizer = self._tokenizer()
         if self.lora:
-            base = load_sequence_classifier(self.base, self.revision, self.dtype, num_labels=1)
+            base = load_sequence_classifier(self.base, self.revision, "float32", num_labels=1)
             model = with_adapter(base, ready.folder / MODEL_FOLDER)
         else:
-            model = load_sequence_classifier(str(ready.folder / MODEL_FOLDER), None, self.dtype)
+            model = load_sequence_classifier(str(ready.folder / MODEL_FOLDER), None, "float32")
         return classifier_scores(
             model,
             tokenizer,
@@ -168,3 +199,15 @@ class Trained(RewardModel):
         tokenizer = load_tokenizer(self.base, self.revision)
         separate_padding(tokenizer)
         return tokenizer
+
+
+def _trainer_class(autocast: "torch.dtype | None") -> Any:
+    """TRL's RewardTrainer with the same warm-up as other trainings, and its matrix products in `autocast`."""
+    import torch
+    from trl import RewardTrainer
+
+    class Trainer(WarmUp, RewardTrainer):  # type: ignore[misc]
+        def compute_loss_context_manager(self) -> torch.autocast:
+            return torch.autocast(device().type, autocast, enabled=autocast is not None)
+
+    return Trainer

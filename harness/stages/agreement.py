@@ -11,6 +11,7 @@ from harness.augmentation.scorer import Scorer
 from harness.components import identity
 from harness.engine.stage import Context, Stage
 from harness.protocols import RewardModel
+from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.stages.ranked import scores_by_prompt
 from harness.stages.reward import make_scorer, reward_stage, score_journals
@@ -18,7 +19,12 @@ from harness.types import RankedExample
 
 
 def comparison_stages(
-    reward: RewardModel, others: Sequence[RewardModel], data: Mapping[str, Stage], seed: int, sizes: Sizes
+    reward: RewardModel,
+    others: Sequence[RewardModel],
+    data: Mapping[str, Stage],
+    seed: int,
+    sizes: Sizes,
+    launch: Launch | None,
 ) -> dict[str, Stage]:
     """Stages by name: `other/0` and so on, one per reward model in `others`, with those of their parts, and
     `agreement`. None where there is nothing to compare. `data`: the stages `seeds`, `reward` and `ranked`."""
@@ -26,15 +32,19 @@ def comparison_stages(
         return {}
     stages: dict[str, Stage] = {}
     for i, other in enumerate(others):
-        stage = reward_stage(other, data["seeds"], seed, sizes, f"other/{i}")
+        stage = reward_stage(other, data["seeds"], seed, sizes, f"other/{i}", launch)
         stages |= {name: part for name, part in stage.inputs.items() if name != "seeds"}
         stages[f"other/{i}"] = stage
-    stages["agreement"] = _agreement_stage(reward, others, data, stages)
+    stages["agreement"] = _agreement_stage(reward, others, data, stages, launch)
     return stages
 
 
 def _agreement_stage(
-    reward: RewardModel, others: Sequence[RewardModel], data: Mapping[str, Stage], compared: Mapping[str, Stage]
+    reward: RewardModel,
+    others: Sequence[RewardModel],
+    data: Mapping[str, Stage],
+    compared: Mapping[str, Stage],
+    launch: Launch | None,
 ) -> Stage:
     """Its report has `models` (`name`, numbered where several share it, and how many responses were `not_scored`), and
     `pairs` of them with Kendall's `tau`-b within prompts, over training and held-out prompts."""
@@ -45,8 +55,9 @@ def _agreement_stage(
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
         models: list[RewardModel] = [reward]
         scores = [[[r.score for r in e.responses] for e in examples]]
-        other_scorers = [make_scorer(ctx, other, f"other/{i}") for i, other in enumerate(others)]
-        scorers = [*_parts(make_scorer(ctx, reward, "reward")), *(s for o in other_scorers for s in (o, *_parts(o)))]
+        other_scorers = [make_scorer(ctx, other, f"other/{i}", launch) for i, other in enumerate(others)]
+        scorers = [*_parts(make_scorer(ctx, reward, "reward", launch))]
+        scorers += [scorer for other in other_scorers for scorer in (other, *_parts(other))]
         for scorer in scorers:
             models.append(scorer.model)
             ctx.progress.start(f"scoring responses by {identity(scorer.model)['name']}", scorer.items(len(rows)))

@@ -1,14 +1,16 @@
 """The stages of a row's answers to a benchmark: written by the policy, or read from a file."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import files
 from harness.benchmark import Benchmark, Names, Wanted
 from harness.components import identity, question_identity
+from harness.engine.journal import Journal, content_key
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
-from harness.engine.store import write_rows
+from harness.engine.store import stage_key, write_rows
 from harness.errors import DataError
 from harness.memo import once
 from harness.models import chat
@@ -16,55 +18,138 @@ from harness.models import load as models
 from harness.models.workload import GENERATING, loading, work
 from harness.recipe.recipe import AnswerSampling, RecordedFile, System, policy_identity
 from harness.training.checkpoint import RowModel
-from harness.types import Answer, FinishReason, Message, Question, Sampling
+from harness.types import Advance, Answer, Completion, Message, Question, Sampling
+
+NAME, VERSION = "answers", 2
 
 
-def answers_stage(row: str, model: RowModel, config: AnswerSampling, benchmark: Benchmark, seed: int) -> Stage:
-    """A row's answers to a benchmark: `answers.jsonl`. Turn by turn, each with the conversation so far in context."""
+def answers_stage(
+    row: str,
+    model: RowModel,
+    config: AnswerSampling,
+    benchmark: Benchmark,
+    seed: int,
+    siblings: Sequence[Benchmark] = (),
+) -> Stage:
+    """A row's answers to a benchmark: `answers.jsonl`. Turn by turn, each with the conversation so far in context.
+
+    Every turn is kept in a journal of the model's answers. `siblings`: all benchmarks that the row answers. The stage
+    that runs first asks the questions of all of them, in one batch of one loaded model; the others read the journal."""
     name = identity(benchmark)["name"]
     policy = model.policy
     seed = derived_seed(seed, "answers")
+    bits = {"bits": model.bits} if model.bits else {}
+    inputs = {role: stage.key for role, stage in model.inputs.items()}
+    answered_by = {"policy": policy_identity(policy), "inputs": inputs, **bits}
+
+    def params(asked: Benchmark) -> dict[str, Any]:
+        sampling = config.model_dump(mode="json")
+        answering = {"policy": policy_identity(policy), "sampling": sampling, "seed": seed, **bits}
+        return answering | {"questions": question_identity(asked)}
+
+    def is_answered(ctx: Context, asked: Benchmark) -> bool:
+        return ctx.store.find(stage_key(NAME, VERSION, params(asked), inputs)) is not None
 
     def body(ctx: Context) -> dict[str, Any]:
-        from harness.models.batching import Job
-        from harness.models.decoding import decode_all
-
         questions = benchmark.load_questions()
-        tokenizer = models.load_tokenizer(policy.model, policy.revision)
-        causal_lm = model.load(ctx, policy.dtype)
-        messages: dict[str, list[Message]] = {q.id: [] for q in questions}
-        turns: dict[str, list[tuple[str, FinishReason, int]]] = {q.id: [] for q in questions}
-        for turn in range(max(len(q.turns) for q in questions)):
-            asked = [q for q in questions if turn < len(q.turns)]
-            for q in asked:
-                messages[q.id].append(Message(role="user", content=q.turns[turn]))
-            ctx.progress.start(f"{row} answers {name}, turn {turn + 1}", len(asked))
-            jobs = [
-                Job(chat.encode_prompt(tokenizer, messages[q.id]), _sampling(config, q), (q.sample,)) for q in asked
-            ]
-            texts = decode_all(causal_lm, tokenizer, jobs, seed=seed, batch_size=None, advance=ctx.progress.advance)
-            for q, (text,) in zip(asked, texts, strict=True):
-                messages[q.id].append(Message(role="assistant", content=text.text))
-                turns[q.id].append((text.text, text.finish_reason, text.tokens))
-        answers = [_answer(q, turns[q.id]) for q in questions]
+        others = [other for other in siblings if other is not benchmark and not is_answered(ctx, other)]
+        path = ctx.store.journals / "answers" / f"answers-{content_key(answered_by)[:16]}.jsonl"
+        asking = _Asking(Journal(path, Completion, column="answer"), config, seed)
+        all_of_them = [asking.conversation(q) for b in [benchmark, *others] for q in b.load_questions()]
+        ctx.progress.start(f"{row} answers {name}", sum(len(c.question.turns) for c in all_of_them))
+        ctx.progress.advance(sum(len(c.answers) for c in all_of_them))
+        if any(c.is_open for c in all_of_them):
+            tokenizer = models.load_tokenizer(policy.model, policy.revision)
+            asking.ask(all_of_them, model.load(ctx), tokenizer, ctx.progress.advance)
+        answers = [_answer(c) for c in all_of_them[: len(questions)]]
         write_rows(ctx.folder / "answers.jsonl", answers)
         cut = sum(reason == "length" for a in answers for reason in a.finish_reasons)
         return {"questions": len(answers), "tokens": sum(a.tokens or 0 for a in answers), "cut_at_token_limit": cut}
-
-    params = {
-        "policy": policy_identity(policy),
-        "questions": question_identity(benchmark),
-        "sampling": config.model_dump(mode="json"),
-        "seed": seed,
-        **({"bits": model.bits} if model.bits else {}),
-    }
 
     def estimate() -> Estimate:
         tokens, loaded = turn_count(benchmark) * config.max_new_tokens, [policy.model]
         computed = work(loaded, tokens, GENERATING)
         return Estimate(generated_tokens=tokens, work=computed, waiting=loading(loaded))
 
-    return Stage(f"answers/{name}/{row}", "answers", 2, params, model.inputs, body, estimate)
+    journal = frozenset({f"answers/{content_key(answered_by)}"})
+    return Stage(
+        f"answers/{name}/{row}", NAME, VERSION, params(benchmark), model.inputs, body, estimate, exclusive=journal
+    )
+
+
+@dataclass
+class _Conversation:
+    """A question, the messages so far, and the answers among them."""
+
+    question: Question
+    messages: list[Message]
+    answers: list[Completion]
+
+    @property
+    def is_open(self) -> bool:
+        return len(self.answers) < len(self.question.turns)
+
+    def add(self, answer: Completion) -> None:
+        """An answer, with the next turn's question."""
+        self.answers.append(answer)
+        self.messages.append(Message(role="assistant", content=answer.text))
+        if self.is_open:
+            self.messages.append(Message(role="user", content=self.question.turns[len(self.answers)]))
+
+
+class _Asking:
+    """Asks a model, whose journal this is."""
+
+    def __init__(self, journal: Journal[Completion], config: AnswerSampling, seed: int) -> None:
+        self._journal = journal
+        self._config = config
+        self._seed = seed
+
+    def conversation(self, question: Question) -> _Conversation:
+        """A conversation as far as the journal has it."""
+        start = _Conversation(question, [Message(role="user", content=question.turns[0])], [])
+        written = self._journal.rows()
+        while start.is_open and (answer := written.get(self._key(start))) is not None:
+            start.add(answer)
+        return start
+
+    def ask(self, conversations: Sequence[_Conversation], model: Any, tokenizer: Any, advance: Advance) -> None:
+        """Have all conversations finished. A model that is decoded in batches answers turn by turn, so that a stopped
+        stage forms the same batches again; any other goes on with a conversation at once."""
+        from harness.models.batching import Job
+        from harness.models.decode.support import decodes_in_slots
+        from harness.models.decoding import decode
+        from harness.protocols import Sampled
+
+        at_once = decodes_in_slots(model)
+
+        def job(conversation: _Conversation) -> Job:
+            sampling = _sampling(self._config, conversation.question)
+            prompt = chat.encode_prompt(tokenizer, conversation.messages)
+            return Job(prompt, sampling, (conversation.question.sample,))
+
+        for turn in range(max(len(c.question.turns) for c in conversations)):
+            asked = [c for c in conversations if c.is_open and (at_once or len(c.answers) == turn)]
+
+            def arrived(rows: Sequence[Sampled], asked: list[_Conversation] = asked) -> None:
+                keyed = [(self._key(asked[row.request]), row.completion) for row in rows]
+                self._journal.append(keyed, together=not at_once)
+                for row in rows:
+                    asked[row.request].add(row.completion)
+                advance(len(rows))
+
+            def then(row: Sampled, asked: list[_Conversation] = asked) -> Job | None:
+                conversation = asked[row.request]
+                return job(conversation) if at_once and conversation.is_open else None
+
+            jobs = [job(c) for c in asked]
+            decode(model, tokenizer, jobs, seed=self._seed, batch_size=None, arrived=arrived, then=then)
+
+    def _key(self, conversation: _Conversation) -> str:
+        """Of the next answer."""
+        sampling = _sampling(self._config, conversation.question).model_dump(mode="json")
+        messages = [m.model_dump() for m in conversation.messages]
+        return content_key([sampling, messages, self._seed, conversation.question.sample])
 
 
 def turn_count(benchmark: Benchmark) -> int:
@@ -77,12 +162,12 @@ def _sampling(config: AnswerSampling, question: Question) -> Sampling:
     return Sampling(temperature=temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
 
 
-def _answer(question: Question, turns: Sequence[tuple[str, FinishReason, int]]) -> Answer:
+def _answer(conversation: _Conversation) -> Answer:
     return Answer(
-        question_id=question.id,
-        turns=tuple(text for text, _, _ in turns),
-        finish_reasons=tuple(reason for _, reason, _ in turns),
-        tokens=sum(tokens for _, _, tokens in turns),
+        question_id=conversation.question.id,
+        turns=tuple(answer.text for answer in conversation.answers),
+        finish_reasons=tuple(answer.finish_reason for answer in conversation.answers),
+        tokens=sum(answer.tokens for answer in conversation.answers),
     )
 
 

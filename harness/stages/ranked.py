@@ -13,20 +13,23 @@ from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import write_json, write_rows
 from harness.models.workload import loading, work
 from harness.protocols import RewardModel
+from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.stages.responses import groups_to_fill
 from harness.stages.reward import make_scorer, score_journals
 from harness.types import PreferencePair, RankedExample, Response, ResponseGroup
 
 
-def ranked_stage(model: RewardModel, responses: Stage, reward: Stage, sizes: Sizes) -> Stage:
+def ranked_stage(
+    model: RewardModel, responses: Stage, reward: Stage, sizes: Sizes, launch: Launch | None = None
+) -> Stage:
     """The ranked dataset: `ranked.jsonl` (to train on) and `heldout.jsonl`, one `RankedExample` per line. `reward`: the
     stage of `model`."""
 
     def body(ctx: Context) -> dict[str, Any]:
         groups = ctx.inputs["responses"].rows("responses.jsonl", ResponseGroup)
         rows = [(g.messages, r.text) for g in groups for r in g.responses]
-        scorer = make_scorer(ctx, model, "reward")
+        scorer = make_scorer(ctx, model, "reward", launch)
         ctx.progress.start("scoring responses", scorer.items(len(rows)))
         scores = scores_by_prompt(groups, scorer(rows))
         keys = {f"{role}_key": ctx.inputs[role].record.key for role in ("responses", "reward")}

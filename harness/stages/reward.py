@@ -10,15 +10,18 @@ from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.judging.costs import journal_name, judges_of
 from harness.models.workload import TRAINING, loading, work
 from harness.protocols import RewardModel
+from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.types import PreferencePair
 
 
-def reward_stage(reward: RewardModel, seeds: Stage, seed: int, sizes: Sizes, role: str = "reward") -> Stage:
+def reward_stage(
+    reward: RewardModel, seeds: Stage, seed: int, sizes: Sizes, role: str = "reward", launch: Launch | None = None
+) -> Stage:
     """The reward model's files, and in its report what `harness.augmentation.admission` measures on the held-out pairs.
     Reward models that it is composed of have stages of their own, which are inputs of this one. `role`: its name among
-    the inputs of later stages."""
-    parts = [reward_stage(part, seeds, seed, sizes, f"{role}/part/{i}") for i, part in enumerate(reward.parts)]
+    the inputs of later stages. `launch`: the processes that score."""
+    parts = [reward_stage(part, seeds, seed, sizes, f"{role}/part/{i}", launch) for i, part in enumerate(reward.parts)]
     seed = derived_seed(seed, "reward")
 
     def body(ctx: Context) -> dict[str, Any]:
@@ -27,7 +30,7 @@ def reward_stage(reward: RewardModel, seeds: Stage, seed: int, sizes: Sizes, rol
         ctx.progress.start("training the reward model", None)
         report = reward.fit(train, ctx.folder, seed=seed, advance=ctx.progress.advance)
         rows = [(p.messages, text) for p in heldout for text in (p.chosen, p.rejected)]
-        scorer = make_scorer(ctx, reward, role, ctx.folder, ctx.key)
+        scorer = make_scorer(ctx, reward, role, launch, ctx.folder, ctx.key)
         ctx.progress.start("checking whether scores depend on the batch", None)
         invariance = batch_invariance(reward, scorer.ready, rows)
         ctx.progress.start("reward model on held-out pairs", scorer.items(len(rows)))
@@ -68,10 +71,16 @@ def _judge_journals(reward: RewardModel) -> frozenset[str]:
 
 
 def make_scorer(
-    ctx: Context, reward: RewardModel, role: str, folder: Path | None = None, key: str | None = None
+    ctx: Context,
+    reward: RewardModel,
+    role: str,
+    launch: Launch | None,
+    folder: Path | None = None,
+    key: str | None = None,
 ) -> Scorer:
-    """The scorer of a reward model whose stage is the input called `role`, or (with `folder` and `key`) is running."""
-    parts = [make_scorer(ctx, part, f"{role}/part/{i}") for i, part in enumerate(reward.parts)]
+    """The scorer of a reward model whose stage is the input called `role`, or (with `folder` and `key`) is running.
+    `launch`: the processes that it shares its batches with."""
+    parts = [make_scorer(ctx, part, f"{role}/part/{i}", launch) for i, part in enumerate(reward.parts)]
     if folder is None or key is None:
         folder, key = ctx.inputs[role].folder, ctx.inputs[role].record.key
     return Scorer(
@@ -82,4 +91,6 @@ def make_scorer(
         advance=ctx.progress.advance,
         parts=parts,
         spending=ctx.spending,
+        launch=launch,
+        partial=ctx.partial,
     )

@@ -12,7 +12,7 @@ from harness.recipe.training import Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.budget import Budget, budget_used
 from harness.training.checkpoint import starting_policy
-from harness.training.setup import TrainingSetup, training_identity
+from harness.training.setup import TrainingSetup, products_identity, training_identity
 from harness.types import RankedExample
 
 
@@ -27,7 +27,8 @@ class Sources(NamedTuple):
 
 
 def policy_stage(setup: TrainingSetup, arm: Arm, sources: Sources) -> Stage:
-    """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer) and `steps.jsonl`."""
+    """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer), `trained/` where
+    the former's weights were rounded, and `steps.jsonl`."""
     loss = arm.method.loss
     if isinstance(loss, TrlLoss):
         return _trl_stage(setup, arm, loss, sources)
@@ -43,12 +44,12 @@ def _harness_stage(setup: TrainingSetup, arm: Arm, loss: Loss, sources: Sources)
         ranked, budget = ctx.inputs["ranked"], _budget(ctx, arm, sources)
         ctx.progress.start(f"training {arm.id}", _prompts_to_see(training, ranked.report["train_prompts"], budget))
         job = TrainingJob(
-            policy=starting_policy(setup.policy, ctx.inputs.get("sft")),
+            policy=starting_policy(setup.policy, training, ctx.inputs.get("sft")),
             loss=loss.model_dump(mode="json"),
-            training=training,
+            training=setup.within_memory(training),
             seed=_seed(setup, arm),
             micro_batch_size=runtime.micro_batch_size,
-            bounded_memory=runtime.bounded_memory,
+            bounded_memory=runtime.memory == "one_response",
             report_to=runtime.report_to,
             budget=budget,
             examples=ranked.path("ranked.jsonl"),
@@ -56,9 +57,11 @@ def _harness_stage(setup: TrainingSetup, arm: Arm, loss: Loss, sources: Sources)
             folder=ctx.folder,
             partial_folder=ctx.partial,
             logs=ctx.store.logs / setup.recipe / arm.id,
+            dtype=setup.policy.dtype,
         )
         advance = ctx.progress.advance
-        report = job.launch(runtime.launch.accelerate, advance) if runtime.launch else job.run(advance)
+        with setup.enough_memory(training, f"train/{arm.id}"):
+            report = job.launch(runtime.launch.accelerate, advance) if runtime.launch else job.run(advance)
         return _with_budget(report, arm, budget)
 
     params = _params(setup, arm, sources, {"loss": {**identity(loss), "source": source_hash(loss)}})
@@ -73,7 +76,7 @@ def _harness_stage(setup: TrainingSetup, arm: Arm, loss: Loss, sources: Sources)
         return setup.estimate(round(training.epochs * setup.sizes.response_tokens(training)))
 
     inputs = {"reference": sources.reference, **_inputs(sources)}
-    return Stage(f"train/{arm.id}", "train", 2, params, inputs, body, estimate)
+    return Stage(f"train/{arm.id}", "train", 3, params, inputs, body, estimate)
 
 
 def _trl_stage(setup: TrainingSetup, arm: Arm, loss: TrlLoss, sources: Sources) -> Stage:
@@ -86,18 +89,20 @@ def _trl_stage(setup: TrainingSetup, arm: Arm, loss: TrlLoss, sources: Sources) 
 
         budget = _budget(ctx, arm, sources)
         ctx.progress.start(f"training {arm.id}", None)
-        with tensorboard_in(ctx.store.logs / setup.recipe / arm.id):
+        in_memory = setup.enough_memory(training, f"train/{arm.id}", "trl")
+        with tensorboard_in(ctx.store.logs / setup.recipe / arm.id), in_memory:
             report = train_with_trl(
-                starting_policy(setup.policy, ctx.inputs.get("sft")),
+                starting_policy(setup.policy, training, ctx.inputs.get("sft")),
                 ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
                 loss,
-                training,
+                setup.within_memory(training),
                 folder=ctx.folder,
                 seed=_seed(setup, arm),
                 micro_batch_size=micro_batch_size,
                 advance=ctx.progress.advance,
                 budget=budget,
                 report_to=setup.runtime.report_to,
+                dtype=setup.policy.dtype,
             )
         return _with_budget(report, arm, budget)
 
@@ -113,7 +118,7 @@ def _trl_stage(setup: TrainingSetup, arm: Arm, loss: TrlLoss, sources: Sources) 
         tokens = setup.sizes.response_tokens(training) * 2 * pairs / n
         return setup.estimate(round(training.epochs * tokens))
 
-    return Stage(f"train/{arm.id}", "train", 2, params, _inputs(sources), body, estimate)
+    return Stage(f"train/{arm.id}", "train", 3, params, _inputs(sources), body, estimate)
 
 
 def _seed(setup: TrainingSetup, arm: Arm) -> int:
@@ -124,6 +129,7 @@ def _params(setup: TrainingSetup, arm: Arm, sources: Sources, loss: dict[str, An
     """What a training's result depends on besides its inputs. A budget takes the place of epochs."""
     training = training_identity(arm.training, arm.method.engine)
     params = {"policy": policy_identity(setup.policy), **loss, "training": training, "seed": _seed(setup, arm)}
+    params |= products_identity(setup.policy, arm.training)
     if sources.matched:
         del training["epochs"]
         params["match"] = arm.method.match

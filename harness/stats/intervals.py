@@ -70,6 +70,27 @@ def mean_metric(
     return Metric(value=mean, stderr=stderr, ci95=percentile_interval(means), n=n, n_invalid=invalid)
 
 
+def ratio_metric(parts: Sequence[float], wholes: Sequence[float]) -> Metric:
+    """The mean of `parts` over the mean of `wholes`, one of each per prompt. None if all wholes are 0 or their mean is.
+    The interval is a percentile bootstrap over prompts; there is none where the wholes' own one includes 0: the ratio
+    then has no bounds (Fieller 1954). It has no standard error, because a ratio's is dominated by its tails."""
+    import numpy as np
+
+    above, below = np.array(parts, dtype=float), np.array(wholes, dtype=float)
+    n = len(below)
+    if n == 0 or below.mean() == 0:
+        return Metric(value=None)
+    value = float(above.mean() / below.mean())
+    if n < 2:
+        return Metric(value=value, n=n)
+    resamples = bootstrap_indices(n, RESAMPLES, 0)
+    divisors = below[resamples].mean(axis=1)
+    low, high = percentile_interval(divisors)
+    if low <= 0 <= high or not divisors.all():
+        return Metric(value=value, n=n)
+    return Metric(value=value, ci95=percentile_interval(above[resamples].mean(axis=1) / divisors), n=n)
+
+
 def proportion_metric(outcomes: Sequence[bool | float | None], *, scale: float = 1.0) -> Metric:
     """The share of successes among the scored outcomes, times `scale`, with Wilson's interval (1927). An outcome is
     True (1), False (0), a tie (0.5), or None: not scored, counted only in `n_invalid`."""

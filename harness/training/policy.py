@@ -1,8 +1,8 @@
 """The policy as a module to train, and as a folder that transformers loads.
 
 LoRA: the base is frozen in the recipe's dtype. Adapters are float32, and their matrix products use the base's dtype.
-Full fine-tuning: weights are float32, because half precision loses updates as small as those of preference training. On
-an accelerator their products are in bfloat16 if the recipe's dtype is a half-precision one.
+Full fine-tuning: weights are float32, because half precision loses updates as small as those of preference training.
+Their products are in bfloat16 if the recipe's dtype is a half-precision one and this machine is good at bfloat16.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,8 +14,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from harness.errors import ModelError
+from harness.models.checkpoints.adapters import name_base
+from harness.models.checkpoints.folder import is_adapter
 from harness.models.checkpoints.saving import follow_umask
-from harness.models.load import device, load_causal_lm, refuse_adapter
+from harness.models.load import load_causal_lm, refuse_adapter
+from harness.models.lora import round_once
+from harness.models.processor import bfloat16_here
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Lora
 
@@ -37,24 +41,28 @@ def load_untrained(policy: Policy, lora: Lora | None) -> Any:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Set every dropout of the model to 0: its log-probabilities are compared with the reference's."""
+    """Set every dropout of the model, and the noise of routers in training, to 0: its log-probabilities are compared
+    with the reference's."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         for name, value in list(vars(module).items()):
-            if "drop" in name and isinstance(value, float):
+            if ("drop" in name or "jitter" in name) and isinstance(value, float):
                 setattr(module, name, 0.0)
 
 
-def lora_config(policy: Policy, lora: Lora) -> Any:
-    """PEFT's configuration of the recipe's adapters."""
+def lora_config(policy: Policy, lora: Lora, model: nn.Module) -> Any:
+    """PEFT's configuration of the recipe's adapters of a model. `all-linear` leaves out routers that return more than
+    a linear layer's output, which an adapter can't be added to."""
     from peft import LoraConfig
 
+    routers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and "Router" in type(m).__name__]
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha or 2 * lora.r,
         lora_dropout=lora.dropout,
         target_modules=_targets(lora),
+        exclude_modules=(lora.target_modules == "all-linear" and routers) or None,
         bias="none",
         task_type="CAUSAL_LM",
         revision=policy.revision,
@@ -69,7 +77,7 @@ def _with_lora(model: Any, policy: Policy, lora: Lora) -> Any:
     from peft import get_peft_model
 
     try:
-        return get_peft_model(model, lora_config(policy, lora))
+        return round_once(get_peft_model(model, lora_config(policy, lora, model)))
     except ValueError as error:
         first, targets = str(error).strip().splitlines()[0], _targets(lora)
         raise ModelError(f"policy {policy.model}: LoRA on target_modules {targets} is not possible: {first}") from error
@@ -80,9 +88,14 @@ def autocast_dtype(policy: Policy, lora: Lora | None) -> torch.dtype | None:
     if policy.dtype == "float32":
         return None
     if lora is None:
-        return None if device().type == "cpu" else torch.bfloat16
+        return torch.bfloat16 if bfloat16_here().good else None
     dtype: torch.dtype = getattr(torch, policy.dtype)
     return dtype
+
+
+def products(autocast: torch.dtype | None) -> str:
+    """What a training's report says of the dtype of its matrix products."""
+    return str(autocast or torch.float32).removeprefix("torch.")
 
 
 def uncast_adapter_inputs(model: nn.Module, dtype: torch.dtype | None) -> AbstractContextManager[None]:
@@ -103,12 +116,18 @@ def trainable_parameters(model: nn.Module) -> int:
 
 
 def save_policy(
-    model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: dict[str, torch.Tensor] | None = None
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    base: Policy,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads: an adapter that names its base, or a whole
-    model; as safetensors, with the tokenizer. `weights`: sharded weights, gathered from all processes."""
+    """Write a folder with the tokenizer and, as safetensors, a whole model, or an adapter that names its base. `base`:
+    what training started from. `weights`: the model's, if they are not those that it holds."""
     model.eval()
     with torch.no_grad():
         model.save_pretrained(folder, state_dict=weights)
+    if is_adapter(folder):
+        name_base(folder, base.model, base.revision)
     tokenizer.save_pretrained(folder)
     follow_umask(folder)

@@ -73,6 +73,19 @@ def test_checkpoints_load(run: harness.Run, wordy_tiny_model: Path) -> None:
         assert AutoModelForCausalLM.from_pretrained(checkpoint.path).config.vocab_size > 256
 
 
+def test_what_auto_stands_for_is_told_and_recorded(run: harness.Run, folder: Path, recipe: dict[str, Any]) -> None:
+    auto = recipe | {"policy": {**recipe["policy"], "dtype": "auto"}}
+    told = harness.run(auto, leaderboards=folder / "auto", store=folder / "store", progress=False)
+    assert told.ran == 0  # float32 here, as in the first run
+    reason = "dtype auto is float32 here: "
+    assert reason in (told.folder / "run.log").read_text()
+    assert reason in " ".join(repr(harness.plan(auto)).split())
+    for mine, first in zip(told.board.entries, run.board.entries, strict=True):
+        assert mine.provenance.auto_dtype.startswith(reason)
+        assert mine.provenance.policy["dtype"] == "float32"
+        assert first.provenance.auto_dtype is None
+
+
 def test_the_dataset_is_read_as_examples(run: harness.Run) -> None:
     (dataset,) = run.datasets.values()
     assert list(run.datasets) == [""]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.files import store_folder
 from tests.docs.pages import ROOT, judge_files
 
 
@@ -15,7 +16,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("recipes", "leaderboards"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "leaderboards" / "orca-smollm2", tmp_path / "other-boards" / "orca-smollm2")
-    (tmp_path / "harness-home" / "store").mkdir(parents=True)
+    store_folder(None).mkdir(parents=True)
     (tmp_path / "my-pairs.jsonl").write_text('{"question": "a", "answer_a": "b", "answer_b": "c"}\n')
     (tmp_path / "judge.yaml").write_text(next(block.text for block in judge_files()))
     answers = [{"answer": text, "rank": rank, "model": "m"} for rank, text in ((1, "Paris."), (2, "Rome."))]

@@ -56,9 +56,11 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Run:
 def test_rows_have_the_held_out_figures_and_no_others(run: Run) -> None:
     assert list(run.rows) == ["base", "dpo", "multi-dpo"]
     for row in run.rows.values():
-        assert set(row["metrics"]) == {"heldout.pair_accuracy", "heldout.margin"}
-        assert {metric["n"] for metric in row["metrics"].values()} == {24}
-        assert set(row["provenance"]["data"]) == {"seeds", "ranked", "reference"}
+        assert set(row["metrics"]) == {"heldout.pair_accuracy", "heldout.margin", "heldout.margin_kept"}
+        assert {row["metrics"][f"heldout.{name}"]["n"] for name in ("pair_accuracy", "margin")} == {24}
+        assert {"seeds", "ranked"} <= set(row["provenance"]["data"]) <= {"seeds", "ranked", "reference"}
+    assert run.rows["base"]["metrics"]["heldout.margin_kept"]["value"] is None
+    assert run.rows["dpo"]["metrics"]["heldout.margin_kept"]["value"] == 1
     assert run.rows["base"]["metrics"]["heldout.pair_accuracy"]["value"] == 0.5
     assert run.rows["dpo"]["metrics"]["heldout.margin"]["value"] != 0
     assert run.rows["dpo"]["provenance"]["training"]["steps"] == 4

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.logprobs.head import response_logps
 from harness.logprobs.layout import shared_prefix_obstacle
 from harness.logprobs.score import score_rows
+from harness.logprobs.tiles import Head, tiled_logps
 from harness.models import chat
 from harness.models import load as models
 from harness.training.ranked.batch import Group, collate, lengths_of
@@ -178,3 +179,27 @@ def test_bfloat16_sums_in_float32() -> None:
     rounded, _ = response_logps(model.bfloat16(), batch)
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded, exact, rtol=1e-2, atol=0.05)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("tile", [7 * 259, 2**24])
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_a_half_precision_head_equals_plain_logits(
+    monkeypatch: pytest.MonkeyPatch, weights: torch.dtype, tile: int, trained: bool
+) -> None:
+    monkeypatch.setattr("harness.logprobs.tiles.VOCABULARY", 100)
+    torch.manual_seed(0)
+    projection = torch.nn.Linear(32, 259, bias=False, dtype=weights).requires_grad_(trained)
+    hidden = torch.randn(20, 32, dtype=weights, requires_grad=True)
+    targets, slopes = torch.randint(259, (20,)), torch.randn(20)
+    leaves = [hidden, projection.weight] if trained else [hidden]
+    with torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32):
+        found = tiled_logps(Head(projection, projection, 259, 1.0, None), hidden, targets, tile)
+        expected = projection(hidden).float().log_softmax(-1)[range(20), targets]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    mine = torch.autograd.grad((found * slopes).sum(), leaves, retain_graph=True)
+    again = torch.autograd.grad((found * slopes).sum(), leaves)
+    for one, two, plain in zip(mine, again, torch.autograd.grad((expected * slopes).sum(), leaves), strict=True):
+        assert one.dtype == plain.dtype
+        torch.testing.assert_close(one, plain, rtol=2e-2, atol=1e-2 * plain.abs().max().item())
+        torch.testing.assert_close(two, one, rtol=1e-2, atol=1e-3 * plain.abs().max().item())

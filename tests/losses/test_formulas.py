@@ -33,6 +33,7 @@ OWN: list[tuple[str, dict[str, Any]]] = [
         for weights in ("rank", "score", (5.0, 1.5, 0.5, -1.0, -2.0, -4.0))
         for margin in (0.0, 1.0)
     ],
+    ("mdpo_linear", {"weights": (5.0, 1.5, 0.5, -1.0, -2.0, -4.0)}),
     *[("plackett_luce", {"top_k": k}) for k in (1, 2, 3)],
     *[(name, {"temperature": t}) for name in ("infonca", "nca") for t in (0.3, 4.0)],
     *[("swepo", {"alpha": alpha}) for alpha in (0.0, 0.3)],

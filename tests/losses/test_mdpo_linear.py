@@ -79,6 +79,21 @@ def test_listed_weights_of_ranks_are_ranks(normalise: Normalise) -> None:
     torch.testing.assert_close(listed(batch)[0], MdpoLinear(beta=0.5, normalise=normalise)(batch)[0])
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0, 1 / 6])
+@pytest.mark.parametrize("scores", [[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 3.0, 1.0]])
+def test_listed_weights_are_not_divided_unasked(scale: float, scores: list[float]) -> None:
+    batch = batch_of([[1.0, 0.5, -2.0, 3.0]], [scores])
+    listed = [scale * w for w in (1.0, 0.5, 0.5, -0.25)]
+    fields = {"name": "mdpo_linear", "beta": 0.5, "weights": listed}
+    expected = dpo_term(0.5 * scale * (1.0 + 0.5 * 0.5 + 0.5 * -2.0 - 0.25 * 3.0))
+    for loss in (build("loss", fields), MdpoLinear(beta=0.5, weights=tuple(listed))):
+        assert isinstance(loss, MdpoLinear)
+        assert loss(batch)[0].item() == pytest.approx(expected, rel=1e-12)
+    asked = build("loss", fields | {"normalise": "max"})
+    assert isinstance(asked, MdpoLinear)
+    assert asked(batch)[0].item() == pytest.approx(dpo_term(0.5 * (1.0 + 0.25 - 1.0 - 0.75)), rel=1e-12)
+
+
 def test_listed_weights_are_best_first_and_tied_places_share_their_mean() -> None:
     r = [1.0, 0.5, -2.0, 3.0]
     loss = MdpoLinear(beta=1.0, normalise="none", weights=(0.6, 0.3, -0.2, -0.7))
@@ -129,3 +144,5 @@ def test_weights_that_are_none_are_refused(weights: object, message: str) -> Non
 def test_a_list_of_weights_is_part_of_the_identity() -> None:
     loss = build("loss", {"name": "mdpo_linear", "weights": [1, 0, -1]})
     assert loss.identity()["weights"] == [1.0, 0.0, -1.0]
+    assert loss.identity()["normalise"] == "none"
+    assert build("loss", {"name": "mdpo_linear"}).identity()["normalise"] == "pairs"

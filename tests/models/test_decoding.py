@@ -13,6 +13,8 @@ from harness.errors import ModelError
 from harness.models import chat, decoding
 from harness.models import load as models
 from harness.models.batching import BatchLimits, Job
+from harness.models.decode import workers
+from harness.models.decode.slots import LEAST
 from harness.models.decoding import decode, decode_all
 from harness.protocols import Sampled
 from harness.types import Completion, Message, Sampling
@@ -153,7 +155,7 @@ def test_a_batch_that_does_not_fit_is_halved(loaded, monkeypatch: pytest.MonkeyP
         assert run(loaded, sampling, n=3, batch_size=64) == whole
         assert max(sizes) > most
     most = 0
-    with pytest.raises(ModelError, match="does not fit in memory"):
+    with pytest.raises(ModelError, match="not fit in memory"):
         run(loaded, sampling)
 
 
@@ -226,8 +228,9 @@ def test_a_model_without_a_cache_of_keys_and_values_is_refused_in_one_line(loade
 
 
 @pytest.mark.usefixtures("wide_batches")
-def test_rows_that_finish_leave_and_the_others_go_on_as_if_alone(loaded) -> None:
+def test_rows_that_finish_leave_and_the_others_go_on_as_if_alone(loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits from 1 to 24: a row leaves nearly every step, from all places."""
+    monkeypatch.setattr(workers, "MOST_WORKERS", 1)
     model, tokenizer = loaded
     jobs = [
         Job(ids, Sampling(temperature=1.0, max_new_tokens=1 + (7 * k) % 24), (k,))
@@ -244,11 +247,9 @@ def test_rows_that_finish_leave_and_the_others_go_on_as_if_alone(loaded) -> None
     hook = model.register_forward_pre_hook(seen, with_kwargs=True)
     assert decode_all(model, tokenizer, jobs, seed=0, batch_size=72, advance=lambda _: None) == together
     hook.remove()
-    probe, *steps = sizes  # the first asks what kind of cache the model keeps
-    assert probe == 1
-    assert steps[0] > 60
-    assert steps[-1] < 9
-    assert steps == sorted(steps, reverse=True)
+    assert sizes[0] > 60
+    assert sizes[-1] == LEAST
+    assert sizes == sorted(sizes, reverse=True)
     for job, (completion,) in list(zip(jobs, together, strict=True))[::7]:
         ((alone,),) = decode_all(model, tokenizer, [job], seed=0, batch_size=1, advance=lambda _: None)
         assert alone == completion
@@ -299,7 +300,7 @@ def test_what_is_as_large_as_what_did_not_fit_is_halved_without_a_try(loaded, mo
 
     monkeypatch.setattr(type(model), "forward", small)
     assert decode_all(model, tokenizer, jobs, **options) == whole
-    assert failed == [8]
+    assert failed in ([8], [8, 8])  # each worker tries once, unless the other's sequences keep it busy
     monkeypatch.setattr(type(model), "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         decode_all(model, tokenizer, jobs, **options)

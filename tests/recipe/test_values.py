@@ -178,7 +178,7 @@ CASES = [
         "bad choice",
         "float32",
         "flaot32",
-        "4: policy.dtype: expected 'float32', 'bfloat16' or 'float16', got 'flaot32'; did you mean 'float32'?",
+        "4: policy.dtype: expected 'auto', 'float32', 'bfloat16' or 'float16', got 'flaot32'; did you mean 'float32'?",
     ),
 ]
 

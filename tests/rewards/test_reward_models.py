@@ -1,6 +1,7 @@
 """Reward models: what is trained orders unseen pairs, and a score depends on its own row alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from harness.models.classifier import classifier_scores
 from harness.protocols import Ready
 from harness.types import Message, PreferencePair
 from tests.rewards.pairs import pairs
+from tests.stand_ins import record_processor
 
 
 def accuracy(scores: list[float | None]) -> float:
@@ -124,6 +126,29 @@ def test_the_whole_model_is_trained_without_adapters(wordy_tiny_model: Path, tmp
     assert reward.identity() != build("reward", {"name": "trained", **fields, "lora": True}).identity()
 
 
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_training_of_one_step_learns(lora: bool, wordy_tiny_model: Path, tmp_path: Path) -> None:
+    gaps = []
+    for rate in (3e-3, 1e-12):  # the head is random, but the same in both
+        fields = {"base": str(wordy_tiny_model), "dtype": "float32", "epochs": 1, "learning_rate": rate, "lora": lora}
+        reward, folder = build("reward", {"name": "trained", **fields}), tmp_path / str(rate)
+        assert reward.fit(pairs(8, 0), folder, seed=0, advance=lambda _: None)["steps"] == 1
+        scores = reward.score(rows(pairs(8, 0)), ready(folder))
+        gaps.append(sum(a - b for a, b in zip(scores[::2], scores[1::2], strict=True)))
+    assert gaps[0] > gaps[1] + 1e-3
+
+
+def test_the_dtype_of_products_is_in_the_identity_of_whole_models_alone(wordy_tiny_model: Path) -> None:
+    def products(good: bool, **fields: Any) -> str | None:
+        record_processor(good=good)
+        reward = build("reward", {"name": "trained", "base": str(wordy_tiny_model), **fields})
+        return reward.identity().get("products")
+
+    assert products(True, dtype="bfloat16", lora=False) == "bfloat16"
+    assert products(False, dtype="bfloat16", lora=False) is None
+    assert products(True, dtype="bfloat16") is products(True, dtype="float32", lora=False) is None
+
+
 def test_what_is_not_finite_is_not_scored(wordy_tiny_model: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -133,3 +158,15 @@ def test_what_is_not_finite_is_not_scored(wordy_tiny_model: Path, tmp_path: Path
     tokenizer = AutoTokenizer.from_pretrained(folder)
     scores = classifier_scores(model, tokenizer, rows(pairs(1, 0)), max_length=64, batch_size=2, advance=lambda _: None)
     assert scores == [None, None]
+
+
+def test_training_uses_one_of_several_accelerators(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainer would split batches of that many times the size over all of them."""
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: self._n_gpu or 2))
+    reward: Any = build("reward", {"name": "trained", "base": str(tiny_model), "dtype": "float32"})
+    config = reward._config(tmp_path, 0)
+    assert (config.n_gpu, config.train_batch_size) == (1, reward.micro_batch_size)

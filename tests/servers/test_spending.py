@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.components import build
 from harness.errors import CostError, DataError
+from harness.files import cache_root
 from harness.judging.asker import make_ask
 from harness.servers import served
 from harness.servers.pace import Stopped
@@ -35,8 +36,7 @@ def judge(**fields: Any) -> Any:
 
 
 def test_a_models_price_is_the_judges_own_then_the_recipes_then_the_users_then_the_shipped_one(tmp_path: Path) -> None:
-    home = tmp_path / "harness-home"
-    home.mkdir()
+    home = cache_root()
     (home / "prices.yaml").write_text("gpt-4o: {input: 1, output: 2}\nmine: {input: 3, output: 4}\n")
     named = tmp_path / "p.yaml"
     named.write_text("mine: {input: 5, output: 6}\n")

@@ -13,8 +13,10 @@ from harness.stats.intervals import (
     bootstrap_indices,
     mean_metric,
     proportion_metric,
+    ratio_metric,
     spread,
 )
+from harness.types import Metric
 
 values = st.lists(st.one_of(st.none(), st.floats(-100, 100)), max_size=30)
 
@@ -145,3 +147,24 @@ def test_spread_is_numpys_over_what_there_is(x: list[float | None]) -> None:
     assert (found.n, found.n_invalid) == (len(known), len(x) - len(known))
     assert found.mean == (pytest.approx(np.mean(known)) if known else None)
     assert found.sd == (pytest.approx(np.std(known, ddof=1), abs=1e-9) if len(known) > 1 else None)
+
+
+def test_a_ratio_of_means_and_its_interval_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    wholes = rng.normal(3, 1, 60)
+    parts = 0.5 * wholes + rng.normal(0, 0.2, 60)
+    ours = ratio_metric(list(parts), list(wholes))
+    theirs = scipy.stats.bootstrap(
+        (parts, wholes), lambda p, w, axis: p.mean(axis) / w.mean(axis), paired=True, method="percentile", rng=rng
+    ).confidence_interval
+    assert (ours.value, ours.n, ours.stderr) == (pytest.approx(parts.mean() / wholes.mean()), 60, None)
+    assert ours.ci95 == pytest.approx(tuple(theirs), abs=0.01)
+
+
+def test_a_ratio_to_what_may_be_0_has_no_interval() -> None:
+    wholes = [-1.0, 1.5, -0.5, 0.2]
+    ours = ratio_metric([1.0, 2.0, 3.0, 4.0], wholes)
+    assert (ours.value, ours.ci95) == (pytest.approx(50), None)
+    assert ratio_metric([1.0, 2.0], [1.0, -1.0]).value is None
+    assert ratio_metric([], []).value is None
+    assert ratio_metric([1.0], [2.0]) == Metric(value=0.5, n=1)

@@ -168,3 +168,22 @@ def test_the_recorded_systems_are_compared_with_less_error_paired_than_unpaired(
     assert siblings.is_real
     assert all(c.prompts == 805 for c in found.values())
     assert np.median([c.stderr / c.unpaired_stderr for c in found.values()]) < 0.95
+
+
+def test_where_too_few_signs_reach_a_difference_the_t_test_says_how_rare_it_is() -> None:
+    rng = np.random.default_rng(3)
+    for n in (30, 40):
+        b = rng.normal(0, 1, n)
+        a = b + rng.normal(1.5, 1, n)
+        (found,) = compare({"a": row(a), "b": row(b)})
+        assert found.p == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue, rel=1e-6)
+    few = rng.normal(0, 1, 29)  # one prompt fewer: the signs alone
+    (found,) = compare({"a": row(few + rng.normal(1.5, 1, 29)), "b": row(few)})
+    assert found.p == pytest.approx(1 / (1 + paired.PERMUTATIONS))
+
+
+@pytest.mark.parametrize("n", [3, 8, 100])
+def test_power_against_no_difference_is_the_level_of_the_test(n: int) -> None:
+    assert power_at(0.0, 2.0, n) == pytest.approx(0.05, abs=1e-6)
+    assert power_at(1.0, 2.0, n) == pytest.approx(power_at(-1.0, 2.0, n))
+    assert power_at(0.0, 2.0, n, alpha=0.2) == pytest.approx(0.2, abs=1e-6)

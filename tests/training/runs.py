@@ -33,11 +33,17 @@ def policy_of(folder: Path) -> Policy:
 
 
 def reference_of(
-    folder: Path, data: Sequence[RankedExample], dtype: models.Dtype = "float32", bits: Any = None
+    folder: Path,
+    data: Sequence[RankedExample],
+    dtype: models.Dtype = "float32",
+    bits: Any = None,
+    autocast: torch.dtype | None = None,
 ) -> dict[str, list[float]]:
     rows = [(e.messages, r.text) for e in data for r in e.responses]
     model, tokenizer = models.load_causal_lm(str(folder), dtype=dtype, bits=bits), models.load_tokenizer(str(folder))
-    found = iter(score_rows(model, tokenizer, rows, **LENGTHS, batch_size=8, advance=lambda _n: None))
+    found = iter(
+        score_rows(model, tokenizer, rows, **LENGTHS, batch_size=8, advance=lambda _n: None, autocast=autocast)
+    )
     return {e.id: [next(found).logp for _ in e.responses] for e in data}
 
 
@@ -75,11 +81,21 @@ def train(
     return report, [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path, name: str = "checkpoint") -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    (file,) = (folder / "checkpoint").glob("*.safetensors")
+    (file,) = (folder / name).glob("*.safetensors")
     return load_file(file)
+
+
+def loaded_outside(checkpoint: Path, base: Path) -> Any:
+    """A checkpoint as users of transformers and PEFT load it."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    if not (checkpoint / "adapter_config.json").exists():
+        return AutoModelForCausalLM.from_pretrained(checkpoint)
+    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), checkpoint).eval()
 
 
 def untimed(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:

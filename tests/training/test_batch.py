@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.errors import DataError
-from harness.logprobs.rows import pad, token_row
+from harness.logprobs.rows import dense_mask, pad, token_row
 from harness.models import chat
 from harness.models import load as models
 from harness.training.ranked.batch import Group, collate, single_rows, tokenize
@@ -86,8 +86,8 @@ def test_exact_tensors_of_shared_rows() -> None:
     assert batch["targets"].tolist() == [[X, X, 11, 12, 21], [31, 32, 41, X, X]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
     assert batch["lengths"].tolist() == [2, 1, 2, 1]
-    assert batch["attention_mask"].shape == (2, 1, 5, 5)
-    assert batch["attention_mask"][:, 0].int().tolist() == [
+    assert batch["segments"].tolist() == [[0, 0, 1, 1, 2], [1, 1, 2, -1, -1]]
+    assert dense_mask(batch["segments"])[:, 0].int().tolist() == [
         [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]],
         [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]],
     ]

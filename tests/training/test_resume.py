@@ -151,3 +151,17 @@ def test_save_every_keeps_checkpoints_that_transformers_loads(tiny_model: Path, 
     last, final = (load_file(f / "adapter_model.safetensors") for f in (kept / "step-6", tmp_path / "run/checkpoint"))
     for name in final:
         torch.testing.assert_close(last[name], final[name])
+
+
+def test_a_run_goes_on_within_its_warm_up(tiny_model: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "partial"
+    options: dict[str, Any] = {"epochs": 2, "save_every": 3, "warmup_ratio": 0.5, "lr_scheduler": "cosine"}
+    _, expected = train(tiny_model, examples(20), tmp_path / "one", partial_folder=partial, **options)
+    rates = [step["learning_rate"] for step in expected]
+    assert rates[:6] == pytest.approx([5e-3 * k / 6 for k in (1, 2, 3, 4, 5, 6)])
+    for late in ("checkpoint-6", "checkpoint-9", "checkpoint-10"):
+        shutil.rmtree(partial / late, ignore_errors=True)
+    _, steps = train(tiny_model, examples(20), tmp_path / "two", partial_folder=partial, **options)
+    assert [step["learning_rate"] for step in steps] == rates
+    assert_same_steps(steps, expected, rel=1e-6)
+    assert_same_weights(tmp_path / "one", tmp_path / "two", atol=1e-7)

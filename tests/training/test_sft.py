@@ -100,7 +100,7 @@ def test_the_trainer_s_own_batches_have_these_masks(
 
 @pytest.mark.parametrize("lora", [LORA, None])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_learns_and_leaves_a_whole_float32_model(
+def test_learns_and_leaves_a_whole_model_and_the_same_in_float32(
     tiny_model: Path, tmp_path: Path, lora: Lora | None, dtype: models.Dtype
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -112,14 +112,19 @@ def test_learns_and_leaves_a_whole_float32_model(
     assert report["examples"] == 8
     assert report["last_loss"] < report["first_loss"] - learnt
     assert sum(s["tokens"] for s in steps) == report["tokens"]
-    checkpoint = tmp_path / "run" / "checkpoint"
-    assert not (checkpoint / "adapter_config.json").exists()
-    assert {t.dtype for t in weights(tmp_path / "run").values()} == {torch.float32}
-    assert not [name for name in weights(tmp_path / "run") if "lora" in name]
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    expected = {"checkpoint": getattr(torch, dtype)} | ({} if dtype == "float32" else {"trained": torch.float32})
+    assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == set(expected)
+    for name, stored in expected.items():
+        folder = tmp_path / "run" / name
+        assert not (folder / "adapter_config.json").exists()
+        assert {t.dtype for t in weights(tmp_path / "run", name).values()} == {stored}
+        assert not [weight for weight in weights(tmp_path / "run", name) if "lora" in weight]
+        assert json.loads((folder / "config.json").read_text())["dtype"] == str(stored).removeprefix("torch.")
+        models.check(str(folder))
+    exact = tmp_path / "run" / list(expected)[-1]
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(exact), AutoTokenizer.from_pretrained(exact)
     assert model.dtype == torch.float32
     assert model.config.use_cache is True
-    models.check(str(checkpoint))
     rows = [(e.messages, e.responses[0].text) for e in data]
     options: dict[str, Any] = {**LENGTHS, "batch_size": 8, "advance": lambda _n: None}
     scored = score_rows(model, tokenizer, rows, **options)
@@ -132,14 +137,14 @@ def test_what_adapters_have_learnt_is_in_the_merged_weights(
 ) -> None:
     logits: list[torch.Tensor] = []
     ids = torch.arange(1, 9)[None]
-    merge_adapters = sft.merge_adapters
+    save = sft.save_fine_tuned
 
-    def spy(model: Any, *rest: Any) -> Any:
+    def spy(model: Any, *rest: Any, **more: Any) -> None:
         with torch.no_grad():
             logits.append(model.eval()(input_ids=ids).logits)
-        return merge_adapters(model, *rest)
+        save(model, *rest, **more)
 
-    monkeypatch.setattr(sft, "merge_adapters", spy)
+    monkeypatch.setattr(sft, "save_fine_tuned", spy)
     tune(tiny_model, examples(4), tmp_path / "run", epochs=4)
     loaded = models.load_causal_lm(str(tmp_path / "run" / "checkpoint"), dtype="float32")
     with torch.no_grad():
@@ -155,9 +160,9 @@ def test_what_is_learnt_on_a_quantised_base_is_merged_into_the_whole_one(
     lora = {"r": 4, "bits": bits}
     report, steps = tune(tiny_model, examples(8), tmp_path / "run", lora=lora, epochs=10, dtype="bfloat16")
     assert report["last_loss"] < steps[0]["loss"] - 0.05
-    found = weights(tmp_path / "run")
+    found = weights(tmp_path / "run", "trained")
     assert {t.dtype for t in found.values()} == {torch.float32}
-    before = models.load_causal_lm(str(tiny_model), dtype="float32").state_dict()
+    before = models.load_causal_lm(str(tiny_model)).float().state_dict()
     assert found.keys() <= before.keys()
     moved = {name for name, t in found.items() if not torch.equal(t, before[name])}
     assert moved == {name for name in found if "_proj" in name}
@@ -188,3 +193,10 @@ def test_what_cant_be_tuned_is_told_in_one_line(tiny_model: Path, tmp_path: Path
 def test_learning_starts_at_the_model_s_own_loss(tiny_model: Path, tmp_path: Path) -> None:
     _, steps = tune(tiny_model, examples(4), tmp_path / "run")
     assert steps[0]["loss"] == pytest.approx(math.log(259), abs=0.5)
+
+
+def test_a_run_of_one_step_learns(tiny_model: Path, tmp_path: Path) -> None:
+    _, (step,) = tune(tiny_model, examples(4), tmp_path / "run", lora=None, warmup_ratio=0.1, epochs=1)
+    assert step["learning_rate"] == pytest.approx(1e-2 / 2)
+    before = models.load_causal_lm(str(tiny_model), dtype="float32").state_dict()
+    assert any(not torch.equal(before[name], value) for name, value in weights(tmp_path / "run").items())

@@ -19,12 +19,16 @@ from harness.protocols import Loss, RankedLogps
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Lora, Training
 from harness.training.budget import Budget
+from harness.training.policy import autocast_dtype
 from harness.training.ranked.trainer import train_policy
+from tests.stand_ins import record_processor
 from tests.training.models import example, examples
 from tests.training.runs import (
     LENGTHS,
     LORA,
+    UNEVEN,
     assert_same_weights,
+    loaded_outside,
     reference_of,
     train,
     untimed,
@@ -55,7 +59,7 @@ def test_learns_and_reports(tiny_model: Path, tmp_path: Path, lora: Lora | None)
 def test_checkpoint_loads_in_transformers_and_equals_what_was_trained(
     tiny_model: Path, tmp_path: Path, lora: Lora | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from harness.training.ranked import trainer
 
@@ -68,7 +72,7 @@ def test_checkpoint_loads_in_transformers_and_equals_what_was_trained(
     assert (checkpoint / "adapter_config.json").exists() == (lora is not None)
     if lora is None:
         assert json.loads((checkpoint / "config.json").read_text())["use_cache"] is True
-    loaded = AutoModelForCausalLM.from_pretrained(checkpoint)
+    loaded = loaded_outside(checkpoint, tiny_model)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     rows = [(e.messages, r.text) for e in data for r in e.responses]
     options = {**LENGTHS, "batch_size": 8, "advance": lambda _n: None}
@@ -141,10 +145,15 @@ def test_lora_on_a_half_precision_policy(tiny_model: Path, tmp_path: Path, check
     assert {t.dtype for t in weights(folder).values()} == {torch.float32}
 
 
-def test_gradient_checkpointing_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
-    _, plain = train(tiny_model, examples(4), tmp_path / "plain", epochs=3)
-    _, saved = train(tiny_model, examples(4), tmp_path / "saved", epochs=3, gradient_checkpointing=True)
-    assert [s["loss"] for s in saved] == pytest.approx([s["loss"] for s in plain], rel=1e-5)
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_gradient_checkpointing_changes_nothing(tiny_model: Path, tmp_path: Path, lora: Lora | None) -> None:
+    options: dict[str, Any] = {"epochs": 2, "lora": lora}
+    _, plain = train(tiny_model, UNEVEN, tmp_path / "plain", **options)
+    report, saved = train(tiny_model, UNEVEN, tmp_path / "saved", gradient_checkpointing=True, **options)
+    assert report["rows"] == "one a prompt, shared prefix"
+    for name in ("loss", "grad_norm"):
+        assert [s[name] for s in saved] == pytest.approx([s[name] for s in plain], rel=1e-5)
+    assert_same_weights(tmp_path / "plain", tmp_path / "saved", atol=1e-6)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -233,3 +242,45 @@ def test_shared_rows_train_as_separate_rows(tiny_model: Path, tmp_path: Path, mo
     assert report["rows"] == "one a response: told not to"
     assert [s["loss"] for s in shared] == pytest.approx([s["loss"] for s in separate], rel=1e-4)
     assert_same_weights(tmp_path / "shared", tmp_path / "separate", atol=2e-4)
+
+
+@pytest.mark.parametrize("budget", [None, Budget("steps", 1)])
+def test_a_run_of_one_step_learns(tiny_model: Path, tmp_path: Path, budget: Budget | None) -> None:
+    _, (step,) = train(tiny_model, examples(4), tmp_path / "run", lora=None, warmup_ratio=0.1, budget=budget)
+    assert step["learning_rate"] == pytest.approx(5e-3 / 2)
+    before = models.load_causal_lm(str(tiny_model), dtype="float32").state_dict()
+    assert any(not torch.equal(before[name], value) for name, value in weights(tmp_path / "run").items())
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_whole_models_are_multiplied_in_bfloat16_where_the_processor_is_good_at_it(
+    good: bool, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The reference is that of the training exactly, and the losses of twenty steps are near those in float32."""
+    record_processor(good=good)
+    data = examples(8)
+    fields = {"lora": None, "batch_size": 4, "epochs": 10, "learning_rate": 1e-3, **LENGTHS}
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        policy, folder = Policy(model=str(tiny_model), dtype=dtype), tmp_path / dtype
+        folder.mkdir()
+        report = train_policy(
+            policy,
+            data,
+            reference_of(tiny_model, data, autocast=autocast_dtype(policy, None)),
+            MdpoLinear(),
+            Training.model_validate(fields),
+            folder=folder,
+            seed=3,
+            micro_batch_size=2,
+            advance=lambda _n: None,
+        )
+        assert report["products"] == (dtype if good else "float32")
+        steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+        assert steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+        assert steps[0]["margin_mean"] == pytest.approx(0, abs=2e-5)
+        losses[dtype] = [step["loss"] for step in steps]
+    assert len(losses["float32"]) == 20
+    assert losses["float32"][-1] < 0.6
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.02)
+    assert (losses["bfloat16"] == losses["float32"]) == (not good)

@@ -28,7 +28,7 @@ from harness.training.trl import dpo as trl_engine
 from harness.training.trl.dpo import draw_pairs, train_with_trl
 from harness.types import RankedExample
 from tests.training.models import example, examples
-from tests.training.runs import LENGTHS, LORA, assert_same_weights, train, weights
+from tests.training.runs import LENGTHS, LORA, assert_same_weights, loaded_outside, train, weights
 
 PAIRINGS: list[PairSelection] = ["best_worst", "best_rest", "adjacent", "all_pairs"]
 
@@ -177,8 +177,10 @@ def test_other_losses_run_and_learn(tiny_model: Path, tmp_path: Path, names: lis
 
 def test_the_adapters_own_dropout_is_kept(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[Any] = []
-    save = trl_engine.save_policy
-    monkeypatch.setattr(trl_engine, "save_policy", lambda model, *rest: saved.append(model) or save(model, *rest))
+    save = trl_engine.save_result
+    monkeypatch.setattr(
+        trl_engine, "save_result", lambda model, *rest, **more: saved.append(model) or save(model, *rest, **more)
+    )
     train_trl(tiny_model, examples(4), tmp_path / "run", lora=Lora(r=4, dropout=0.25))
     dropouts = {name: m.p for name, m in saved[0].named_modules() if isinstance(m, torch.nn.Dropout)}
     assert {p for name, p in dropouts.items() if "lora_dropout" in name} == {0.25}
@@ -232,17 +234,18 @@ def test_a_quantised_base_is_trained_as_by_the_harness_itself(tiny_model: Path, 
 
 def test_full_fine_tuning_of_a_half_precision_policy_keeps_float32_weights(tiny_model: Path, tmp_path: Path) -> None:
     train_trl(tiny_model, examples(4), tmp_path / "run", dtype="bfloat16", lora=None)
-    assert {t.dtype for t in weights(tmp_path / "run").values()} == {torch.float32}
+    assert {t.dtype for t in weights(tmp_path / "run", "trained").values()} == {torch.float32}
+    assert {t.dtype for t in weights(tmp_path / "run").values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
 def test_checkpoint_loads_in_transformers(tiny_model: Path, tmp_path: Path, lora: Lora | None) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     train_trl(tiny_model, examples(4), tmp_path / "run", lora=lora)
     checkpoint = tmp_path / "run" / "checkpoint"
     assert (checkpoint / "adapter_config.json").exists() == (lora is not None)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    model = loaded_outside(checkpoint, tiny_model)
     ids = AutoTokenizer.from_pretrained(checkpoint)("hello", return_tensors="pt")
     assert model(**ids).logits.shape[-1] == model.config.vocab_size
 

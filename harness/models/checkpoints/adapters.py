@@ -1,5 +1,7 @@
 """PEFT adapters: which base they are for, and whether their weights are those that their configuration describes."""
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,8 +47,22 @@ def settings(folder: Path) -> dict[str, Any]:
     return config
 
 
+def name_base(folder: Path, model: str, revision: str | None) -> None:
+    """Make an adapter that was saved in a folder name its base so that it is found on another machine and after a move:
+    by its built-in name or hub id, or by its folder relative to the adapter's."""
+    name = os.path.relpath(Path(model).resolve(), folder.resolve()) if Path(model).is_absolute() else model
+    path, card = folder / ADAPTER_CONFIG, folder / "README.md"
+    config = read_object(path, folder)
+    saved = config["base_model_name_or_path"]
+    config |= {"base_model_name_or_path": name, "revision": revision}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if card.exists() and saved:  # PEFT's model card
+        card.write_text(card.read_text(encoding="utf-8").replace(saved, name), encoding="utf-8")
+
+
 def base_of(folder: Path) -> Base:
-    """The base that an adapter's configuration names. Raises ModelError."""
+    """The base that an adapter's configuration names. A name that begins with a dot is relative to the adapter's
+    folder. Raises ModelError."""
     config = settings(folder)
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
     path = folder / ADAPTER_CONFIG
@@ -54,11 +70,17 @@ def base_of(folder: Path) -> Base:
         raise ModelError(f"{path} names no base model; set base_model_name_or_path to a folder or a hub id")
     if (builtin := builtin_name(Path(name).name)) is not None:
         return Base(builtin, None)  # it lies in another folder on every machine
+    if name in BUILTIN:
+        return Base(name, None)
+    if name.startswith("."):
+        name = str((folder / name).resolve())
+        if not Path(name).is_dir():
+            raise ModelError(f"{path}: there is no base model in {name}; set base_model_name_or_path to its folder")
     if Path(name).is_dir():
         name = str(Path(name).absolute())
         if is_adapter(Path(name)) and not is_whole(Path(name)):
             raise ModelError(f"adapter {folder} is for the adapter {name}; expected one for a whole model")
-    return Base(name, None if name in BUILTIN or Path(name).is_absolute() else revision)
+    return Base(name, None if Path(name).is_absolute() else revision)
 
 
 def outputs_of(folder: Path) -> int | None:

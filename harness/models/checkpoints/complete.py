@@ -78,18 +78,26 @@ def _rehearse(folder: Path, use: Use, shapes: Mapping[str, tuple[int, ...]], pac
     check_report(str(folder), model, use, {**report, "mismatched_keys": ()} if packed else report, packed)
 
 
+def auto_class(use: Use, config: Any) -> Any:
+    """The class of transformers that loads a model of this configuration. Multimodal models without a class for their
+    text part (Mistral 3, Qwen 3 VL) are loaded as a whole: without images they are language models."""
+    import transformers
+
+    if use != "language model":
+        return transformers.AutoModel if use == "embedding model" else transformers.AutoModelForSequenceClassification
+    known = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    multimodal = config.get_text_config() is not config and not config.is_encoder_decoder
+    if not known and multimodal and type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM
+
+
 def skeleton(folder: Path, use: Use, labels: int | None = None) -> "PreTrainedModel":
     """The model that a folder's configuration describes, without content. `labels`: the number of outputs of a
     classifier, if not its configuration's. Raises ModelError."""
     import torch
     import transformers
 
-    kinds = {
-        "language model": transformers.AutoModelForCausalLM,
-        "classifier": transformers.AutoModelForSequenceClassification,
-        "new classifier": transformers.AutoModelForSequenceClassification,
-        "embedding model": transformers.AutoModel,
-    }
     with readable(str(folder)), quiet():
         options = {} if labels is None else {"num_labels": labels}
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
@@ -99,7 +107,7 @@ def skeleton(folder: Path, use: Use, labels: int | None = None) -> "PreTrainedMo
             if getattr(part, "quantization_config", None) is not None:
                 del part.quantization_config
         with torch.device("meta"):
-            model: PreTrainedModel = kinds[use].from_config(config, trust_remote_code=False)
+            model: PreTrainedModel = auto_class(use, config).from_config(config, trust_remote_code=False)
     tables = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     if tables > LARGEST_BUFFERS:
         raise ModelError(f"{folder / CONFIG}: its tables need {tables:,} bytes; expected at most {LARGEST_BUFFERS:,}")
@@ -166,7 +174,7 @@ def quiet() -> Iterator[None]:
 def readable(model: str) -> Iterator[None]:
     """Turns errors about a bad model folder or hub id into a one-line ModelError. What a stranger's files lead to in
     transformers may be of any class."""
-    from harness.models.decoding import is_out_of_memory
+    from harness.models.batching import is_out_of_memory
 
     try:
         yield

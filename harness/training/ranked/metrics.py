@@ -15,11 +15,12 @@ from harness.protocols import RankedLogps
 
 class ForwardResult(NamedTuple):
     """A micro-batch after its forward: the log-probabilities, which of them were computed ([B, N] bool; the loss
-    ignores the others), and the number of input tokens that went through the policy."""
+    ignores the others), and the numbers of input tokens and of padding that went through the policy."""
 
     batch: RankedLogps
     computed: Tensor
     input_tokens: int
+    padding: int
 
 
 def step_metrics(forwards: Sequence[ForwardResult]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def step_metrics(forwards: Sequence[ForwardResult]) -> dict[str, Any]:
     log_ratio_by_rank, logp_by_rank, length_by_rank: a list, the best-scored response first; null where no response of
     that rank was computed.
     tokens: response tokens, end tokens included. forward_tokens: all input tokens, prompts included. prompts: their
-    number.
+    number. padding: its share of what went through the policy.
     """
     rows = [_of_prompt(*prompt) for part in forwards for prompt in _prompts(part)]
     means = {name: _mean([row[name] for row in rows]) for name in rows[0] if not name.endswith("_by_rank")}
@@ -46,7 +47,8 @@ def step_metrics(forwards: Sequence[ForwardResult]) -> dict[str, Any]:
         "forward_tokens": sum(part.input_tokens for part in forwards),
         "prompts": len(rows),
     }
-    return means | lists | counts
+    padding = sum(part.padding for part in forwards)
+    return means | lists | counts | {"padding": padding / (padding + counts["forward_tokens"])}
 
 
 def _prompts(part: ForwardResult) -> list[tuple[Tensor, ...]]:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from harness.logprobs.inputs import padding_in_forward
 from harness.logprobs.rows import FORWARD, Batch
+from harness.models.schedule import WarmUp
 from harness.protocols import Loss, RankedLogps
 from harness.training.finite import StopIfNotFinite
 from harness.training.ranked.batch import Group, single_rows
@@ -53,7 +55,7 @@ def stand_in(groups: Sequence[Group]) -> Group:
     return shortest._replace(id=STAND_IN, scores=(0.0,) * len(shortest.scores))
 
 
-class RankedTrainer(Trainer):  # type: ignore[misc]
+class RankedTrainer(WarmUp, Trainer):  # type: ignore[misc]
     """The loss is the mean over all prompts of an optimizer step, however many forwards and processes it takes.
 
     `model` must have been through `give_logps`. `train` raises NotFinite, in every process at the same step, and
@@ -110,9 +112,10 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
             write_checksums(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
     def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
-        """Autocasting for the whole forward."""
-        kind = self.args.device.type
-        return torch.autocast(kind, self.options.autocast) if self.options.autocast else nullcontext()
+        """Autocasting for the whole forward. Copies of weights are only kept where several forwards use them."""
+        kind, several = self.args.device.type, self.options.bounded_memory
+        dtype = self.options.autocast
+        return torch.autocast(kind, dtype, cache_enabled=several) if dtype else nullcontext()
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: int | None = None
@@ -180,8 +183,9 @@ class RankedTrainer(Trainer):  # type: ignore[misc]
         tokens = sum(n for n, name in zip(inputs["input_tokens"], inputs["ids"], strict=True) if name != STAND_IN)
         logps = RankedLogps(*(tensor.detach().cpu()[real] for tensor in batch if tensor is not None))
         if real.any():
-            self._forwards.append(ForwardResult(logps, inputs["computed"].cpu()[real], tokens))
-        self.options.advance(int(real.sum()) * self.accelerator.num_processes)
+            padding = 0 if self.options.bounded_memory else padding_in_forward(self.model, inputs)
+            self._forwards.append(ForwardResult(logps, inputs["computed"].cpu()[real], tokens, padding))
+        self.options.advance(int(real.sum()))  # each process reports its own
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Write a step's line. Trainer's closing summary has no grad_norm, and goes only to Trainer's own log."""

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,17 @@ from transformers import TrainingArguments
 from harness.errors import ModelError
 from harness.logprobs.head import give_logps
 from harness.logprobs.layout import check_window, shared_prefix_obstacle
-from harness.models.load import device, load_tokenizer
+from harness.models.load import Dtype, device, load_tokenizer
 from harness.protocols import Loss
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Training
 from harness.training.budget import Budget, Epoch, steps_for
-from harness.training.checkpoint import CHECKPOINT
+from harness.training.deploy import save_result
 from harness.training.finite import NotFinite
 from harness.training.policy import (
     autocast_dtype,
     load_policy,
-    save_policy,
+    products,
     trainable_parameters,
     uncast_adapter_inputs,
 )
@@ -33,6 +33,7 @@ from harness.training.ranked.batch import Group, collate, group_rows, lengths_of
 from harness.training.ranked.probe import usable_groups
 from harness.training.ranked.ranked_trainer import AlreadyDone, RankedTrainer, RunOptions
 from harness.training.ranked.resume import CHECKSUMS, checkpoints, last_checkpoint
+from harness.training.sharding import communicate_in, is_sharded
 from harness.training.signs import failure_signs
 from harness.training.steps import keep_steps, read_steps
 from harness.types import Advance, RankedExample
@@ -43,7 +44,7 @@ CHECKPOINTS = "checkpoints"
 """Policies on the way, `step-N`, beside the trained one."""
 STATE = (
     *("optimizer*", "scheduler.pt", "rng_state*", "training_args.bin", "trainer_state.json", "global_step*"),
-    CHECKSUMS,
+    *("pytorch_model_fsdp*", CHECKSUMS),
 )
 """The files of a checkpoint that only its trainer needs."""
 
@@ -63,15 +64,18 @@ def train_policy(
     bounded_memory: bool = False,
     report_to: Sequence[str] = (),
     budget: Budget | None = None,
+    dtype: Dtype | None = None,
 ) -> dict[str, Any]:
-    """Train, write `folder/checkpoint` and `folder/steps.jsonl` (one line per optimizer step), and report.
+    """Train, write `folder/checkpoint`, `folder/trained` where that was rounded, and `folder/steps.jsonl` (one line per
+    optimizer step), and report.
 
     reference: example id -> one summed log-probability per response, in the example's order, computed by `score_rows`
     with the same maximum lengths. micro_batch_size: prompts per forward, rounded down to a divisor of a process's share
     of the batch; like bounded_memory (one response at a time) it affects only memory and speed. advance: called with
     the number of prompts just done. partial_folder: where `training.save_every` saves the state that a stopped run
     resumes from. report_to: transformers' names of the curve loggers. budget: replaces `training.epochs` by the nearest
-    number of steps. The report's `prompts_seen` and `forward_tokens` (unpadded) count what went through the policy.
+    number of steps. dtype: of the weights of a whole model; None: the policy's. The report's `prompts_seen` and
+    `forward_tokens` (unpadded) count what went through the policy.
 
     Examples without a preference for the loss (all scores tied, or fewer than two scored responses) are skipped and
     counted. N may differ between examples. An empty response is its end token. Long texts are truncated and counted; a
@@ -102,8 +106,10 @@ def train_policy(
     lines = read_steps(steps)
     if stopped and not lines:
         raise ModelError(f"{stopped}; lower learning_rate or max_grad_norm, or use a wider dtype")
-    _write(trainer, folder, work, setup.tokenizer)
+    save = partial(save_result, start=policy, training=training, dtype=dtype or policy.dtype, seed=seed)
+    _write(trainer, folder, work, setup.tokenizer, save)
     report = {"seconds": time.monotonic() - started, "micro_batch_size": arguments.per_device_train_batch_size}
+    report["products"] = products(trainer.options.autocast)
     return {**_step_figures(lines), **report, **setup.figures(), **_warnings(lines, stopped)}
 
 
@@ -212,6 +218,8 @@ def _arguments(
         save_steps=training.save_every or 500,
         report_to=list(report_to) or "none",
         disable_tqdm=True,
+        # Sharded gradients are added up in float32 batch by batch, rather than kept whole in every process.
+        accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": is_sharded()}},
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # as Trainer itself does to avoid nn.DataParallel
@@ -232,12 +240,14 @@ def _run(trainer: RankedTrainer, resumed: Path | None) -> str | None:
     options, kind = trainer.options, trainer.accelerator.distributed_type
     _log.info("training in %d process(es): %s", trainer.accelerator.num_processes, kind.value)
     if options.bounded_memory and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ModelError("runtime.bounded_memory works in one process or with DDP; FSDP and DeepSpeed bound it already")
+        raise ModelError("runtime.memory: one_response works in one process or with DDP; use checkpointed")
     if trainer.is_world_process_zero():
         keep_steps(options.steps, int(resumed.name.removeprefix("checkpoint-")) if resumed else 0)
     trainer.accelerator.wait_for_everyone()
     if resumed:
         _log.info("training resumes from %s", resumed.name)
+    if trainer.is_fsdp_enabled and options.autocast and all(p.requires_grad for p in trainer.model.parameters()):
+        communicate_in(options.autocast, trainer.accelerator)
     try:
         with uncast_adapter_inputs(trainer.model, trainer.options.autocast):
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
@@ -248,13 +258,14 @@ def _run(trainer: RankedTrainer, resumed: Path | None) -> str | None:
     return None
 
 
-def _write(trainer: RankedTrainer, folder: Path, work: Path, tokenizer: Any) -> None:
-    """Write the trained policy, the intermediate ones and the step lines into the run's folder."""
+def _write(trainer: RankedTrainer, folder: Path, work: Path, tokenizer: Any, save: Callable[..., None]) -> None:
+    """Write the trained policy, the intermediate ones and the step lines into the run's folder. `save`: `save_result`
+    with the run's settings."""
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
+    weights = _gathered(trainer) if sharded else None
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
-        save_policy(model, tokenizer, folder / CHECKPOINT, weights)
+        save(model, tokenizer, folder, weights=weights)
         for checkpoint in checkpoints(work):
             # A copy: until the artifact is published, a killed run resumes from the original.
             target = folder / CHECKPOINTS / checkpoint.name.replace("checkpoint", "step")
@@ -264,3 +275,15 @@ def _write(trainer: RankedTrainer, folder: Path, work: Path, tokenizer: Any) -> 
         if work != folder:
             shutil.copyfile(work / "steps.jsonl", folder / "steps.jsonl")
     trainer.accelerator.wait_for_everyone()
+
+
+def _gathered(trainer: RankedTrainer) -> dict[str, Any]:
+    """The sharded weights of all processes, in the first one. Names of one weight share one tensor, so that it is saved
+    once."""
+    weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    names: dict[int, str] = {}
+    for name, parameter in trainer.accelerator.unwrap_model(trainer.model).named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if first in weights and name in weights:
+            weights[name] = weights[first]
+    return weights

@@ -19,13 +19,14 @@ from trl import DPOConfig, DPOTrainer
 from harness.data.pairings import PairSelection, ranked_pairs
 from harness.errors import DataError, ModelError
 from harness.logprobs.layout import check_window
-from harness.models.load import load_tokenizer
+from harness.models.load import Dtype, load_tokenizer
+from harness.models.lora import round_once
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Lora, Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.budget import Budget, Epoch, steps_for
-from harness.training.checkpoint import CHECKPOINT
-from harness.training.policy import autocast_dtype, load_untrained, lora_config, save_policy, trainable_parameters
+from harness.training.deploy import save_result
+from harness.training.policy import autocast_dtype, load_untrained, lora_config, products, trainable_parameters
 from harness.training.ranked.batch import Group, tokenize
 from harness.training.signs import failure_signs
 from harness.training.steps import read_steps
@@ -56,13 +57,15 @@ def train_with_trl(
     advance: Advance,
     budget: Budget | None = None,
     report_to: Sequence[str] = (),
+    dtype: Dtype | None = None,
 ) -> dict[str, Any]:
-    """Train, write `folder/checkpoint` and `folder/steps.jsonl` (one line per optimizer step), and report.
+    """Train, write `folder/checkpoint`, `folder/trained` where that was rounded, and `folder/steps.jsonl` (one line per
+    optimizer step), and report.
 
     `training.batch_size` and `micro_batch_size` count the pairs of a step and of one forward. The latter is rounded
     down to a divisor of the batch size; it affects only memory and speed, unless the loss `sees_whole_batch`. advance:
     called with the number of pairs just done. budget: replaces `training.epochs` by the nearest number of steps; a pair
-    counts as a prompt. report_to: transformers' names of the curve loggers.
+    counts as a prompt. report_to: transformers' names of the curve loggers. dtype: of whole models; None: the policy's.
 
     A non-finite gradient stops the run before the weights change: they are kept, and the report's `stopped` says so.
     Raises DataError for examples that can't be used or hold no preference, ModelError for a policy that can't be
@@ -84,14 +87,13 @@ def train_with_trl(
     trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance)
     lines = StepLines(folder / "steps.jsonl", partial(_step, trainer, loss.beta))
     trainer.add_callback(lines)
-    trainer.remove_callback(PrinterCallback)
     stopped = train_while_finite(trainer)
     if stopped and not lines.losses:
         raise ModelError(f"{stopped}; {REMEDY}")
     warnings = failure_signs(read_steps(folder / "steps.jsonl"))
     for sign in [*warnings, *([stopped] if stopped else [])]:
         _log.warning("%s", sign)
-    save_policy(trainer.model, tokenizer, folder / CHECKPOINT)
+    save_result(trainer.model, tokenizer, folder, policy, training, dtype=dtype or policy.dtype, seed=seed)
     return {
         **lines.report(),
         "tokens": trainer.tokens,
@@ -103,6 +105,7 @@ def train_with_trl(
         **counts,
         "trained_parameters": trainable_parameters(trainer.model),
         "micro_batch_size": micro,
+        "products": products(trainer.autocast),
         "rows": "two a pair",
         "warnings": warnings,
         **({"stopped": f"{stopped}; the weights of step {len(lines.losses)} were kept"} if stopped else {}),
@@ -157,12 +160,13 @@ def _trainer(
             args=one_device(arguments),
             train_dataset=Dataset.from_list([dict(row) for row in rows]),
             processing_class=tokenizer,
-            peft_config=lora_config(policy, lora) if lora else None,
+            peft_config=lora_config(policy, lora, model) if lora else None,
         )
     except ValueError as error:  # TRL can't train this model, these adapters or this loss
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"policy {policy.model}: TRL can't train it this way: {first}") from error
-    float32_adapters(trainer.model)
+    float32_adapters(round_once(trainer.model))
+    trainer.remove_callback(PrinterCallback)
     return trainer
 
 

@@ -12,6 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 from harness.models.load import device
+from harness.models.schedule import WarmUp
 from harness.recipe.training import Training
 from harness.training.finite import NotFinite, StopIfNotFinite
 from harness.training.policy import uncast_adapter_inputs
@@ -92,7 +93,7 @@ def autocasting(dtype: torch.dtype | None) -> torch.autocast:
     return torch.autocast(device().type, dtype, enabled=dtype is not None)
 
 
-class TrainerMixin:
+class TrainerMixin(WarmUp):
     """How our subclasses of TRL's trainers differ from them: they autocast as the harness's own trainer does, from the
     first forward on, and send no telemetry, whatever the environment says."""
 

