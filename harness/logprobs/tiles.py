@@ -1,5 +1,8 @@
 """Token log-probabilities from hidden states, one tile of tokens at a time in both forward and backward."""
 
+import os
+from functools import cache
+from math import log2
 from typing import Any, NamedTuple
 
 import torch
@@ -7,49 +10,25 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-CPU_TILE = 2**25
-"""Logits per tile on a CPU (128 MB in float32): larger ones were not faster."""
-LARGEST_TILE = 2**28
-"""The most logits per tile on an accelerator (1 GB in float32)."""
-TILE_SHARE = 1 / 32
-"""The share of an accelerator's memory that a tile may take."""
-
-
-class Head(NamedTuple):
-    """The parts of a causal model: the decoder, and what computes float32 logits from its hidden states. `vocabulary`:
-    the number of logits per token (a sharded projection doesn't tell)."""
-
-    decoder: nn.Module
-    projection: nn.Module
-    vocabulary: int
-    scale: float
-    softcap: float | None
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """[K, V] float32 from [K, H]."""
-        logits: Tensor = self.projection(hidden).float() * self.scale
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
-
-    def logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """log p(target) [K] from hidden [K, H] and targets [K]."""
-        return pick(self.logits(hidden), targets)
-
-
-def pick(logits: Tensor, targets: Tensor) -> Tensor:
-    """log p(target) [K] from logits [K, V] and targets [K]."""
-    return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
-
-
+LARGEST_TILE, LARGEST_CPU_TILE = 2**28, 2**26
+"""The most logits per tile, on an accelerator (1 GB in float32) and on a CPU (256 MB; larger ones were not faster)."""
+TILE_SHARE = 1 / 64
+"""The share of the device's memory that a tile may take."""
 VOCABULARY = 8192
 """Rows of the head's weights per product in half precision."""
 
 
+@cache
 def tile_size(device: torch.device) -> int:
     """Logits per tile, tokens times vocabulary, that suit a device's memory."""
-    if device.type != "cuda":
-        return CPU_TILE
-    _, total = torch.cuda.mem_get_info(device)
-    return int(min(LARGEST_TILE, max(CPU_TILE, total * TILE_SHARE / 4)))
+    if device.type == "cuda":
+        return tile_of(torch.cuda.get_device_properties(device).total_memory, LARGEST_TILE)
+    return tile_of(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), LARGEST_CPU_TILE)
+
+
+def tile_of(memory: int, largest: int) -> int:
+    """The largest power of two, up to `largest`, whose float32 logits take at most TILE_SHARE of so many bytes."""
+    return int(min(largest, 2 ** int(log2(memory * TILE_SHARE / 4))))
 
 
 def tiled_logps(head: Head, hidden: Tensor, targets: Tensor, tile: int | None) -> Tensor:

@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained policy on disk. `path`: its folder, which transformers and peft load. `adapter`: whether it is a LoRA
-    adapter rather than a whole model. `base`: the model that training started from, as the recipe names it; after
+    """A trained policy on disk. `path`: its folder, which transformers loads if it is a whole model, and peft on `base`
+    if it is a LoRA `adapter`. `base`: the model that training started from, as the recipe names it; after
     supervised fine-tuning, the folder of that checkpoint."""
 
     path: Path

@@ -19,13 +19,16 @@ class Implicit(RewardModel):
     """beta (log pi(y|x) - log pi_ref(y|x)) under a checkpoint (`policy`: a folder, with or without an adapter, or a hub
     id) and the model that its training started from (`reference`), in nats. `length_norm` divides by the number of
     response tokens. Texts longer than `max_prompt_length` and `max_length` are truncated as in training.
+
+    `dtype` is float32 by default: in half precision a float32 checkpoint is rounded onto its base, and the log-ratio is
+    a small difference of two large numbers.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     policy: ModelReference
     reference: ModelReference
-    dtype: AutoDtype = Field("auto", validate_default=True)
+    dtype: AutoDtype = "float32"
     beta: float = Field(0.1, gt=0)
     length_norm: bool = False
     max_prompt_length: int = Field(1024, ge=1)

@@ -8,20 +8,17 @@ probability that makes the mean right, the changes survive in the sum over many 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 _CHUNK = 1 << 18
 """Weights rounded at a time: they stay in the processor's cache. It's part of the stream of random numbers."""
 
 
-def round_stochastically(weights: "torch.Tensor", dtype: "torch.dtype", generator: "torch.Generator") -> "torch.Tensor":
+def round_stochastically(weights: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
     """float32 -> bfloat16 or float16 on the CPU, same shape: up or down to a neighbour on the grid, unbiased. What is
     on the grid stays as it is, like infinities and NaN; a finite value stays finite."""
-    import torch
-
     flat = weights.detach().to("cpu", torch.float32).contiguous().view(-1)
     rounded = torch.empty(flat.shape, dtype=dtype)
     for start in range(0, flat.numel(), _CHUNK):
@@ -30,10 +27,8 @@ def round_stochastically(weights: "torch.Tensor", dtype: "torch.dtype", generato
     return rounded.view(weights.shape)
 
 
-def _round_chunk(exact: "torch.Tensor", dtype: "torch.dtype", uniform: "torch.Tensor") -> "torch.Tensor":
+def _round_chunk(exact: torch.Tensor, dtype: torch.dtype, uniform: torch.Tensor) -> torch.Tensor:
     """`uniform`: random numbers in [0, 1). The bits of a magnitude, read as an integer, count its grid's values."""
-    import torch
-
     size = exact.abs()
     below = size.to(dtype)
     bits = below.view(torch.int16)
@@ -45,15 +40,13 @@ def _round_chunk(exact: "torch.Tensor", dtype: "torch.dtype", uniform: "torch.Te
 
 
 def rounded_weights(
-    model: Any, weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype", seed: int
-) -> "dict[str, torch.Tensor]":
+    model: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype, seed: int
+) -> dict[str, torch.Tensor]:
     """A whole model's weights by name, as `model.state_dict()` names them, on the CPU: stochastically rounded from
     float32. Tied weights are rounded once. Buffers, and what the architecture keeps in float32, stay as they are.
 
     The random numbers of a weight depend on `seed` and its name, not on other weights. model: of transformers; only its
     names are used, so its own weights may be elsewhere."""
-    import torch
-
     buffers = {name for name, _ in model.named_buffers()}
     in_float32 = _float32_modules(model, dtype)
     tied: Mapping[str, str] = model.all_tied_weights_keys
@@ -69,18 +62,14 @@ def rounded_weights(
     return rounded
 
 
-def _generator(seed: int, name: str) -> "torch.Generator":
-    import torch
-
+def _generator(seed: int, name: str) -> torch.Generator:
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
-def _float32_modules(model: Any, dtype: "torch.dtype") -> list[str]:
+def _float32_modules(model: Any, dtype: torch.dtype) -> list[str]:
     """The names of modules and weights that transformers loads in float32 whatever half-precision dtype is asked for,
     and of those that it does so only for float16."""
-    import torch
-
     always = list(model._keep_in_fp32_modules_strict or ())
     return always + (list(model._keep_in_fp32_modules or ()) if dtype == torch.float16 else [])
 

@@ -17,6 +17,7 @@ from harness.gate.check import PASS, REFUSED
 from harness.types import RankedExample
 from tests.api.recipes import tiny_recipe
 from tests.sample_boards import markdown_tables
+from tests.training.runs import loaded_outside
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +65,11 @@ def harness_stages(run: harness.Run) -> list[str]:
 
 
 def test_checkpoints_load(run: harness.Run, wordy_tiny_model: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
     assert list(run.checkpoints) == ["dpo", "multi-dpo"]
     for checkpoint in run.checkpoints.values():
         assert checkpoint.adapter
         assert checkpoint.base == str(wordy_tiny_model)
-        assert AutoModelForCausalLM.from_pretrained(checkpoint.path).config.vocab_size > 256
+        assert loaded_outside(checkpoint.path, checkpoint.base).config.vocab_size > 256
 
 
 def test_what_auto_stands_for_is_told_and_recorded(run: harness.Run, folder: Path, recipe: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ LENGTHS = {  # lines: a page answers one reader's questions
     "recipes/README.md": 350,
     "leaderboards/README.md": 160,
     "harness/README.md": 260,
-    "harness/training/README.md": 90,
+    "harness/training/README.md": 104,
     "harness/judging/README.md": 110,
     "tests/README.md": 120,
 }

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fake_server import FakeServer, completion
+from tests.training.runs import loaded_outside
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,14 +123,15 @@ def test_the_ranked_dataset_loads_with_datasets(run: Run) -> None:
 
 
 def test_checkpoints_load_in_transformers(run: Run) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folders = [
         run.home / "store" / "artifacts" / k / "checkpoint" for k, a in run.artifacts.items() if a["stage"] == "train"
     ]
     assert len(folders) == 2
     for folder in folders:
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+        model = loaded_outside(folder, folder / base)
         ids = AutoTokenizer.from_pretrained(folder)("hello", return_tensors="pt")
         assert model(**ids).logits.shape[-1] == model.config.vocab_size
 

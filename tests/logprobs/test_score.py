@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.logprobs.head import response_logps
 from harness.logprobs.layout import shared_prefix_obstacle
 from harness.logprobs.score import score_rows
-from harness.logprobs.tiles import Head, tiled_logps
+from harness.logprobs.tiles import Head, tile_of, tiled_logps
 from harness.models import chat
 from harness.models import load as models
 from harness.training.ranked.batch import Group, collate, lengths_of
@@ -203,3 +203,11 @@ def test_a_half_precision_head_equals_plain_logits(
         assert one.dtype == plain.dtype
         torch.testing.assert_close(one, plain, rtol=2e-2, atol=1e-2 * plain.abs().max().item())
         torch.testing.assert_close(two, one, rtol=1e-2, atol=1e-3 * plain.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "largest", "expected"),
+    [(80, 2**28, 2**28), (24, 2**28, 2**26), (24, 2**26, 2**26), (2, 2**26, 2**22)],
+)
+def test_tiles_grow_with_memory_up_to_a_bound(gigabytes: int, largest: int, expected: int) -> None:
+    assert tile_of(gigabytes * 10**9, largest) == expected

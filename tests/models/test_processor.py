@@ -42,7 +42,6 @@ def test_auto_is_the_faster_dtype(ratio: float, dtype: str, speed: dict[str, Any
         build("judge", {"name": "local", "model": "a/b"}),
         build("reward", {"name": "sequence_classifier", "model": "a/b"}),
         build("reward", {"name": "trained", "base": "a/b"}),
-        build("reward", {"name": "implicit", "policy": "a/b", "reference": "c/d"}),
     ):
         assert component.model_dump()["dtype"] == dtype
 

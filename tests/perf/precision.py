@@ -3,8 +3,8 @@
 SmolLM2-135M in bfloat16 is trained with `mdpo_linear` on half of the pairs that ship with the harness: 8 prompts a
 step, 6 epochs. Each row of the table is a training, as an adapter, merged into a whole model, or of all weights.
 `float32`: the mean margin of the other half's pairs, in nats, of what was trained. `deployed`: that of the checkpoint
-in bfloat16, against the base in bfloat16. `kept`: the second over the first. However it is rounded, a log-probability in
-bfloat16 is off by some tenths of a nat, and the next rounding draws anew; `error` is what that makes of `kept` (one
+in bfloat16, against the base in bfloat16. `kept`: the second over the first. However it is rounded, a log-probability
+in bfloat16 is off by some tenths of a nat, and the next rounding draws anew; `error` is what that makes of `kept` (one
 standard error over the pairs). `PEFT` and `nearest`: the same with PEFT's own forward pass of adapters, and with
 weights rounded to the nearest value.
 

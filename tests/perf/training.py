@@ -218,6 +218,7 @@ def train_ours(model: str, dtype: str, groups: Sequence[Any], tokenizer: Any, fo
     from harness.logprobs.rows import FORWARD
     from harness.models import load as models
     from harness.recipe.recipe import Policy
+    from harness.training.memory import give_back
     from harness.training.policy import load_policy
     from harness.training.ranked.batch import collate, lengths_of
     from harness.training.ranked.ranked_trainer import RankedTrainer, RunOptions
@@ -236,6 +237,7 @@ def train_ours(model: str, dtype: str, groups: Sequence[Any], tokenizer: Any, fo
             response_logps(reference, {name: batch[name] for name in FORWARD if name in batch})
         referred = time.perf_counter() - started
     del reference
+    give_back()  # as train_policy does
     policy = load_policy(Policy(model=model, dtype="float32"), None, SEED)
     assert shared_prefix_obstacle(policy, lengths) is None
     give_logps(policy)

@@ -88,7 +88,7 @@ def weights(folder: Path, name: str = "checkpoint") -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-def loaded_outside(checkpoint: Path, base: Path) -> Any:
+def loaded_outside(checkpoint: Path, base: str | Path) -> Any:
     """A checkpoint as users of transformers and PEFT load it."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

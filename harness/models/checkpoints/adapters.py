@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness import outside
 from harness.errors import ModelError
 from harness.models.builtin.fetch import BUILTIN, builtin_name
 from harness.models.checkpoints.complete import complain, quiet, readable
@@ -57,7 +58,7 @@ def name_base(folder: Path, model: str, revision: str | None) -> None:
     config |= {"base_model_name_or_path": name, "revision": revision}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if card.exists() and saved:  # PEFT's model card
-        card.write_text(card.read_text(encoding="utf-8").replace(saved, name), encoding="utf-8")
+        card.write_text(outside.read_text(card, outside.LARGEST_TEXT, folder).replace(saved, name), encoding="utf-8")
 
 
 def base_of(folder: Path) -> Base:

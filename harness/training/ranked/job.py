@@ -1,6 +1,5 @@
 """A training as a job that several processes can run (see `harness.training.processes`)."""
 
-import gc
 import json
 import logging
 from pathlib import Path
@@ -15,6 +14,8 @@ from harness.recipe.recipe import Policy
 from harness.recipe.training import Training
 from harness.training.budget import Budget
 from harness.training.curves import tensorboard_in
+from harness.training.memory import give_back
+from harness.training.memory import give_back
 from harness.training.processes import Job, run_job
 from harness.types import Advance, RankedExample
 
@@ -69,7 +70,7 @@ class TrainingJob(Job):
                 budget=self.budget,
                 dtype=self.dtype,
             )
-        gc.collect()  # the trainer and its model form a cycle, and the next stage may need the memory
+        give_back()  # the trainer and its model form a cycle, and the next stage may need the memory
         return report
 
     def launch(self, accelerate: Accelerate, advance: Advance) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from harness.recipe.training import Training
 from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.deploy import save_result
 from harness.training.finite import NotFinite
+from harness.training.memory import give_back
 from harness.training.policy import (
     autocast_dtype,
     load_policy,
@@ -85,6 +86,7 @@ def train_policy(
     step is not finite. In a run of several processes the first one writes and reports; all return the same.
     """
     started = time.monotonic()
+    give_back()
     setup = _set_up(policy, examples, reference, loss, training, seed, bounded_memory)
     max_steps = steps_for(budget, setup.epoch(training.batch_size)) if budget else None
     work = partial_folder or folder

@@ -63,7 +63,7 @@ def kept(run: Path, base: Path) -> float:
     return float((changes[0] * changes[1]).sum() / changes[1].square().sum())
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("architecture", [pytest.param("llama", marks=pytest.mark.slow), "qwen2", "gpt2"])
 def test_of_adapters(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = model_in(tmp_path / "base", architecture)
     run = trained(base, tmp_path / "run", learning_rate=3e-4)
