@@ -18,6 +18,31 @@ VOCABULARY = 8192
 """Rows of the head's weights per product in half precision."""
 
 
+class Head(NamedTuple):
+    """The parts of a causal model: the decoder, and what computes float32 logits from its hidden states. `vocabulary`:
+    the number of logits per token (a sharded projection doesn't tell)."""
+
+    decoder: nn.Module
+    projection: nn.Module
+    vocabulary: int
+    scale: float
+    softcap: float | None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[K, V] float32 from [K, H]."""
+        logits: Tensor = self.projection(hidden).float() * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """log p(target) [K] from hidden [K, H] and targets [K]."""
+        return pick(self.logits(hidden), targets)
+
+
+def pick(logits: Tensor, targets: Tensor) -> Tensor:
+    """log p(target) [K] from logits [K, V]."""
+    return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
+
+
 @cache
 def tile_size(device: torch.device) -> int:
     """Logits per tile, tokens times vocabulary, that suit a device's memory."""

@@ -163,3 +163,38 @@ def test_unequal_prompts_go_into_one_row_without_padding() -> None:
     gradients = torch.autograd.grad((packed_logps * weights).sum(), list(model.parameters()))
     for mine, theirs in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * max(1.0, theirs.abs().max().item()))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_checkpointing_gives_the_same_gradients(autocast: bool) -> None:
+    model = tiny("qwen2").train()
+    group = random_group(1, 11, (5, 9, 30))
+    assert shared_prefix_obstacle(model, [(11, [5, 9, 30])]) is None
+    batch = pad([token_row(group.prompt, group.responses)], 258)
+
+    def gradients() -> list[Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logps, _ = response_logps(model, batch)
+        (logps * torch.tensor([1.0, -2.0, 0.5])).sum().backward()
+        return [p.grad for p in model.parameters()]
+
+    kept = gradients()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for mine, plain in zip(gradients(), kept, strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_in_bfloat16_it_is_as_close_to_float32_as_the_dense_mask(architecture: str) -> None:
+    model = tiny(architecture, initializer_range=0.05)
+    model.set_attn_implementation("eager" if architecture == "gemma2" else "sdpa")
+    group = random_group(1, 30, (20, 30))
+    batch = pad([token_row(group.prompt, group.responses)], 258)
+    exact, _ = response_logps(model, batch)
+    half = model.bfloat16()
+    dense, _ = response_logps(half, batch)
+    assert shared_prefix_obstacle(half, [(30, [20, 30])]) is None
+    prefix, _ = response_logps(half, batch)
+    assert attention.has_prefix_attention(half)
+    assert (prefix - exact).abs().max() < 2 * (dense - exact).abs().max() + 0.02

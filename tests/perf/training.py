@@ -8,10 +8,10 @@ peak of resident memory is), which first takes a step on a short prompt and then
 `--dtype float32 bfloat16` (the default is both): weights are float32; bfloat16 is autocast, on both sides. Sides
 alternate in each round, so that a busy machine slows down both.
 
-Prints a table over N and prompt:response, beside the token counts that losses.md section 5 predicts (`--main` leaves it
-out). The last line is one JSON object, for N=4 with 128 and 128 tokens, medians of 3: by dtype, `time_ratio` (ours over
-TRL's, reference cached), `time_ratio_with_reference` (our reference pass included) and `memory_ratio`; and the same of
-the dtype in which each side is fastest. `--small`: a tiny random model, 16 and 16 tokens, one round.
+Prints a table over N and prompt:response, beside what counts of multiply-adds predict (`--main` leaves it out). The
+last line is one JSON object, for N=4 with 128 and 128 tokens, medians of 3: by dtype, `time_ratio` (ours over TRL's,
+reference cached), `time_ratio_with_reference` (our reference pass included) and `memory_ratio`; and the same of the
+dtype in which each side is fastest. `--small`: a tiny random model, 16 and 16 tokens, one round.
 """
 
 import json
@@ -57,11 +57,39 @@ FULL = Plan(
 SMALL = Plan(Size(4, 16, 16, 2), 1, [Size(2, 16, 16, 1)])
 
 
-def predicted(size: Size, *, reference: bool) -> float:
-    """Ours over TRL's in token-forwards (losses.md, section 5): training costs 3 a token, a reference pass 1."""
-    shared = size.prompt - 1 + size.n * size.response
-    pairs = 2 * (size.n - 1) * (size.prompt + size.response)
-    return (3 + reference) * shared / (4 * pairs)
+class Work(NamedTuple):
+    """Multiply-adds of a model in one forward: of a token in the layers' matrices, of a pair of tokens in attention,
+    and of a token in the head."""
+
+    body: float
+    pair: float
+    head: float
+
+    @classmethod
+    def of(cls, model: str) -> "Work":
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        from harness.models.load import local_path
+
+        config = AutoConfig.from_pretrained(local_path(model))
+        with torch.device("meta"):
+            layers = AutoModelForCausalLM.from_config(config).get_decoder().layers
+        width = config.num_attention_heads * (config.head_dim or config.hidden_size // config.num_attention_heads)
+        body = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
+        return cls(body, 2 * width * config.num_hidden_layers, config.hidden_size * config.vocab_size)
+
+
+def predicted(size: Size, work: Work, *, reference: bool) -> float:
+    """Ours over TRL's in multiply-adds (losses.md, section 5). A backward costs two forwards, and computes again what
+    isn't kept: attention on both sides, and TRL's head, which on a CPU also projects the prompts."""
+    n, prompt, response, _ = size
+    tokens, pairs = prompt - 1 + n * response, prompt**2 / 2 + n * (prompt * response + response**2 / 2)
+    forward = Work(tokens * work.body, pairs * work.pair, n * response * work.head)
+    ours = 3 * forward.body + 3.5 * forward.pair + 3 * forward.head + (sum(forward) if reference else 0)
+    sequences, length = 2 * (n - 1), prompt + response
+    forward = Work(*(sequences * x for x in (length * work.body, length**2 / 2 * work.pair, length * work.head)))
+    return ours / (3 * forward.body + 3.5 * forward.pair + 4 * forward.head + sum(forward))
 
 
 Figures = dict[str, float]
@@ -94,7 +122,8 @@ def main() -> None:
     fastest = [min(by_dtype, key=lambda dtype: median(by_dtype[dtype], side, "seconds")) for side in (0, 1)]
     best = ratios([(o, t) for (o, _), (_, t) in zip(by_dtype[fastest[0]], by_dtype[fastest[1]], strict=True)])
     by_name = {dtype: ratios(rounds) for dtype, rounds in by_dtype.items()}
-    report({**by_name, "fastest": dict(zip(("ours", "trl"), fastest, strict=True)), **best})
+    print(f"fastest in: ours {fastest[0]}, TRL {fastest[1]}")
+    report({**by_name, **best})
 
 
 def median(rounds: Rounds, side: int, name: str) -> float:
@@ -115,12 +144,13 @@ def ratios(rounds: Rounds) -> Figures:
 
 def table(model: str, dtype: str, sizes: Sequence[Size]) -> None:
     """One measurement a side and size: how the ratio grows with N and with the share of the prompt."""
+    work = Work.of(model)
     print(f"\n{dtype}\n\n| N | prompt:response | ours, s | TRL, s | ratio | predicted | with reference | predicted |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for size in sizes:
         ours, theirs = run("ours", model, dtype, size), run("trl", model, dtype, size)
         ratios = [ours[name] / theirs["seconds"] for name in ("seconds", "with_reference")]
-        counts = [predicted(size, reference=reference) for reference in (False, True)]
+        counts = [predicted(size, work, reference=reference) for reference in (False, True)]
         print(
             f"| {size.n} | {size.prompt}:{size.response} | {ours['seconds']:.2f} | {theirs['seconds']:.2f} "
             f"| {ratios[0]:.3f} | {counts[0]:.3f} | {ratios[1]:.3f} | {counts[1]:.3f} |",

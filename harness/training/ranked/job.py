@@ -15,7 +15,6 @@ from harness.recipe.training import Training
 from harness.training.budget import Budget
 from harness.training.curves import tensorboard_in
 from harness.training.memory import give_back
-from harness.training.memory import give_back
 from harness.training.processes import Job, run_job
 from harness.types import Advance, RankedExample
 

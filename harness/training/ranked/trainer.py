@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from harness.errors import ModelError
 from harness.logprobs.head import give_logps
 from harness.logprobs.layout import check_window, shared_prefix_obstacle
+from harness.models.config import text_config
 from harness.models.load import Dtype, device, load_tokenizer
 from harness.protocols import Loss
 from harness.recipe.recipe import Policy
@@ -166,6 +167,8 @@ def _set_up(
     obstacle = "memory is bounded to one response at a time" if bounded_memory else obstacle
     if obstacle:
         _log.info("%s: one row per response: %s", policy.model, obstacle)
+    if getattr(text_config(model), "router_aux_loss_coef", None):
+        _log.info("%s: no auxiliary loss balances its experts: router_aux_loss_coef is not used", policy.model)
     give_logps(model)
     return _Setup(model, tokenizer, usable, counts, len(groups) - len(usable), obstacle, counted)
 

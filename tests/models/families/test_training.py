@@ -1,5 +1,6 @@
 """The newest families train, with adapters and in full, and what was trained is what is loaded again."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,24 @@ def test_routers_get_no_noise_in_training() -> None:
     disable_dropout(model)
     ids = torch.arange(20)[None]
     torch.testing.assert_close(model(ids).logits, model.eval()(ids).logits)
+
+
+def test_no_loss_balances_experts_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4}
+    losses = []
+    for coefficient in (0.0, 100.0):
+        torch.manual_seed(0)
+        options = {"output_router_logits": True, "router_aux_loss_coef": coefficient}
+        config = AutoConfig.for_model("mixtral", **sizes, **heads, **options)
+        base = saved(AutoModelForCausalLM.from_config(config), tmp_path / f"base{coefficient}")
+        with caplog.at_level(logging.INFO, logger="harness.training"):
+            _, steps = train(base, DATA, tmp_path / f"run{coefficient}", lora=None, batch_size=2, epochs=2)
+        assert ("no auxiliary loss balances its experts" in caplog.text) == (coefficient > 0)
+        losses.append([(step["loss"], step["grad_norm"]) for step in steps])
+    assert losses[0] == losses[1]
 
 
 def test_values_by_layer_are_read_from_the_layers() -> None:
