@@ -6,18 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from harness.logprobs.attention import has_prefix_attention, mask_of
-from harness.logprobs.rows import BRANCHES, IGNORED, Batch
+from harness.logprobs.rows import BRANCHES, IGNORED, WIDEST_MASK, Batch
 from harness.models.config import rope_class
 
 
 def forward_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """A forward's inputs; `attention_mask` in the form that the model's attention takes."""
+    """A forward's inputs; `attention_mask` in the form that the model's attention takes. Long ordinary rows get none:
+    padding is on the right, where a causal model doesn't look, and transformers would make a dense mask of it."""
     forget_lengths(model)
     inputs: dict[str, Tensor] = {
         name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch
     }
     if "segments" in batch:
         inputs["attention_mask"] = mask_of(model, batch["segments"])
+    elif batch["input_ids"].shape[1] > WIDEST_MASK:
+        del inputs["attention_mask"]
     return inputs
 
 

@@ -15,7 +15,7 @@ from harness.children.shares import of_first
 from harness.errors import ModelError
 from harness.logprobs.attention import forgo_prefix_attention, use_prefix_attention
 from harness.logprobs.head import evaluating, response_logps
-from harness.logprobs.rows import FORWARD, pad, token_row
+from harness.logprobs.rows import FORWARD, WIDEST_MASK, pad, token_row
 from harness.models.config import (
     attention_width,
     context_window,
@@ -27,8 +27,6 @@ from harness.models.config import (
 
 Lengths = tuple[int, Sequence[int]]
 """The number of tokens of a prompt, and of each of its responses."""
-WIDEST_MASK = 2048
-"""Tokens of the longest row that gets a dense mask."""
 DENSE_ATTENTION, HALF_DENSE_ATTENTION = 1.3, 6.0
 """Time of a multiply-add in attention with a dense mask, in float32 and in half precision, over that of one in a
 matrix product (639 tokens, 9 heads of 64, forward and backward, on a processor with AVX512-BF16)."""
@@ -39,18 +37,18 @@ _log = logging.getLogger(__name__)
 def shared_prefix_obstacle(model: nn.Module, lengths: Sequence[Lengths]) -> str | None:
     """Why this model or these lengths need one row per response; None if shared-prefix rows are exact and cheaper. Such
     rows get prefix attention, which is then selected for the model, or a dense mask where that isn't exact."""
-    if obstacle := _layers_obstacle(model) or _rope_obstacle(model, lengths):
+    if obstacle := _layers_obstacle(model):
         return obstacle
 
     def trial() -> str | None:
         return of_first(lambda: _trial_obstacle(model, lengths))
 
     obstacle = use_prefix_attention(model) or trial()
-    if obstacle is None:
-        return None  # tokens and pairs of tokens are at most those of separate rows
+    if obstacle is None:  # tokens and pairs of tokens are at most those of separate rows
+        return _rope_obstacle(model, lengths)
     forgo_prefix_attention(model)
     _log.info("%s: no prefix attention: %s", type(model).__name__, obstacle)
-    return _mask_obstacle(model, lengths) or trial() or _cost_obstacle(model, lengths)
+    return _rope_obstacle(model, lengths) or _mask_obstacle(model, lengths) or trial() or _cost_obstacle(model, lengths)
 
 
 def check_window(model: nn.Module, longest: int) -> None:

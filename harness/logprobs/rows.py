@@ -14,6 +14,9 @@ BRANCHES = 2**20
 """A token's segment number is its prompt's number in the row times this, plus its branch: 0 for the prompt, k for its
 k-th response; -1 for padding."""
 
+WIDEST_MASK = 2048
+"""Tokens of the longest row that gets a dense mask."""
+
 Batch = dict[str, Any]
 """Tensors for one forward pass: R rows of T tokens with K responses in total; those of a row are adjacent.
 

@@ -67,9 +67,6 @@ def save_whole(
     weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """The same for a whole model, which is in float32."""
-    if weights is not None:  # tied ones may come twice
-        tied = model.all_tied_weights_keys
-        weights = {name: weights.get(tied.get(name, name), weight) for name, weight in weights.items()}
     if dtype != "float32":
         save_policy(model, tokenizer, artifact / TRAINED, start, None if weights is None else dict(weights))
     _save_in(dtype, model, tokenizer, artifact / CHECKPOINT, start, seed, weights)

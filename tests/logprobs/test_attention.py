@@ -143,6 +143,16 @@ def test_rotary_factors_are_those_of_a_sequence_by_itself(architecture: str, rop
         torch.testing.assert_close(logp, expected, rtol=1e-5, atol=1e-4)
 
 
+def test_rotary_factors_of_branches_are_those_of_their_longest() -> None:
+    """The longest branch of the first row has one position more than the short factors are for."""
+    model = tiny("llama", max_position_embeddings=64, rope_parameters=LONGROPE)
+    original = LONGROPE["original_max_position_embeddings"]
+    rows = [token_row(list(range(1, prompt + 1)), [[7, 8, 9, 4], [5, 6, 7, 3]]) for prompt in (original - 2, 10)]
+    alone = torch.cat([response_logps(model, pad([row], 258))[0] for row in rows])
+    together, _ = response_logps(model, pad(rows, 258))
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
 def test_unequal_prompts_go_into_one_row_without_padding() -> None:
     model = tiny("llama")
     groups = [random_group(k, prompt, lengths) for k, (prompt, lengths) in enumerate([(3, (5, 30)), (40, (2, 7, 9))])]

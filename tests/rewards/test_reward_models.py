@@ -149,6 +149,31 @@ def test_the_dtype_of_products_is_in_the_identity_of_whole_models_alone(wordy_ti
     assert products(True, dtype="bfloat16") is products(True, dtype="float32", lora=False) is None
 
 
+@pytest.mark.parametrize("lora", [True, False])
+def test_half_precision_rounds_nothing_that_was_learnt(lora: bool, wordy_tiny_model: Path, tmp_path: Path) -> None:
+    """Weights are trained and saved in float32, and scores are computed with a base in float32."""
+    from safetensors.torch import load_file
+
+    from harness.models import load as models
+
+    fields = {"base": str(wordy_tiny_model), "dtype": "bfloat16", "epochs": 2, "learning_rate": 1e-3, "lora": lora}
+    reward: Any = build("reward", {"name": "trained", **fields})
+    reward.fit(pairs(16, 0), tmp_path, seed=0, advance=lambda _: None)
+    (file,) = (tmp_path / "reward-model").glob("*.safetensors")
+    saved = load_file(file)
+    assert {t.dtype for t in saved.values()} == {torch.float32}
+    assert all(not torch.equal(t, t.bfloat16().float()) for name, t in saved.items() if "score" in name)
+    if lora:
+        base = models.load_sequence_classifier(str(wordy_tiny_model), None, "float32", num_labels=1)
+        exact = models.with_adapter(base, tmp_path / "reward-model")
+    else:
+        exact = models.load_sequence_classifier(str(tmp_path / "reward-model"), None, "float32")
+    given = rows(pairs(6, 1))
+    plain = {"max_length": 1024, "batch_size": 4, "advance": lambda _: None}
+    scores = classifier_scores(exact, reward._tokenizer(), given, **plain)
+    assert reward.score(given, ready(tmp_path)) == pytest.approx(scores, abs=1e-5)
+
+
 def test_what_is_not_finite_is_not_scored(wordy_tiny_model: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

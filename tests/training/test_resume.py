@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from harness.models.checkpoints import adapters
 from tests.training.models import examples
-from tests.training.runs import assert_same_steps, assert_same_weights, train, untimed
+from tests.training.runs import assert_same_steps, assert_same_weights, loaded_outside, train, untimed
 
 CHILD = """
 import json, os, sys
@@ -137,14 +138,14 @@ def test_a_cut_optimizer_is_noticed_without_checksums(tiny_model: Path, tmp_path
 
 
 def test_save_every_keeps_checkpoints_that_transformers_loads(tiny_model: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     train(tiny_model, examples(12), tmp_path / "run", epochs=2, save_every=3)
     kept = tmp_path / "run" / "checkpoints"
     assert sorted(p.name for p in kept.iterdir()) == ["step-3", "step-6"]
     for folder in kept.iterdir():
         assert not [p for p in folder.iterdir() if p.suffix in {".pt", ".pth", ".bin"}]
-        AutoModelForCausalLM.from_pretrained(folder)
+        loaded_outside(folder, folder / adapters.settings(folder)["base_model_name_or_path"])
         AutoTokenizer.from_pretrained(folder)
     from safetensors.torch import load_file
 

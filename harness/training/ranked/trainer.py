@@ -15,6 +15,8 @@ from transformers import TrainingArguments
 from harness.errors import ModelError
 from harness.logprobs.head import give_logps
 from harness.logprobs.layout import check_window, shared_prefix_obstacle
+from harness.models.checkpoints.adapters import name_base
+from harness.models.checkpoints.folder import is_adapter
 from harness.models.config import text_config
 from harness.models.load import Dtype, device, load_tokenizer
 from harness.protocols import Loss
@@ -110,7 +112,7 @@ def train_policy(
     if stopped and not lines:
         raise ModelError(f"{stopped}; lower learning_rate or max_grad_norm, or use a wider dtype")
     save = partial(save_result, start=policy, training=training, dtype=dtype or policy.dtype, seed=seed)
-    _write(trainer, folder, work, setup.tokenizer, save)
+    _write(trainer, folder, work, setup, save)
     report = {"seconds": time.monotonic() - started, "micro_batch_size": arguments.per_device_train_batch_size}
     report["products"] = products(trainer.options.autocast)
     return {**_step_figures(lines), **report, **setup.figures(), **_warnings(lines, stopped)}
@@ -118,10 +120,11 @@ def train_policy(
 
 @dataclass(frozen=True)
 class _Setup:
-    """The model with its tokenizer, the groups in which the loss finds a preference, and the number of tied ones.
+    """The policy, its model and tokenizer, the groups with a preference for the loss, and the number of tied ones.
     `obstacle`: why rows hold one response each; None: rows share the prompt. `counted`: whether tokens are counted as
     in shared rows. That doesn't depend on `bounded_memory`, so budgets don't either."""
 
+    policy: Policy
     model: Any
     tokenizer: Any
     groups: list[Group]
@@ -170,7 +173,7 @@ def _set_up(
     if getattr(text_config(model), "router_aux_loss_coef", None):
         _log.info("%s: no auxiliary loss balances its experts: router_aux_loss_coef is not used", policy.model)
     give_logps(model)
-    return _Setup(model, tokenizer, usable, counts, len(groups) - len(usable), obstacle, counted)
+    return _Setup(policy, model, tokenizer, usable, counts, len(groups) - len(usable), obstacle, counted)
 
 
 def _step_figures(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -263,18 +266,20 @@ def _run(trainer: RankedTrainer, resumed: Path | None) -> str | None:
     return None
 
 
-def _write(trainer: RankedTrainer, folder: Path, work: Path, tokenizer: Any, save: Callable[..., None]) -> None:
+def _write(trainer: RankedTrainer, folder: Path, work: Path, setup: _Setup, save: Callable[..., None]) -> None:
     """Write the trained policy, the intermediate ones and the step lines into the run's folder. `save`: `save_result`
     with the run's settings."""
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     weights = _gathered(trainer) if sharded else None
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
-        save(model, tokenizer, folder, weights=weights)
+        save(model, setup.tokenizer, folder, weights=weights)
         for checkpoint in checkpoints(work):
             # A copy: until the artifact is published, a killed run resumes from the original.
             target = folder / CHECKPOINTS / checkpoint.name.replace("checkpoint", "step")
             shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns(*STATE))
+            if is_adapter(target):
+                name_base(target, setup.policy.model, setup.policy.revision)
             if work == folder:
                 shutil.rmtree(checkpoint)
         if work != folder:

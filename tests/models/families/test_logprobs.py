@@ -103,3 +103,13 @@ def test_the_families_have_what_sets_them_apart() -> None:
     assert types["gpt_oss"] == {"sliding_attention", "full_attention"}
     assert types["llama4"] == {"chunked_attention", "full_attention"}
     assert len(FAMILIES) > 20
+
+
+@by_family
+def test_long_rows_need_no_mask(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers makes a mask of T x T from that of the padding."""
+    monkeypatch.setattr("harness.logprobs.inputs.WIDEST_MASK", 8)
+    model = tiny(family)
+    with torch.no_grad():
+        logps, _ = response_logps(model, collate(GROUPS, 258, shared=False))
+        assert ((logps - alone(model, GROUPS)).abs() / LENGTHS).max() < 1e-4

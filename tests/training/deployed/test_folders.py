@@ -111,6 +111,9 @@ def test_weights_gathered_from_processes_are_rounded_like_others(tiny_model: Pat
             if parameter.requires_grad:
                 parameter.add_(1e-3 * torch.randn(parameter.shape))
     gathered = {name: weight.clone() for name, weight in model.state_dict().items()}
+    first: dict[int, torch.Tensor] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        gathered[name] = first.setdefault(id(parameter), gathered[name])
     options: dict[str, Any] = {"dtype": "bfloat16", "seed": 0}
     save_result(model, tokenizer, tmp_path / "own", policy, training, **options)
     with torch.no_grad():

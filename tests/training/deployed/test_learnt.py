@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,7 +12,11 @@ from harness.losses.mdpo_linear import MdpoLinear
 from harness.models import load as models
 from harness.recipe.recipe import Policy
 from harness.recipe.training import Training
+from harness.recipe.trl_loss import TrlLoss
+from harness.training.ranked import trainer
 from harness.training.ranked.trainer import train_policy
+from harness.training.trl import dpo
+from harness.training.trl.dpo import train_with_trl
 from tests.tiny import tiny_tokenizer
 from tests.training.models import examples, tiny
 from tests.training.runs import LENGTHS, LORA, reference_of
@@ -30,7 +35,7 @@ def model_in(folder: Path, architecture: str) -> Path:
     return folder
 
 
-def trained(base: Path, folder: Path, **fields: Any) -> Path:
+def trained(base: Path, folder: Path, *, trl: bool = False, **fields: Any) -> Path:
     """The folder of a short training in bfloat16."""
     data, settings = examples(8), {"batch_size": 4, "lora": LORA, "warmup_ratio": 0.0, "epochs": 2, **LENGTHS}
     training = Training.model_validate(settings | fields)
@@ -38,6 +43,9 @@ def trained(base: Path, folder: Path, **fields: Any) -> Path:
     reference = reference_of(base, data, "bfloat16" if training.lora else "float32")
     options: dict[str, Any] = {"seed": 3, "micro_batch_size": 4, "advance": lambda _n: None}
     folder.mkdir()
+    if trl:
+        train_with_trl(policy, data, TrlLoss.model_validate({"name": "sigmoid"}), training, folder=folder, **options)
+        return folder
     train_policy(policy, data, reference, MdpoLinear(beta=1.0), training, folder=folder, **options)
     return folder
 
@@ -48,19 +56,26 @@ def load(folder: Path, base: Path, dtype: models.Dtype) -> Any:
     return models.load_causal_lm(str(folder), dtype=dtype)
 
 
-def kept(run: Path, base: Path) -> float:
-    """How much of the change in log-probabilities that was learnt is in those of the deployed policy: the slope of the
-    one over the other, over random texts."""
+def change(policy: Any, base: Path, dtype: models.Dtype) -> torch.Tensor:
+    """That of a policy's log-probabilities over the base's, on random texts."""
     ids = torch.randint(0, 256, (48, 80), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pair = [
+            model(input_ids=ids).logits.double().log_softmax(-1)
+            for model in (policy, models.load_causal_lm(str(base), dtype=dtype))
+        ]
+    return pair[0] - pair[1]
+
+
+def kept(run: Path, base: Path, policy: Any = None) -> float:
+    """How much of the change that was learnt is in that of the deployed policy: the slope of the one over the other.
+    `policy`: measured instead of the deployed one, and as in training."""
     exact = run / "trained" if (run / "trained").is_dir() else run / "checkpoint"
-    changes = []
-    for folder, dtype in ((run / "checkpoint", "bfloat16"), (exact, "float32")):
-        policies = load(folder, base, dtype), models.load_causal_lm(str(base), dtype=dtype)  # type: ignore[arg-type]
-        with torch.no_grad():
-            ours, reference = (model(input_ids=ids).logits.double().log_softmax(-1) for model in policies)
-        changes.append(ours - reference)
-    assert changes[1].abs().max() > 0
-    return float((changes[0] * changes[1]).sum() / changes[1].square().sum())
+    learnt = change(load(exact, base, "float32"), base, "float32")
+    with torch.autocast("cpu", torch.bfloat16, enabled=policy is not None):
+        deployed = change(policy or load(run / "checkpoint", base, "bfloat16"), base, "bfloat16")
+    assert learnt.abs().max() > 0
+    return float((deployed * learnt).sum() / learnt.square().sum())
 
 
 @pytest.mark.parametrize("architecture", [pytest.param("llama", marks=pytest.mark.slow), "qwen2", "gpt2"])
@@ -70,6 +85,20 @@ def test_of_adapters(architecture: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert kept(run, base) == pytest.approx(1, abs=0.15)
     monkeypatch.setattr(models, "round_once", lambda model: model)
     assert kept(run, base) < 0.75, "PEFT's own forward pass loses nothing here: the test shows nothing"
+
+
+@pytest.mark.parametrize("module", [trainer, dpo])
+def test_training_computes_with_what_is_deployed(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models_trained: list[Any] = []
+    save = module.save_result
+    monkeypatch.setattr(
+        module, "save_result", lambda model, *rest, **more: models_trained.append(model) or save(model, *rest, **more)
+    )
+    base = model_in(tmp_path / "base", "qwen2")
+    run = trained(base, tmp_path / "run", trl=module is dpo, learning_rate=3e-4)
+    assert kept(run, base, models_trained[0].eval()) == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize("fields", [{"merge": True, "learning_rate": 3e-4}, {"lora": False, "learning_rate": 1e-5}])
