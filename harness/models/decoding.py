@@ -6,8 +6,8 @@ N=2, and the batch size is not part of stage keys.
 
 Models with attention over keys and values are decoded in slots, which rows enter and leave at any time, by two workers
 on a CPU (`harness.models.decode.slots`). There a row's numbers are the same, to the last bit, whatever else is decoded:
-of 48 samples of 64 tokens by SmolLM2-135M at temperature 0.7, none differed between two workers and one, nor between
-48 rows, 10 and 1, in float32 and in bfloat16. So a resumed run writes what an uninterrupted one does. Other models are
+of 48 samples of 32 tokens by SmolLM2-135M at temperature 1, none differed between two workers and one, nor between
+48 rows, 10 and 2, in float32 and in bfloat16. So a resumed run writes what an uninterrupted one does. Other models are
 decoded batch by batch with their own cache, where in bfloat16 a third of the samples differs between batches of 32
 and 4.
 """

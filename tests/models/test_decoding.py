@@ -18,6 +18,7 @@ from harness.models.decode.slots import LEAST
 from harness.models.decoding import decode, decode_all
 from harness.protocols import Sampled
 from harness.types import Completion, Message, Sampling
+from tests.models.decode.greedy import assert_as_transformers
 
 QUESTIONS = ["hi", "what is the time in Rome?", "b", "a rather longer question than the others " * 5]
 
@@ -201,19 +202,7 @@ def tiny_of(kind: str, tokenizer, dtype: torch.dtype):
 def test_other_architectures_write_what_transformers_writes(kind: str, dtype: torch.dtype, loaded) -> None:
     """Greedy, two samples a prompt, prompts of several lengths and limits in one batch."""
     _, tokenizer = loaded
-    model = tiny_of(kind, tokenizer, dtype)
-    limits = [24, 5, 12, 20]
-    jobs = [
-        Job(ids, Sampling(temperature=0, max_new_tokens=limit), (0, 1))
-        for ids, limit in zip(prompts(tokenizer), limits, strict=True)
-    ]
-    ours = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
-    for job, completions in zip(jobs, ours, strict=True):
-        limit = job.sampling.max_new_tokens
-        theirs = model.generate(torch.tensor([job.prompt]), max_new_tokens=limit, do_sample=False)
-        written = theirs[0, len(job.prompt) :].tolist()
-        assert [c.text for c in completions] == [tokenizer.decode(written, skip_special_tokens=True)] * 2
-        assert [c.tokens for c in completions] == [len(written)] * 2
+    assert_as_transformers(tiny_of(kind, tokenizer, dtype), tokenizer, prompts(tokenizer))
 
 
 def test_a_model_without_a_cache_of_keys_and_values_is_refused_in_one_line(loaded) -> None:

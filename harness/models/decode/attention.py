@@ -11,7 +11,7 @@ Shapes: R rows, H heads, K heads of keys and values, G = H / K, D width, C colum
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -122,6 +122,16 @@ def _configs(config: Any) -> "list[Any]":
     return [config, *(inner for part in parts if part is not None for inner in _configs(part))]
 
 
+class Options(NamedTuple):
+    """How a layer attends. `scale`: of scores, before softcap * tanh(score / softcap); `window`: a token sees the last
+    so many, itself included; `sinks` [H]: scores of one more entry per head, whose share is left out."""
+
+    scale: float
+    window: int | None
+    softcap: float | None
+    sinks: "Tensor | None"
+
+
 def attend(
     module: Any,
     query: "Tensor",
@@ -142,25 +152,15 @@ def attend(
     if running.windows is not None:
         running.windows.append(sliding_window)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if running.step is None:
-        out = _prompts(query, key, value, scale, sliding_window, softcap, s_aux)
-    else:
-        out = _step(running.step, query, key, value, scale, sliding_window, softcap, s_aux)
+    how = Options(scale, sliding_window, softcap, s_aux)
+    out = _prompts(query, key, value, how) if running.step is None else _step(running.step, query, key, value, how)
     return out.transpose(1, 2).contiguous(), None
 
 
-def _step(
-    step: Step,
-    query: "Tensor",
-    key: "Tensor",
-    value: "Tensor",
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-    sinks: "Tensor | None",
-) -> "Tensor":
+def _step(step: Step, query: "Tensor", key: "Tensor", value: "Tensor", how: Options) -> "Tensor":
     import torch
 
+    scale, window, softcap, sinks = how
     heads, width = key.shape[1:3]
     queries = query.reshape(len(query), heads, -1, width).to(key.dtype)
     outs = []
@@ -188,29 +188,22 @@ def _softmax(scores: "Tensor", sinks: "Tensor | None") -> "Tensor":
     return torch.softmax(both, -1, dtype=torch.float32)[..., :-1]
 
 
-def _prompts(query: "Tensor", key: "Tensor", value: "Tensor", *how: Any) -> "Tensor":
+def _prompts(query: "Tensor", key: "Tensor", value: "Tensor", how: Options) -> "Tensor":
     """Causal attention within whole prompts [B, H, P, D], padded on the right. On a CPU one by one, as its order of
     summation depends on the number of tokens."""
     if query.device.type != "cpu" or list(running.lengths) == [query.shape[2]]:
-        return _causal(query, key, value, *how)
+        return _causal(query, key, value, how)
     out = query.new_zeros(*query.shape[:3], value.shape[-1])
     for i, n in enumerate(running.lengths):
         row = slice(i, i + 1), slice(None), slice(n)
-        out[row] = _causal(query[row], key[row], value[row], *how)
+        out[row] = _causal(query[row], key[row], value[row], how)
     return out
 
 
-def _causal(
-    query: "Tensor",
-    key: "Tensor",
-    value: "Tensor",
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-    sinks: "Tensor | None",
-) -> "Tensor":
+def _causal(query: "Tensor", key: "Tensor", value: "Tensor", how: Options) -> "Tensor":
     import torch
 
+    scale, window, softcap, sinks = how
     length = query.shape[2]
     if window is not None and window >= length:
         window = None

@@ -8,14 +8,12 @@ import torch
 
 from harness.models import batching
 from harness.models import load as models
-from harness.models.batching import BatchLimits, Job, batch_limits
-from harness.models.decoding import decode_all
-from harness.types import Sampling
+from harness.models.batching import BatchLimits, batch_limits
+from tests.models.decode.greedy import assert_as_transformers
 from tests.models.families.zoo import MULTIMODAL, by_family, tiny, tiny_multimodal
 from tests.tiny import tiny_tokenizer
 
 PROMPTS = [[(7 * i + 3) % 250 for i in range(n)] for n in (40, 3, 22, 60)]
-LIMITS = [24, 5, 12, 20]
 
 
 @pytest.fixture(scope="module")
@@ -23,29 +21,14 @@ def tokenizer(tiny_model: Path) -> Any:
     return models.load_tokenizer(str(tiny_model))
 
 
-def assert_as_transformers(model: Any, tokenizer: Any) -> None:
-    """Two samples of each prompt, of several lengths and limits."""
-    jobs = [
-        Job(prompt, Sampling(temperature=0, max_new_tokens=limit), (0, 1))
-        for prompt, limit in zip(PROMPTS, LIMITS, strict=True)
-    ]
-    ours = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
-    for job, completions in zip(jobs, ours, strict=True):
-        limit = job.sampling.max_new_tokens
-        theirs = model.generate(torch.tensor([job.prompt]), max_new_tokens=limit, do_sample=False)
-        written = theirs[0, len(job.prompt) :].tolist()
-        assert [c.text for c in completions] == [tokenizer.decode(written, skip_special_tokens=True)] * 2
-        assert [c.tokens for c in completions] == [len(written)] * 2
-
-
 @by_family
 def test_writes_what_transformers_writes(family: str, tokenizer: Any) -> None:
-    assert_as_transformers(tiny(family), tokenizer)
+    assert_as_transformers(tiny(family), tokenizer, PROMPTS)
 
 
 @pytest.mark.parametrize("kind", MULTIMODAL)
 def test_writes_what_transformers_writes_with_a_vision_part(kind: str, tokenizer: Any) -> None:
-    assert_as_transformers(tiny_multimodal(kind), tokenizer)
+    assert_as_transformers(tiny_multimodal(kind), tokenizer, PROMPTS)
 
 
 @pytest.mark.parametrize(
