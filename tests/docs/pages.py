@@ -13,6 +13,7 @@ HOME = "https://github.com/preference-harness/preference-harness"
 PAGES = (
     "README.md",
     "recipes/README.md",
+    "recipes/accelerate/README.md",
     "leaderboards/README.md",
     "harness/README.md",
     "harness/training/README.md",
