@@ -1,13 +1,19 @@
 """Fixtures for the whole suite: no network, no telemetry, two threads, a cache folder of its own, and the same examples
 from Hypothesis in every run."""
 
+import gc
+import itertools
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of commands would compile the package anew
+sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; their threads would only stand in each other's way
 
@@ -25,6 +31,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 if settings.default.derandomize:
     # Hypothesis also draws constants from the modules that happen to be imported, and so from the order of the tests.
     providers._get_local_constants = lambda: providers._local_constants
+
+
+def pytest_collection_finish() -> None:
+    """What imports and collection have made stays until the end: no collection of garbage looks at it again. Training
+    collects garbage at its end, which would otherwise take a third of the time of its tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +64,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """New folders."""
+    parent = tmp_path_factory.mktemp("harness-homes")
+    return (parent / str(i) for i in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder for each test, in which `dtype: auto` is float32 without a measurement."""
-    monkeypatch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("harness-home")))
+    monkeypatch.setenv("HARNESS_HOME", str(next(_caches)))
     record_processor(good=False)

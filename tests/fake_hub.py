@@ -59,7 +59,7 @@ def fake_hub(dataset: str, files: dict[str, bytes], commit: str = COMMIT) -> Ite
         do_GET = do_HEAD = _answer
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield Hub(f"http://127.0.0.1:{server.server_address[1]}", asked)

@@ -82,7 +82,7 @@ def upload_hub(token: str) -> Iterator[UploadHub]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub = UploadHub(f"http://127.0.0.1:{server.server_address[1]}", token)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield hub

@@ -141,6 +141,7 @@ def test_a_second_run_reuses_everything_and_leaves_the_process_as_it_was(
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)] == handlers
 
 
+@pytest.mark.slow
 def test_it_runs_in_another_thread(run: harness.Run, folder: Path, recipe: dict[str, Any]) -> None:
     """Also a stage: of another seed nothing is in the store but the data."""
     runs: list[harness.Run] = []
@@ -156,6 +157,7 @@ def test_it_runs_in_another_thread(run: harness.Run, folder: Path, recipe: dict[
     assert runs[0].folder == folder / "boards" / "other"
 
 
+@pytest.mark.slow
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     folder: Path, recipe: dict[str, Any], run: harness.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +194,7 @@ def test_a_recipe_s_file_gives_what_its_data_gives(folder: Path, recipe: dict[st
     assert again(folder, str(path), edits=["gates=[]"]).gates == []
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_whole_or_one_cell_of_it(folder: Path, recipe: dict[str, Any], run: harness.Run) -> None:
     sweep = {"cells": [{"id": "low", "methods[dpo].loss.beta": 0.1}, {"id": "high", "methods[dpo].loss.beta": 0.3}]}
     swept = recipe | {"name": "swept", "sweep": sweep, "gates": []}

@@ -24,6 +24,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_cells_run_in_one_namespace(wordy_tiny_model: Path, tmp_path: Path) -> None:
     names: dict[str, Any] = {
         "recipe": tiny_recipe(wordy_tiny_model),

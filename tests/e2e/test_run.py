@@ -15,6 +15,8 @@ import pytest
 from tests.fake_server import FakeServer, completion
 from tests.training.runs import loaded_outside
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 RECIPE = """\
@@ -166,7 +168,6 @@ def test_plan_tells_what_is_there(run: Run) -> None:
     assert "train/multi-dpo" in fresh.stdout
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_board(run: Run, tmp_path: Path) -> None:
     """SIGKILL twice in mid-run; what had finished is kept, and the board is the one of the run that was left alone."""
     home = tmp_path / "home"

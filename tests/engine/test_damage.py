@@ -179,6 +179,7 @@ DAMAGES: list[Damage] = [
 ]
 
 
+@pytest.mark.slow
 def test_two_hundred_damages(sample: Sample, tmp_path: Path) -> None:
     """Each is found, and told in lines that name what they are about; nothing is followed or raised."""
     missed = []

@@ -145,6 +145,7 @@ def test_alpha_is_krippendorffs() -> None:
     assert krippendorff_alpha([(2.0, 2.0), (2.0, 2.0)]) is None
 
 
+@pytest.mark.slow
 def test_a_panel_judges_a_recipe(write: Callable[..., Path], tmp_path: Path) -> None:
     panel = {"name": "panel", "judges": [LONGER, SHORTER, WORDS]}
     entries = run(write(panel), tmp_path / "store")
@@ -216,6 +217,7 @@ def test_it_does_not_reply_itself() -> None:
         panel.reply([])
 
 
+@pytest.mark.slow
 def test_a_benchmark_has_a_judge_of_its_own(write: Callable[..., Path], tmp_path: Path) -> None:
     recipe = json.loads(write(SHORTER).read_text())
     recipe["evaluation"]["judges"] = {"alpaca_eval": LONGER}

@@ -189,6 +189,7 @@ make_ask(judge, Path(sys.argv[2]), concurrency=4, advance=lambda n: None)(reques
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_resumed_nothing_answered_is_asked_again(tmp_path: Path) -> None:
     journal, count = tmp_path / "j.jsonl", 60
     with FakeServer(lambda body: completion(body["messages"][0]["content"]), delay=0.02).running() as server:

@@ -74,6 +74,7 @@ def prompts_in(server: FakeServer) -> Counter[str]:
     return Counter(body["messages"][-1]["content"] for body in server.completed)
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_on_30_percent_of_calls_costs_no_verdict_and_no_second_charge(tmp_path: Path) -> None:
     made, answers = alpaca_eval(tmp_path, 180)
     with FakeServer(weighted).running() as calm:

@@ -64,6 +64,7 @@ def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.models.checkpoints.hub.configuration", lambda *_: config)
 
 
+@pytest.mark.slow
 def test_a_mutated_recipe(folder: Path) -> None:
     messages = []
     for seed in range(300):

@@ -151,6 +151,7 @@ def test_a_sweep_of_a_billion_cells_is_refused_at_once(folder: Path) -> None:
     assert "1,000,000,000 cells" in refused(folder, grid)
 
 
+@pytest.mark.slow
 def test_a_mutated_sweep_is_refused_in_one_line(folder: Path) -> None:
     """Values that belong somewhere else, in every place of a sweep."""
     base = yaml.safe_load(f"sweep:\n{GRID}  seeds: [1, 2]\n  exclude: [{{n: 2, reward: long}}]\n")["sweep"]

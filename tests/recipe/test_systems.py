@@ -75,6 +75,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 REPLAY = {"name": "replay"}
 
 
+@pytest.mark.slow
 def test_the_official_rows_come_out_of_a_recipe(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_recorded_verdicts_are_used_and_no_judge_is_asked(write: Callable[..., P
     assert all(Store(tmp_path / "store").find(stage.key) for stage in plan.stages)
 
 
+@pytest.mark.slow
 def test_another_judge_judges_them_again(write: Callable[..., Path], tmp_path: Path) -> None:
     def answer(body: dict[str, Any]) -> Any:  # the system's text wins, in either place
         shown = body["messages"][-1]["content"]
@@ -160,6 +162,7 @@ def test_missing_repeated_and_failed_rows_are_counted(write: Callable[..., Path]
     assert (figure.value, figure.n, figure.n_invalid) == (25.0, n - 3, 3)
 
 
+@pytest.mark.slow
 def test_the_model_and_the_judge_of_a_file_can_be_named(write: Callable[..., Path], tmp_path: Path) -> None:
     def of_several(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         others = [{**row, "annotator": "others", "preference": 1.5} for row in rows]

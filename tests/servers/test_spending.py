@@ -132,6 +132,7 @@ def test_a_wait_for_room_ends_with_the_run() -> None:
 # Judging under a limit.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("charges_for_lost_replies", [False, True])
 def test_a_limit_is_used_and_never_passed_whatever_the_server_charges_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, charges_for_lost_replies: bool

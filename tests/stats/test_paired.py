@@ -136,6 +136,7 @@ def test_intervals_cover_and_a_true_null_is_rejected_as_often_as_is_said(draw, n
     assert 0.03 <= rejected / BOARDS <= 0.07
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "n", "sizes"), [(verdicts, 300, (3.0, 6.0)), (ratings, 80, (0.3, 0.6))])
 def test_power_is_what_is_printed(draw, n, sizes, monkeypatch) -> None:
     monkeypatch.setattr(paired, "PERMUTATIONS", 1000)

@@ -81,6 +81,7 @@ class Spied(Loss):
         return DpoBestRandom()(batch)
 
 
+@pytest.mark.slow
 def test_draws_are_new_every_epoch_and_the_same_however_the_run_is_cut(tiny_model: Path, tmp_path: Path) -> None:
     data = [example(f"p{k}", ("a", k + 2.0), ("b", k + 1.0), ("c", 0.0)) for k in range(8)]
     seen = {}
@@ -103,6 +104,7 @@ def test_counts_of_what_went_through_the_policy(tiny_model: Path, tmp_path: Path
     assert all(-1 <= s["kendall_tau"] <= 1 for s in steps)
 
 
+@pytest.mark.slow
 def test_a_budget_of_tokens_does_not_depend_on_how_memory_is_bounded(tiny_model: Path, tmp_path: Path) -> None:
     plain, _ = train(tiny_model, examples(8), tmp_path / "plain", MdpoLinear(), epochs=2)
     budget = Budget("tokens", plain["forward_tokens"])

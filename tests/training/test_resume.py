@@ -154,6 +154,7 @@ def test_save_every_keeps_checkpoints_that_transformers_loads(tiny_model: Path, 
         torch.testing.assert_close(last[name], final[name])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_within_its_warm_up(tiny_model: Path, tmp_path: Path) -> None:
     partial = tmp_path / "partial"
     options: dict[str, Any] = {"epochs": 2, "save_every": 3, "warmup_ratio": 0.5, "lr_scheduler": "cosine"}

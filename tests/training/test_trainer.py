@@ -123,6 +123,7 @@ def test_full_fine_tuning_of_a_half_precision_policy_keeps_float32_weights(tiny_
     assert {t.dtype for t in weights(tmp_path / "run").values()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_on_a_half_precision_policy(tiny_model: Path, tmp_path: Path, checkpointing: bool) -> None:
     data, folder = examples(8), tmp_path / "run"
@@ -176,6 +177,7 @@ def test_counts_prompts_and_the_tokens_of_rows(
     assert report["forward_tokens"] == 2 * tokens
 
 
+@pytest.mark.slow
 def test_a_budget_ends_training_and_the_learning_rate_together(tiny_model: Path, tmp_path: Path) -> None:
     data = examples(9)  # three steps a pass: of four prompts, four, and one
     report, steps = train(tiny_model, data, tmp_path / "own", epochs=2)

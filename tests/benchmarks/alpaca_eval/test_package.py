@@ -129,6 +129,7 @@ def test_recorded_verdicts_give_the_published_row(
     assert rate.ci95[0] < rate.value < rate.ci95[1]
 
 
+@pytest.mark.slow
 def test_length_controlled_rate_is_the_packages_minimal_one(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sklearn
     from alpaca_eval.metrics import glm_winrate

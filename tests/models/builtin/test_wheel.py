@@ -88,7 +88,7 @@ def server() -> Iterator[tuple[str, type[_Pages]]]:
     """(address, its pages by path) of a package index on this machine."""
     pages = type("Pages", (_Pages,), {"pages": {}, "asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), pages) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}", pages
         running.shutdown()
 
