@@ -13,7 +13,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of commands would compile the package anew
-sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; their threads would only stand in each other's way
 
@@ -31,6 +30,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 if settings.default.derandomize:
     # Hypothesis also draws constants from the modules that happen to be imported, and so from the order of the tests.
     providers._get_local_constants = lambda: providers._local_constants
+
+
+def pytest_configure() -> None:
+    """What the variable above has already done in this process."""
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish() -> None:

@@ -240,6 +240,7 @@ def test_judge_prompts_take_fastchats_placeholders_and_ask_for_a_rating() -> Non
         assert words(row["system_prompt"] + " " + re.sub(r"\{\w+\}", "", template)) < 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SLOTS))
 def test_fastchat_judges_with_these_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FastChat's own loaders and judge read the files; only its call to the server is replaced."""

@@ -263,6 +263,7 @@ def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path) -> None:
     dataset(tmp_path / "data")
     done = harness(tmp_path, "export", "data", "--format", "trl", "--pairs", "adjacent", "-o", "t.jsonl")

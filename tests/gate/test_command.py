@@ -141,8 +141,15 @@ def recipe(tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("gate", "shift", "noise", "code", "said"),
     [
-        ("{row: new, baseline_row: old}", 1, 0.01, 0, "pass: row new against old"),
-        ("{row: new, baseline_row: old}, {row: new, min: 90}", 1, 0.01, 1, "below the floor of 90"),
+        pytest.param("{row: new, baseline_row: old}", 1, 0.01, 0, "pass: row new against old", marks=pytest.mark.slow),
+        pytest.param(
+            "{row: new, baseline_row: old}, {row: new, min: 90}",
+            1,
+            0.01,
+            1,
+            "below the floor of 90",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "{row: new, baseline_row: old}", -9, 0.01, 1, "worse: row new against old", marks=pytest.mark.slow
         ),

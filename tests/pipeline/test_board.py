@@ -84,6 +84,7 @@ def refused(run: Run, folder: Path, named: str, *edits: tuple[str, str]) -> None
 FEWER = ("limit: 12", "limit: 2")
 
 
+@pytest.mark.slow
 def test_a_run_on_far_fewer_prompts_is_refused_before_it_begins(run: Run, tmp_path: Path) -> None:
     stored = contents(tmp_path / "store")
     board = tmp_path / "boards" / "study"
@@ -104,6 +105,7 @@ def test_a_run_whose_verdicts_are_missing_is_refused_at_its_end(run: Run, tmp_pa
     assert done.board.entries[1].metrics["alpaca_eval.win_rate"].n_invalid > 8
 
 
+@pytest.mark.slow
 def test_a_recipe_may_be_edited_and_keep_its_name(run: Run, tmp_path: Path) -> None:
     done = run(("id: new", "id: newer"), ("12", "11"))
     assert done.board

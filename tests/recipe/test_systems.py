@@ -147,6 +147,7 @@ def test_a_system_can_be_the_reference(write: Callable[..., Path], tmp_path: Pat
         load_recipe(path)
 
 
+@pytest.mark.slow
 def test_missing_repeated_and_failed_rows_are_counted(write: Callable[..., Path], tmp_path: Path) -> None:
     def damaged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows[0]["preference"] = None
@@ -185,6 +186,7 @@ def test_the_model_and_the_judge_of_a_file_can_be_named(write: Callable[..., Pat
     assert keys[0]["recorded_verdicts"] != keys[1]["recorded_verdicts"]
 
 
+@pytest.mark.slow
 def test_the_model_of_the_answers_is_the_one_that_was_judged(write: Callable[..., Path], tmp_path: Path) -> None:
     """Of two models that wrote the same texts."""
 

@@ -56,6 +56,7 @@ def test_only_its_own_script_and_style_are_allowed(tmp_path: Path) -> None:
     assert " style=" not in re.sub(r"base64,[^\"]*", "", text)
 
 
+@pytest.mark.slow
 def test_the_same_board_gives_the_same_bytes(tmp_path: Path) -> None:
     board_with_answers(tmp_path)
     first = write_page(tmp_path).read_bytes()

@@ -55,6 +55,7 @@ def test_scores_depend_on_neither_batch_nor_order(trained) -> None:
     assert whole == pytest.approx(turned, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_scores(trained, tmp_path: Path) -> None:
     reward, folder, _, _ = trained
     other = reward.model_copy(update={"score_batch_size": 3})

@@ -46,7 +46,7 @@ def test_gradients_of_4_bits_are_those_of_the_weights_that_they_stand_for(tmp_pa
         torch.testing.assert_close(found[0][1][name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_qlora_starts_at_its_own_reference_and_learns(tmp_path: Path, bits: int) -> None:
     pytest.importorskip("bitsandbytes")
     model = tiny_causal_lm(tmp_path / "model", hidden=128)  # a block of 64 weights must fit into a row

@@ -34,12 +34,13 @@ train(Path(sys.argv[1]), examples(20), Path(sys.argv[2]), lora=json.loads(sys.ar
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lora",
     [
         {"r": 4, "dropout": 0.2},
-        pytest.param({"r": 4}, marks=pytest.mark.slow),
-        pytest.param(False, marks=pytest.mark.slow),
+        {"r": 4},
+        False,
     ],
 )
 def test_a_killed_run_goes_on_in_mid_epoch_as_if_nothing_had_happened(

@@ -187,6 +187,7 @@ def test_the_adapters_own_dropout_is_kept(tiny_model: Path, tmp_path: Path, monk
     assert {p for name, p in dropouts.items() if "lora_dropout" not in name} <= {0.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_on_a_half_precision_policy(tiny_model: Path, tmp_path: Path, checkpointing: bool) -> None:
     report, steps = train_trl(

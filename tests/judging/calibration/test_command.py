@@ -91,6 +91,7 @@ def test_a_panel_is_calibrated_with_its_agreement(calibrate: Callable[..., str],
     assert str(tmp_path / "out") in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -41,6 +41,7 @@ def test_a_calibration_is_found_by_the_judge_that_it_is_of() -> None:
         calibration_of(kept.judge, kept.annotator)
 
 
+@pytest.mark.slow
 def test_its_line_says_what_it_is_worth() -> None:
     kept = calibration()
     metric = kept.figures["balanced_agreement"]

@@ -97,13 +97,14 @@ def packed(page: str) -> dict[str, tuple[str, bytes]]:
     return {page: ("text/html", f'<a href="/f/{FILE}">{FILE}</a>'.encode()), f"/f/{FILE}": ("application/zip", GOOD)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pip")
 @pytest.mark.parametrize(
     "setting",
     [
         "PIP_INDEX_URL",
-        pytest.param("UV_INDEX", marks=pytest.mark.slow),
-        pytest.param("uv.toml", marks=pytest.mark.slow),
+        "UV_INDEX",
+        "uv.toml",
     ],
 )
 def test_without_pip_that_of_python_asks_the_configured_index(

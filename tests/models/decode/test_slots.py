@@ -43,7 +43,7 @@ def written(model: Any, tokenizer: Any, jobs: list[Job], batch_size: int | None 
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", ["qwen3", "gpt_oss"])
+@pytest.mark.parametrize("family", ["gpt_oss", pytest.param("qwen3", marks=pytest.mark.slow)])
 def test_samples_are_the_same_in_any_batch_and_on_one_or_two_workers(
     family: str, dtype: torch.dtype, tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

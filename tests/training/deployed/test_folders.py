@@ -76,7 +76,7 @@ def logps(model: Any, base: Path) -> list[float]:
     return [s.logp for s in score_rows(model, tokenizer, rows, **LENGTHS, batch_size=8, advance=lambda _n: None)]
 
 
-@pytest.mark.parametrize("bits", [None, 4, 8])
+@pytest.mark.parametrize("bits", [None, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8))])
 def test_a_merged_model_is_the_base_with_its_adapter(tmp_path: Path, bits: int | None) -> None:
     base = tiny_causal_lm(tmp_path / "base", hidden=128)
     if bits:

@@ -78,7 +78,9 @@ def kept(run: Path, base: Path, policy: Any = None) -> float:
     return float((deployed * learnt).sum() / learnt.square().sum())
 
 
-@pytest.mark.parametrize("architecture", [pytest.param("llama", marks=pytest.mark.slow), "qwen2", "gpt2"])
+@pytest.mark.parametrize(
+    "architecture", ["qwen2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llama", "gpt2"))]
+)
 def test_of_adapters(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = model_in(tmp_path / "base", architecture)
     run = trained(base, tmp_path / "run", learning_rate=3e-4)
