@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from harness.errors import ModelError
 from harness.models.config import largest
@@ -21,6 +22,9 @@ PADDED = 0.2
 SLACK = 64
 """Tokens of padding that are always allowed there."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+_sizes: "WeakKeyDictionary[PreTrainedModel, tuple[int, int]]" = WeakKeyDictionary()
+"""What `_cache_size` has measured."""
 
 
 class Job(NamedTuple):
@@ -119,6 +123,9 @@ def _cache_size(model: "PreTrainedModel") -> tuple[int, int]:
     linear attention). Measured, since families differ in what they keep: by layer, shared, compressed, or nothing."""
     import torch
 
+    if model in _sizes:
+        return _sizes[model]
+
     def size(tokens: int) -> int:
         out = model(input_ids=torch.zeros(1, tokens, dtype=torch.long, device=model.device), use_cache=True)
         return sum(_bytes(vars(layer)) for layer in getattr(out.get("past_key_values"), "layers", ()))
@@ -131,7 +138,8 @@ def _cache_size(model: "PreTrainedModel") -> tuple[int, int]:
             raise
         raise ModelError(f"9 tokens do not fit in memory with {model.name_or_path}: use a smaller model") from None
     token = max(1, (nine - one) // 8)
-    return token, max(0, one - token)
+    _sizes[model] = token, max(0, one - token)
+    return _sizes[model]
 
 
 def _bytes(value: Any) -> int:

@@ -245,7 +245,7 @@ def test_rows_that_finish_leave_and_the_others_go_on_as_if_alone(loaded, monkeyp
 
 
 @pytest.mark.usefixtures("wide_batches")
-def test_prompts_are_read_with_their_like_and_continued_together(loaded) -> None:
+def test_prompts_are_read_one_after_the_other_and_continued_together(loaded) -> None:
     model, tokenizer = loaded
     sampling = Sampling(temperature=1.0, max_new_tokens=9)
     jobs = [Job([5 + k] * n, sampling, (0, 1)) for k, n in enumerate((180, 20, 22, 170))]
@@ -255,7 +255,7 @@ def test_prompts_are_read_with_their_like_and_continued_together(loaded) -> None
     )
     together = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
     hook.remove()
-    assert [shape for shape in shapes if shape[1] > 1] == [(2, 180), (2, 22)]
+    assert [shape for shape in shapes if shape[1] > 1] == [(1, 350), (1, 42)]
     assert (8, 1) in shapes
     for job, completions in zip(jobs, together, strict=True):
         assert decode_all(model, tokenizer, [job], seed=0, batch_size=None, advance=lambda _: None) == [completions]

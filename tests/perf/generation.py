@@ -19,6 +19,7 @@ themselves, and ours with four samples a prompt. `--small`: a tiny random model,
 import gzip
 import json
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -133,7 +134,7 @@ def our_rate(model: Any, tokenizer: Any, texts: Sequence[str], limit: int, sampl
 
 
 class Vllm:
-    """vLLM in a process of its own."""
+    """vLLM in processes of its own, stopped while others are measured: waiting, they take a fifth of a core."""
 
     def __init__(self, python: str, folder: str, precision: str, threads: int) -> None:
         own = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
@@ -146,21 +147,26 @@ class Vllm:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | own | bound,
+            start_new_session=True,
         )
         self._wait("READY")
+        os.killpg(self._process.pid, signal.SIGSTOP)
 
     def rate(self, prompts: Sequence[Sequence[int]], limit: int) -> float:
         """Generated tokens a second."""
         assert self._process.stdin
         job = {"prompts": prompts, "tokens": limit, "temperature": TEMPERATURE}
+        os.killpg(self._process.pid, signal.SIGCONT)
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         done = json.loads(self._wait("DONE"))
+        os.killpg(self._process.pid, signal.SIGSTOP)
         return float(done["tokens"] / done["seconds"])
 
     def stop(self) -> None:
         """Its standard input ends, and with it the process."""
         assert self._process.stdin
+        os.killpg(self._process.pid, signal.SIGCONT)
         self._process.stdin.close()
         self._process.wait(60)
 
@@ -211,7 +217,6 @@ def compared(
     vllm = Vllm(vllm_python, folder, precision, torch.get_num_threads()) if vllm_python else None
     if vllm:
         ids = [chat.encode_prompt(tokenizer, [Message(role="user", content=t)]) for t in texts]
-        vllm.rate(ids[:4], 4)
         rates["vllm"] = []
     else:
         print("vllm_ratio is not measured: --vllm names the Python of an environment with vLLM")
@@ -220,16 +225,20 @@ def compared(
         rates[side].append(rate())
         print(f"{side}: {rates[side][-1]:.1f} tokens/s", flush=True)
 
-    for turn in range(ROUNDS):
-        part = texts[turn::ROUNDS]
-        measure("ours", lambda: our_rate(model, tokenizer, texts, limit, 1))
+    try:
         if vllm:
-            measure("vllm", lambda: vllm.rate(ids, limit))
-        measure("fastchat", lambda part=part: fastchat_rate(model, tokenizer, part, limit))  # type: ignore[misc]
-        measure("ours_four_samples", lambda: our_rate(model, tokenizer, texts[:16], limit, 4))
-        measure("alpaca_eval", lambda part=part: alpaca_eval_rate(folder, tokenizer, part, limit, dtype))  # type: ignore[misc]
-    if vllm:
-        vllm.stop()
+            vllm.rate(ids[:4], 4)
+        for turn in range(ROUNDS):
+            part = texts[turn::ROUNDS]
+            measure("ours", lambda: our_rate(model, tokenizer, texts, limit, 1))
+            if vllm:
+                measure("vllm", lambda: vllm.rate(ids, limit))
+            measure("fastchat", lambda part=part: fastchat_rate(model, tokenizer, part, limit))  # type: ignore[misc]
+            measure("ours_four_samples", lambda: our_rate(model, tokenizer, texts[:16], limit, 4))
+            measure("alpaca_eval", lambda part=part: alpaca_eval_rate(folder, tokenizer, part, limit, dtype))  # type: ignore[misc]
+    finally:
+        if vllm:
+            vllm.stop()
     names = {"fastchat": "speedup_fastchat", "alpaca_eval": "speedup_alpaca_eval", "vllm": "vllm_ratio"}
     speedups = {
         figure: round(statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 2)

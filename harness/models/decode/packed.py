@@ -29,10 +29,11 @@ def packed_weights(model: "PreTrainedModel", memory: int) -> Iterator[None]:
     layers = _linear_layers(model) if model.device.type == "cpu" and model.dtype == torch.bfloat16 else []
     if sum(layer.weight.numel() * layer.weight.element_size() for layer in layers) > memory:
         layers = []
+    tried: set[tuple[Any, ...]] = set()
     try:
         for layer in layers:
             with torch.inference_mode():
-                packed = _pack(layer)
+                packed = _pack(layer, tried)
             if packed is None:
                 break
             vars(layer)["forward"] = packed
@@ -56,15 +57,20 @@ def _linear_layers(model: "PreTrainedModel") -> "list[nn.Linear]":
     ]
 
 
-def _pack(layer: "nn.Linear") -> Any:
-    """The layer's forward with a packed weight; None if it can't be packed, or doesn't give the same."""
+def _pack(layer: "nn.Linear", tried: set[tuple[Any, ...]]) -> Any:
+    """The layer's forward with a packed weight; None if it can't be packed, or doesn't give the same. `tried`: kinds of
+    layers that do."""
     import torch
 
+    kind = (layer.weight.shape, layer.weight.stride(), layer.bias is None)
     try:
         weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
         packed = partial(_forward, weight, layer.bias)
         x = torch.linspace(-1, 1, 2 * layer.in_features).view(2, -1).to(layer.weight.dtype)
-        return packed if torch.equal(packed(x), layer(x)) else None
+        if kind not in tried and not torch.equal(packed(x), layer(x)):
+            return None
+        tried.add(kind)
+        return packed
     except (RuntimeError, AttributeError, TypeError) as error:
         # Operators that torch doesn't document: this one may not have them.
         _log.debug("weights are not packed: %s", error)

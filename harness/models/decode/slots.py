@@ -1,16 +1,16 @@
 """Continuous batching: rows in slots of a preallocated cache. A finished row's slot is free for the next row.
 
 A row's numbers don't depend on which others are decoded with it, nor on its slot: its tokens start at the slot's column
-0, prompts attend one by one on a CPU, and at least `LEAST` rows are multiplied. So in practice samples are the same, to
+0, prompts attend one by one, and at least `LEAST` rows are multiplied. So in practice samples are the same, to
 the last bit, in any batch and on any number of workers; on accelerators, whose products depend on the number of rows,
 they differ by rounding.
 """
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.models.batching import prefill_groups
 from harness.models.decode.attention import SlotLayer, Step, running
 from harness.models.decode.rows import Ending, Row
 from harness.models.decode.sampling import Sampler
@@ -33,32 +33,36 @@ class Prompt(NamedTuple):
 
 
 def compute_prompts(model: "PreTrainedModel", prompts: Sequence[Sequence[int]]) -> list[Prompt]:
-    """Prompts in one forward pass, padded on the right, where the padding is seen by nothing."""
+    """Prompts in one forward pass, one after the other in one row, without padding."""
     import torch
     from transformers import DynamicCache
 
-    device, lengths = model.device, [len(p) for p in prompts]
-    widest = max(LEAST, *lengths)
-    ids = torch.tensor([[*p, *[p[-1]] * (widest - len(p))] for p in prompts], device=device)
-    # As in a step, at least `LEAST` rows: the head projects these positions of every prompt.
-    lasts = sorted({n - 1 for n in lengths} | set(range(LEAST)))
-    running.lengths = lengths
+    device = model.device
+    # As in a step, at least `LEAST` rows are multiplied, here and by the head.
+    idle = max(0, LEAST - sum(map(len, prompts)))
+    parts: list[Sequence[int]] = [*prompts, *([[*prompts[0][:1]] * idle] if idle else [])]
+    ends = [*accumulate(map(len, parts))]
+    lasts = sorted({end - 1 for end in ends} | set(range(LEAST)))
+    running.lengths = [len(part) for part in parts]
     out = model(
-        input_ids=ids,
-        position_ids=torch.arange(widest, device=device).expand(len(prompts), -1),
+        input_ids=torch.tensor([[token for part in parts for token in part]], device=device),
+        position_ids=torch.tensor([[place for part in parts for place in range(len(part))]], device=device),
         past_key_values=DynamicCache(),  # without the configuration all layers keep every token
         use_cache=True,
         logits_to_keep=torch.tensor(lasts, device=device),
     )
     # A model that doesn't support `logits_to_keep` returns all logits.
-    whole = out.logits.shape[1] == widest
+    whole = out.logits.shape[1] == ends[-1]
     kept = out.past_key_values.layers
     return [
         Prompt(
-            [(layer.keys[i, :, :n], layer.values[i, :, :n]) for layer in kept],
-            out.logits[i, n - 1 if whole else lasts.index(n - 1)],
+            [
+                (layer.keys[0, :, end - len(prompt) : end], layer.values[0, :, end - len(prompt) : end])
+                for layer in kept
+            ],
+            out.logits[0, end - 1 if whole else lasts.index(end - 1)],
         )
-        for i, n in enumerate(lengths)
+        for prompt, end in zip(prompts, ends, strict=False)
     ]
 
 
@@ -106,12 +110,11 @@ class SlotBatch:
         self.rows, self.columns = rows, -(-columns // COLUMNS) * COLUMNS
         used = max((row.length for row in self.active), default=0)
         for i, layer in enumerate(self._cache.layers):
-            keys = layer.keys.new_zeros(self._slots, *layer.keys.shape[1:3], self.columns)
-            values = layer.values.new_zeros(self._slots, layer.values.shape[1], self.columns, layer.values.shape[3])
             kept = len(self.active)
-            keys[:kept, :, :, :used] = layer.keys[:kept, :, :, :used]
-            values[:kept, :, :used] = layer.values[:kept, :, :used]
-            self._cache.layers[i] = SlotLayer(keys, values)
+            new = self._new_layer(layer.keys[0], layer.values[0])
+            new.keys[:kept, :, :used] = layer.keys[:kept, :, :used]
+            new.values[:kept, :, :used] = layer.values[:kept, :, :used]
+            self._cache.layers[i] = new
 
     def clear(self) -> list[Row]:
         """Remove all rows and free the memory; returns them."""
@@ -125,15 +128,10 @@ class SlotBatch:
     def admit(self, groups: Sequence[Sequence[Row]]) -> list[Row]:
         """Compute the prompt of each group of rows, which share it, and draw the rows' next tokens. Returns the
         finished rows; the others go into free slots, of which there must be enough."""
-        sizes = prefill_groups([group[0].length for group in groups])
+        prompts = compute_prompts(self._model, [[*group[0].sample.prompt, *group[0].written] for group in groups])
         finished: list[Row] = []
-        start = 0
-        for size in sizes:
-            part = groups[start : start + size]
-            start += size
-            prompts = compute_prompts(self._model, [[*group[0].sample.prompt, *group[0].written] for group in part])
-            for group, prompt in zip(part, prompts, strict=True):
-                finished += self._enter(group, prompt)
+        for group, prompt in zip(groups, prompts, strict=True):
+            finished += self._enter(group, prompt)
         return finished
 
     def _enter(self, rows: Sequence[Row], prompt: Prompt) -> list[Row]:
@@ -156,16 +154,14 @@ class SlotBatch:
         if not self._cache.layers:
             self._cache.layers = [self._new_layer(*layer) for layer in prompt.layers]
         for layer, (keys, values) in zip(self._cache.layers, prompt.layers, strict=True):
-            layer.keys[slot, :, :, :length] = keys.transpose(1, 2)
+            layer.keys[slot, :, :length] = keys
             layer.values[slot, :, :length] = values
 
     def _new_layer(self, keys: "Tensor", values: "Tensor") -> SlotLayer:
+        """Slots for keys and values like these [K, any, D]."""
         # Zeros, as a column that no token was written to yet is multiplied by a probability of 0.
-        dtype = self._model.dtype if self._model.device.type != "cpu" else keys.float().dtype
-        return SlotLayer(
-            keys.new_zeros(self._slots, len(keys), keys.shape[-1], self.columns, dtype=dtype),
-            values.new_zeros(self._slots, len(values), self.columns, values.shape[-1]),
-        )
+        new = [one.new_zeros(self._slots, len(one), self.columns, one.shape[-1]) for one in (keys, values)]
+        return SlotLayer(*new)
 
     def step(self) -> list[Row]:
         """Draw the next token of every row; returns the finished rows, whose slots are free."""
@@ -207,7 +203,7 @@ class SlotBatch:
             if slot != last:
                 for layer in self._cache.layers:
                     used = self.active[last].length
-                    layer.keys[slot, :, :, :used] = layer.keys[last, :, :, :used]
+                    layer.keys[slot, :, :used] = layer.keys[last, :, :used]
                     layer.values[slot, :, :used] = layer.values[last, :, :used]
             self.active[slot] = self.active[last]
             self.active.pop()

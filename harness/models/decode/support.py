@@ -75,11 +75,11 @@ def _in_slots(model: "PreTrainedModel", texts: list[list[int]], windows: list[in
 
     batch = SlotBatch(model, Ending(set(), str), len(texts), max(map(len, texts)))
     logits: list[list[Tensor]] = []
-    for slot, ((prompt, _), ids) in enumerate(zip(TEXTS, texts, strict=True)):
-        (computed,) = compute_prompts(model, [ids[:prompt]])
-        batch.place(slot, computed, prompt)
-        logits.append([computed.logits])
     starts = [prompt for prompt, _ in TEXTS]
+    prompts = compute_prompts(model, [ids[:start] for ids, start in zip(texts, starts, strict=True)])
+    for slot, (start, computed) in enumerate(zip(starts, prompts, strict=True)):
+        batch.place(slot, computed, start)
+        logits.append([computed.logits])
     for step in range(TEXTS[0][1] - TEXTS[0][0]):
         places = [start + step for start in starts]
         running.windows = windows if step == 0 else None

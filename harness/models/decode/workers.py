@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MOST_WORKERS = 2
 ROWS_A_WORKER = 8
 """Fewer rows are better decoded by one worker on all threads."""
+PASS_CPU, PASS = 256, 8192
+"""Tokens of prompts that are computed together, on a CPU and on an accelerator, before one more prompt is one too many.
+On a CPU more tokens aren't faster."""
 PACKED_SHARE = 8
 """Weights are packed where they take at most this part of the memory."""
 
@@ -107,9 +110,15 @@ class Waiting:
             return not self._in_work and not any(self._groups.values())
 
     def wait(self, seconds: float) -> None:
-        """Wait until something changes."""
+        """Wait until a row is finished."""
         with self._changed:
             if not self.stopped and not self._finished:
+                self._changed.wait(seconds)
+
+    def wait_for_rows(self, seconds: float) -> None:
+        """Wait until rows may have been added, or all is done."""
+        with self._changed:
+            if not self.stopped:
                 self._changed.wait(seconds)
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -158,7 +167,7 @@ class Worker:
             with torch.inference_mode():
                 while not self._waiting.stopped and not self._waiting.is_done and self._rows:
                     if not self.turn():
-                        self._waiting.wait(0.05)
+                        self._waiting.wait_for_rows(0.05)
         except BaseException as error:  # raised again by the thread that waits for this one
             self._waiting.stop(error)
 
@@ -175,19 +184,26 @@ class Worker:
         return True
 
     def _fill(self) -> None:
-        while True:
+        while self._enter():
+            self._is_long = self._waiting.is_long(self._entering[0][0])
+            for row in self._batch.admit(self._entering):
+                self._waiting.finish(row)
+            self._entering = []
+
+    def _enter(self) -> bool:
+        """Take rows whose prompts are computed in one forward pass; whether there are any. A pass is short, so that
+        all workers have about as many tokens of prompts."""
+        tokens, most = 0, PASS_CPU if self._model.device.type == "cpu" else PASS
+        while tokens < most:
             taken = len(self._batch.active) + sum(map(len, self._entering))
             if not self._held and taken < self._rows:
                 self._held = self._waiting.take(self._rows - taken)
             if not self._held or not self._fits(taken):
                 break
+            tokens += self._held[0].length
             self._entering.append(self._held)
             self._held = []
-        if self._entering:
-            self._is_long = self._waiting.is_long(self._entering[0][0])
-            for row in self._batch.admit(self._entering):
-                self._waiting.finish(row)
-            self._entering = []
+        return bool(self._entering)
 
     def _fits(self, taken: int) -> bool:
         """Whether the held rows can be decoded together with the others, of which there are `taken`, within the limits
@@ -249,8 +265,7 @@ def decode_waiting(
     waiting.workers = max(1, workers)
     share = BatchLimits(
         sequences=min(limits.sequences, -(-rows // waiting.workers)),
-        # Slots keep keys in float32 on a CPU, where a half-precision cache would take 2/3 of that.
-        tokens=limits.tokens * 2 // 3 // waiting.workers,
+        tokens=limits.tokens // waiting.workers,
         padding=limits.padding,
     )
     teams = [Worker(model, ending, seed, waiting, share) for _ in range(waiting.workers)]
