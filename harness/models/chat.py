@@ -7,6 +7,7 @@ tokens that a message or a response spells out are tokenised as plain text (see 
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import ModelError
@@ -35,6 +36,12 @@ def encode_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Messa
     if enclosed is not None:
         return encode_marked(tokenizer, render(tokenizer, enclosed, **options))
     return list(tokenizer.encode(render(tokenizer, messages, **options), add_special_tokens=False))
+
+
+def beginning(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids that the chat template writes before the first message of a user, a default system prompt among them."""
+    first, second = (encode_prompt(tokenizer, [Message(role="user", content=text)]) for text in ("x", "7"))
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))]
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:

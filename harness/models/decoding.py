@@ -15,13 +15,15 @@ and 4.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from harness.models import chat
 from harness.models.batching import Job, batch_limits, batches, longest_first
 from harness.models.config import context_window, rope_class
 from harness.models.decode.padded import PaddedDecoder
 from harness.models.decode.rows import EMPTY, Ending, Row, Sample, samples_of
 from harness.models.decode.sampling import stream
 from harness.models.decode.support import decodes_in_slots
-from harness.models.decode.workers import Waiting, decode_waiting
+from harness.models.decode.waiting import Waiting
+from harness.models.decode.workers import decode_waiting
 from harness.protocols import Arrived, Sampled
 from harness.types import Advance, Completion
 
@@ -92,6 +94,8 @@ class _Decoding:
         self._ending = Ending.of(tokenizer)
         self._limits = batch_limits(model, batch_size)
         self._window = context_window(model) or 1 << 30
+        beginning = chat.beginning(tokenizer)
+        self._beginning = beginning if len(beginning) < self._window else []
 
     def run(self, jobs: list[tuple[int, Job]]) -> None:
         if not jobs:
@@ -116,7 +120,7 @@ class _Decoding:
             put(self._deliver([(row.sample, row.written) for row in rows]))
 
         count = put(jobs)
-        decode_waiting(self._model, self._ending, self._seed, waiting, self._limits, count, finished)
+        decode_waiting(self._model, self._ending, self._seed, waiting, self._limits, count, self._beginning, finished)
 
     def _in_batches(self, jobs: list[tuple[int, Job]]) -> None:
         import torch

@@ -156,11 +156,13 @@ def test_ctrl_c_ends_waits_at_once_and_keeps_what_is_under_way(tmp_path: Path, c
     assert main is not None
     started: list[float] = []
     timer = threading.Timer(2, signal.pthread_kill, (main, signal.SIGINT))
+    first = threading.Barrier(4)  # else a call that is late would be held back, too
 
     def answer(body: Body) -> Any:
+        first.wait(30)
         if body["messages"][0]["content"] == "q0":
             started.append(time.monotonic())
-            timer.start()  # the first calls go out together, however long the client took to start
+            timer.start()
             return 429, {"error": {"message": "wait"}}, {"Retry-After": "60"}
         time.sleep(0.4)
         return completion("ok")

@@ -190,29 +190,40 @@ def _softmax(scores: "Tensor", sinks: "Tensor | None") -> "Tensor":
 
 
 def _prompts(query: "Tensor", key: "Tensor", value: "Tensor", how: Options) -> "Tensor":
-    """Causal attention within each of the prompts, which lie one after the other in one row [1, H, T, D]."""
+    """Causal attention within each of the prompts, which lie one after the other in one row [1, H, T, D]. What keys and
+    values [1, K, S + T, D] have more comes before each of them."""
     import torch
 
-    lengths = list(running.lengths)
-    parts = zip(*(torch.split(tensor, lengths, 2) for tensor in (query, key, value)), strict=True)
-    return torch.cat([_causal(q, k, v, how) for q, k, v in parts], 2)
+    before, lengths = key.shape[2] - query.shape[2], list(running.lengths)
+    outs, start = [], 0
+    for n in lengths:
+        rows = slice(start, start + n)
+        k, v = (
+            torch.cat([t[:, :, :before], t[:, :, before:][:, :, rows]], 2) if before else t[:, :, rows]
+            for t in (key, value)
+        )
+        outs.append(_causal(query[:, :, rows], k, v, how))
+        start += n
+    return torch.cat(outs, 2)
 
 
 def _causal(query: "Tensor", key: "Tensor", value: "Tensor", how: Options) -> "Tensor":
+    """Attention of the last tokens of one prompt [1, H, N, D] over the whole of it [1, K, P, D]."""
     import torch
 
     scale, window, softcap, sinks = how
-    length = query.shape[2]
+    length, new = key.shape[2], query.shape[2]
     if window is not None and window >= length:
         window = None
-    if softcap is None and sinks is None and window is None:
+    if softcap is None and sinks is None and window is None and new == length:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, is_causal=length > 1, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
         )
     places = torch.arange(length, device=query.device)
-    seen = places <= places[:, None]
+    at = places[length - new :, None]
+    seen = places <= at
     if window is not None:
-        seen &= places > places[:, None] - window
+        seen &= places > at - window
     if softcap is None and sinks is None:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=seen, scale=scale, enable_gqa=query.shape[1] != key.shape[1]

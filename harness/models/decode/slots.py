@@ -8,10 +8,10 @@ they differ by rounding.
 
 from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from harness.models.decode.attention import SlotLayer, Step, running
+from harness.models.decode.prompts import LEAST, Beginning, Prompt, compute_prompts
 from harness.models.decode.rows import Ending, Row
 from harness.models.decode.sampling import Sampler
 
@@ -19,51 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-LEAST = 4
-"""Rows of a step, idle ones included. Measured for float32 and bfloat16 products of 1 to 64 rows."""
 COLUMNS = 64
 """A slot's number of columns is a multiple of it."""
-
-
-class Prompt(NamedTuple):
-    """A computed prompt: each layer's keys and values [K, P, D], and the logits of the next token [V]."""
-
-    layers: "list[tuple[Tensor, Tensor]]"
-    logits: "Tensor"
-
-
-def compute_prompts(model: "PreTrainedModel", prompts: Sequence[Sequence[int]]) -> list[Prompt]:
-    """Prompts in one forward pass, one after the other in one row, without padding."""
-    import torch
-    from transformers import DynamicCache
-
-    device = model.device
-    # As in a step, at least `LEAST` rows are multiplied, here and by the head.
-    idle = max(0, LEAST - sum(map(len, prompts)))
-    parts: list[Sequence[int]] = [*prompts, *([[*prompts[0][:1]] * idle] if idle else [])]
-    ends = [*accumulate(map(len, parts))]
-    lasts = sorted({end - 1 for end in ends} | set(range(LEAST)))
-    running.lengths = [len(part) for part in parts]
-    out = model(
-        input_ids=torch.tensor([[token for part in parts for token in part]], device=device),
-        position_ids=torch.tensor([[place for part in parts for place in range(len(part))]], device=device),
-        past_key_values=DynamicCache(),  # without the configuration all layers keep every token
-        use_cache=True,
-        logits_to_keep=torch.tensor(lasts, device=device),
-    )
-    # A model that doesn't support `logits_to_keep` returns all logits.
-    whole = out.logits.shape[1] == ends[-1]
-    kept = out.past_key_values.layers
-    return [
-        Prompt(
-            [
-                (layer.keys[0, :, end - len(prompt) : end], layer.values[0, :, end - len(prompt) : end])
-                for layer in kept
-            ],
-            out.logits[0, end - 1 if whole else lasts.index(end - 1)],
-        )
-        for prompt, end in zip(prompts, ends, strict=False)
-    ]
 
 
 @cache
@@ -125,12 +82,13 @@ class SlotBatch:
     def _slots(self) -> int:
         return max(self.rows, self.least)
 
-    def admit(self, groups: Sequence[Sequence[Row]]) -> list[Row]:
+    def admit(self, groups: Sequence[Sequence[Row]], beginning: Beginning | None) -> list[Row]:
         """Compute the prompt of each group of rows, which share it, and draw the rows' next tokens. Returns the
         finished rows; the others go into free slots, of which there must be enough."""
-        prompts = compute_prompts(self._model, [[*group[0].sample.prompt, *group[0].written] for group in groups])
+        prompts = [[*group[0].sample.prompt, *group[0].written] for group in groups]
+        computed = compute_prompts(self._model, prompts, beginning)
         finished: list[Row] = []
-        for group, prompt in zip(groups, prompts, strict=True):
+        for group, prompt in zip(groups, computed, strict=True):
             finished += self._enter(group, prompt)
         return finished
 

@@ -7,8 +7,9 @@ from weakref import WeakKeyDictionary
 from harness.models.batching import is_out_of_memory
 from harness.models.config import layers, text_config
 from harness.models.decode.attention import running, slot_attention
+from harness.models.decode.prompts import compute_beginning, compute_prompts
 from harness.models.decode.rows import Ending
-from harness.models.decode.slots import SlotBatch, compute_prompts
+from harness.models.decode.slots import SlotBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,8 @@ def _in_slots(model: "PreTrainedModel", texts: list[list[int]], windows: list[in
     batch = SlotBatch(model, Ending(set(), str), len(texts), max(map(len, texts)))
     logits: list[list[Tensor]] = []
     starts = [prompt for prompt, _ in TEXTS]
-    prompts = compute_prompts(model, [ids[:start] for ids, start in zip(texts, starts, strict=True)])
+    beginning = compute_beginning(model, texts[1][:2])
+    prompts = compute_prompts(model, [ids[:start] for ids, start in zip(texts, starts, strict=True)], beginning)
     for slot, (start, computed) in enumerate(zip(starts, prompts, strict=True)):
         batch.place(slot, computed, start)
         logits.append([computed.logits])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.errors import ModelError
+from harness.models import chat
 from harness.models import load as models
 from harness.models.batching import Job
 from harness.models.decode import attention, support, workers
@@ -87,6 +88,34 @@ def test_rotary_factors_are_those_of_a_rows_own_length(tokenizer) -> None:
             while len(ids) < len(job.prompt) + 20 and (len(ids) == len(job.prompt) or ids[-1] != 257):
                 ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
         assert completion.text == tokenizer.decode(ids[len(job.prompt) :], skip_special_tokens=True)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("family", ["smollm3", "gpt_oss", "gemma3n", "gemma4"])
+def test_what_prompts_begin_with_is_computed_once(family: str, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `transformers` writes it, and the same whatever else is decoded."""
+    start = chat.beginning(tokenizer)
+    monkeypatch.setattr(workers, "SHORTEST", len(start))
+    model = tiny(family)
+    prompts = [ids if k % 4 == 0 else [*start, *ids] for k, ids in enumerate(texts(16, 20))]
+    assert decodes_in_slots(model)
+    computed: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda _module, _args, options: computed.append(options["input_ids"].shape[1]), with_kwargs=True
+    )
+    greedy = [Job(ids, Sampling(temperature=0, max_new_tokens=12)) for ids in prompts]
+    got = written(model, tokenizer, greedy)
+    hook.remove()
+    begun = sum(ids[: len(start)] == start for ids in prompts)
+    saved = sum(map(len, prompts)) - (begun - 1) * len(start)
+    assert saved <= sum(n for n in computed if n > 1) < saved + 60  # passes of one and nine tokens measure the cache
+    for job, (completion,) in zip(greedy, got, strict=True):
+        ids = model.generate(torch.tensor([job.prompt]), max_new_tokens=12, do_sample=False)[0, len(job.prompt) :]
+        assert completion.text == tokenizer.decode(ids, skip_special_tokens=True)
+    half = model.to(torch.bfloat16)
+    sampled = [Job(ids, Sampling(temperature=1.0, max_new_tokens=12)) for ids in prompts]
+    together = written(half, tokenizer, sampled)
+    assert [row for job in sampled for row in written(half, tokenizer, [job])] == together
 
 
 @pytest.mark.usefixtures("two_threads")
