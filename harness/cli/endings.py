@@ -46,7 +46,8 @@ def _line(error: BaseException) -> str:
     if isinstance(error, HarnessError):
         return str(error)
     if isinstance(error, TyperException):
-        return f"{error}; see harness --help" if str(error) else ""  # empty without a command: the help is printed
+        message = error.format_message().rstrip(".")
+        return f"{message}; see harness --help" if message else ""  # empty without a command: the help is printed
     if isinstance(error, OSError) and error.errno is not None:  # a full disk, a folder that isn't writable
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"

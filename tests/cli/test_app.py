@@ -26,7 +26,7 @@ def harness(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.Complet
     ("arguments", "message"),
     [
         (("rnu", QUICKSTART), "Did you mean 'run'"),
-        (("run",), "Missing parameter"),
+        (("run",), "Missing argument"),
         (("run", "no-such.yaml"), "no-such.yaml: no such file"),
         (("run", QUICKSTART, "--set", "data.responses.n=1"), "data.responses.n: expected at least 2"),
         (("validate", QUICKSTART, "--set", "methods.1.loss.bta=1"), "did you mean 'beta'"),
