@@ -160,6 +160,18 @@ def test_a_prompt_is_the_templates_own(tokenizer: Any, kind: Kind, messages: Mes
         assert ids[0] == tokenizer.bos_token_id
 
 
+def test_prompts_of_one_message_begin_with_what_the_template_writes_first(tokenizer: Any, kind: Kind) -> None:
+    start = chat.beginning(tokenizer)
+    for text in ("2 + 2?", "Hi", "日本", "x"):
+        ids = chat.encode_prompt(tokenizer, said(text))
+        assert ids[: len(start)] == start
+        assert len(ids) > len(start)
+    written = tokenizer.decode(start)
+    assert written in tokenizer.decode(own(tokenizer, said("2 + 2?"), add_generation_prompt=True))
+    if kind.bos and kind.template:
+        assert start[0] == tokenizer.bos_token_id
+
+
 def test_a_system_message_is_kept_or_refused_in_one_line(tokenizer: Any, kind: Kind) -> None:
     messages = (Message(role="system", content="Be brief."), *said("2 + 2?"))
     if kind.system:
