@@ -159,7 +159,7 @@ verdicts = made.verdicts(answers, [], ask)
 CONCURRENCY = 4
 
 
-@pytest.mark.slow  # twenty processes, each of which imports alpaca_eval
+@pytest.mark.soak  # twenty processes, each of which imports alpaca_eval
 def test_killed_at_20_random_moments_and_resumed_the_verdicts_are_the_same_and_each_is_asked_once(
     tmp_path: Path,
 ) -> None:

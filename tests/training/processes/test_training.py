@@ -50,7 +50,7 @@ def job(model: Path, data: list[RankedExample], folder: Path, **changes: Any) ->
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("launchable")
-@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("bounded", [False, pytest.param(True, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("lora", [LORA, None])
 def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path, lora: Lora | None, bounded: bool) -> None:
     """Ten examples in steps of four: the last step of an epoch is a short one, shared by two processes."""
