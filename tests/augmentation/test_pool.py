@@ -123,7 +123,7 @@ def test_killed_at_twenty_points_the_pool_in_process_is_the_same(tmp_path: Path,
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_at_twenty_points_no_finished_sample_is_asked_of_a_server_twice(tmp_path: Path) -> None:
     def answer(body: dict[str, Any]) -> Any:
         return completion(f"{body['messages'][-1]['content'][:12]} {body['seed']}")

@@ -164,9 +164,9 @@ def damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "file"),
     [
-        ("ranked", "ranked.jsonl"),
+        pytest.param("ranked", "ranked.jsonl", marks=pytest.mark.soak),
         ("train", "checkpoint/adapter_model.safetensors"),
-        ("verdicts", "metrics.json"),
+        pytest.param("verdicts", "metrics.json", marks=pytest.mark.soak),
         ("seeds", "artifact.json"),
     ],
 )

@@ -166,7 +166,8 @@ def test_a_cluster_gives_the_same_board_also_when_one_of_its_two_nodes_is_killed
         assert process.returncode == 0, err
     assert study.board(name) == study.board("straight")
     assert study.sampled(name) == study.sampled("straight")
-    assert " 0 found in the store" in out
+    if not kill:  # what was stored as its node died is found when it is asked for again
+        assert " 0 found in the store" in out
 
 
 @pytest.mark.soak
