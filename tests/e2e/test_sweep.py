@@ -166,8 +166,9 @@ def test_a_cluster_gives_the_same_board_also_when_one_of_its_two_nodes_is_killed
         assert process.returncode == 0, err
     assert study.board(name) == study.board("straight")
     assert study.sampled(name) == study.sampled("straight")
-    if not kill:  # what was stored as its node died is found when it is asked for again
-        assert " 0 found in the store" in out
+    found = int(re.findall(r"(\d+) found in the store", out)[0])
+    # The second node runs one stage at a time. If it dies between storing and saying so, that one is found.
+    assert found <= (1 if kill else 0), out
 
 
 @pytest.mark.soak

@@ -166,6 +166,8 @@ def test_prompts_of_one_message_begin_with_what_the_template_writes_first(tokeni
         ids = chat.encode_prompt(tokenizer, said(text))
         assert ids[: len(start)] == start
         assert len(ids) > len(start)
+    one, other = (chat.encode_prompt(tokenizer, said(text))[len(start)] for text in ("x", "7"))
+    assert one != other  # it is all of it
     written = tokenizer.decode(start)
     assert written in tokenizer.decode(own(tokenizer, said("2 + 2?"), add_generation_prompt=True))
     if kind.bos and kind.template:

@@ -165,6 +165,8 @@ class Vllm:
 
     def stop(self) -> None:
         """Its standard input ends, and with it the process."""
+        if self._process.poll() is not None:
+            return
         assert self._process.stdin
         os.killpg(self._process.pid, signal.SIGCONT)
         self._process.stdin.close()

@@ -6,7 +6,7 @@ On a tiny model: N in 2, 3, 4, 5 x two reward models x two seed sets, two method
 command, from its start; `work_ratio` the seconds of one run over those of the 16 cells run one by one, `planned_ratio`
 what `harness plan` had said of it; `ray_ratio` the seconds on a Ray cluster that is started for it (two processors),
 its start included, over those in one process. Medians over rounds, alternating. The last line is one JSON object.
-`--small`: N in 2, 3, one reward model, one seed set, one new prompt; a plan of 7 cells.
+`--small`: N in 2, 3, one reward model, one seed set, one new prompt, two prompts per benchmark; a plan of 7 cells.
 """
 
 import json
@@ -46,19 +46,20 @@ evaluation:
   judge: {{name: local, model: {model}, dtype: float32}}
   answers: {{max_new_tokens: 12}}
   benchmarks:
-    - {{name: alpaca_eval, prompts: builtin, reference: base, limit: 6}}
-    - {{name: mt_bench, questions: builtin, limit: 8}}
+    - {{name: alpaca_eval, prompts: builtin, reference: base, limit: {asked[0]}}}
+    - {{name: mt_bench, questions: builtin, limit: {asked[1]}}}
 """
 SEEDS = {"some": [{"name": "builtin", "limit": 32}], "all": [{"name": "builtin"}]}
 
 
 class Grid(NamedTuple):
-    """The cells that are run, new prompts of each, and edits that make many more cells to plan."""
+    """The cells that are run, new prompts of each, prompts of the benchmarks, and edits for many more cells."""
 
     counts: tuple[int, ...]
     rewards: tuple[str, ...]
     seeds: tuple[str, ...]
     prompts: int
+    asked: tuple[int, int]
     many: tuple[str, ...]
 
     @property
@@ -76,7 +77,10 @@ class Grid(NamedTuple):
             "data.reward": {name: rewards[name] for name in self.rewards},
             "data.seeds": {name: SEEDS[name] for name in self.seeds},
         }
-        return RECIPE.format(model=model, prompts=self.prompts) + f"sweep: {json.dumps({'grid': axes})}\n"
+        return (
+            RECIPE.format(model=model, prompts=self.prompts, asked=self.asked)
+            + f"sweep: {json.dumps({'grid': axes})}\n"
+        )
 
 
 FULL = Grid(
@@ -84,6 +88,7 @@ FULL = Grid(
     ("trained", "length"),
     ("some", "all"),
     4,
+    (6, 8),
     (
         "sweep.grid[training.epochs]=[1, 2, 3, 4]",
         "sweep.seeds=[0, 1, 2, 3, 4, 5, 6, 7]",
@@ -95,6 +100,7 @@ SMALL = Grid(
     ("length",),
     ("some",),
     1,
+    (2, 2),
     ("sweep.grid[training.epochs]=[1, 2]", "sweep.seeds=[0, 1]", "sweep.exclude=[{seed: 1, epochs: 2, n: 2}]"),
 )
 

@@ -43,10 +43,7 @@ def assert_figures(value: Any) -> None:
         assert math.isfinite(number), value
 
 
-# The sweep starts a cluster, and takes two minutes.
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.soak if name == "sweep" else ()) for name in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_runs(tmp_path: Path, name: str) -> None:
     assert_figures(figures(tmp_path, name))
 

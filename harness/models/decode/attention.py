@@ -1,9 +1,9 @@
 """Attention of one new token per row over keys and values in slots, as an attention function of `transformers`.
 
 A slot holds one row: its tokens start at column 0, and it has a length of its own. So a row's numbers don't depend on
-the lengths of the others, and a slot is free for another row as soon as its row is finished. The
-queries that share a head of keys are rows of one small product: at 24 rows of 120 tokens with 9 heads over 3, a layer
-takes 0.4 ms in bfloat16 on a CPU, and 3.8 ms by `scaled_dot_product_attention` with repeated keys.
+the lengths of the others, and a slot is free for another row as soon as its row is finished. The queries that share a
+head of keys are rows of one small product: at 24 rows of 120 tokens with 9 heads over 3, a layer takes 0.4 ms in
+bfloat16 on a CPU, and 3.8 ms by `scaled_dot_product_attention` with repeated keys.
 
 Shapes: R rows, H heads, K heads of keys and values, G = H / K, D width, C columns, T columns in use, P prompt tokens.
 """
