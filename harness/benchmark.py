@@ -175,7 +175,7 @@ class Benchmark(Component):
             if figure.pairing is not None and figure.pairing.kind != "resamples":
                 values = figure.pairing.values(outcomes)
                 prompts = [key.split("/")[0] for key in values]
-                result[figure.metric] = mean_metric(list(values.values()), groups=prompts)
+                result[figure.metric] = mean_metric(list(values.values()), groups=prompts, limits=figure.limits)
         return result
 
     def reference_texts(self, reference: Sequence[Answer]) -> dict[str, str]:

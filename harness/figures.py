@@ -1,16 +1,40 @@
 """Figures: a benchmark's declaration of what it measures, as boards, comparisons, gates and charts read it."""
 
+import math
+import re
 from collections.abc import Mapping
 from statistics import fmean
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from harness.types import Record
 
 HELDOUT = "heldout"
 """The group of figures that need no benchmark: how well a policy orders the held-out pairs."""
 MARGIN, MARGIN_KEPT, TRAINED_MARGIN = (f"{HELDOUT}.{name}" for name in ("margin", "margin_kept", "trained_margin"))
+POINTS = 2.0
+"""How many percent points worse a gate lets a row be, unless the figure declares another margin."""
+
+
+def read_margin(value: Any) -> float | str | None:
+    """A margin as somebody writes it: a number in the unit of the figure's differences, or a share of the baseline's
+    value, such as `10%`, which is returned without spaces. Raises ValueError."""
+    share = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*%", value.strip()) if isinstance(value, str) else None
+    if value is None or (share is not None and 0 < float(share[1]) < 100):
+        return None if share is None else f"{share[1]}%"
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1e12:
+        got = value if isinstance(value, int | float) else repr(value)[:40]
+        raise ValueError(f"expected a number of at least 0, got {got}; or a share of the baseline's value, such as 10%")
+    return number
+
+
+Margin = Annotated[float | str | None, BeforeValidator(read_margin)]
+"""A gate's margin; None: as the figure declares."""
 
 
 class Pairing(Record):
@@ -65,7 +89,8 @@ class Figure(Record):
 
     metric: `<benchmark>.<name>`. group: its heading in tables, the benchmark's title. short: its title in the terminal.
     decimals: how many tables show (files hold full precision). higher_is_better: None where neither direction is.
-    margin: how much worse a gate lets a row be by default, in the figure's unit.
+    margin: how much worse a gate lets a row be by default, in the unit of differences; None: POINTS for a figure in
+    percent; for others a gate needs one.
     place: the board's main table, the table by category, or the further figures.
     pairing: how rows are compared by it; None: they are not. compared: boards compare every pair of rows by it.
     rated: Bradley-Terry strengths are fitted to it. limits: its smallest and largest value, where it has both.
@@ -80,7 +105,7 @@ class Figure(Record):
     decimals: int = Field(1, ge=0, le=12)
     unit: str = ""
     higher_is_better: bool | None = True
-    margin: float = Field(2.0, ge=0, le=1e12)
+    margin: float | None = Field(None, ge=0, le=1e12)
     place: Literal["board", "category", "details"] = "board"
     pairing: Pairing | None = None
     compared: bool = False
@@ -91,6 +116,28 @@ class Figure(Record):
     note: str | None = None
     difference_unit: str | None = None
     """The unit of differences, where it is not the figure's own: percent points for a share."""
+
+    @property
+    def default_margin(self) -> float | None:
+        """The margin of a gate that names none; None: it has to name one."""
+        return POINTS if self.margin is None and self.in_percent else self.margin
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether differences are in percent points."""
+        return self.unit == "%" or self.difference_unit is not None
+
+    @property
+    def per_unit(self) -> float:
+        """What a value is multiplied with for the unit of differences: 100 for a share."""
+        return 100.0 if self.difference_unit else 1.0
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Its smallest and largest value on a prompt, in the unit of differences."""
+        if self.pairing is not None and self.pairing.kind == "share":
+            return 0.0, self.pairing.scale
+        return None if self.limits is None else (self.per_unit * self.limits[0], self.per_unit * self.limits[1])
 
     @property
     def benchmark(self) -> str:
@@ -114,6 +161,18 @@ class Figure(Record):
         return f"{self.group} {self.title}{f', {unit}' if unit else ''}".strip()
 
     @property
+    def difference_words(self) -> str:
+        """`points of AlpacaEval win rate`: what follows a difference in a sentence."""
+        unit = "points of " if self.unit == "%" or self.difference_unit else "in "
+        return f"{unit}{self.group} {self.title}".strip()
+
+    @property
+    def reach(self) -> float | None:
+        """The largest possible difference of two rows on one prompt, in the unit of differences; None where there is
+        none."""
+        return None if self.ends is None else self.ends[1] - self.ends[0]
+
+    @property
     def difference_decimals(self) -> int:
         """Decimals of a difference: one where it is in percent points."""
         return 1 if self.difference_unit else self.decimals
@@ -130,6 +189,7 @@ HELDOUT_FIGURES = (
         pairing=Pairing(kind="share", scale=100),
         compared=True,
         difference_unit="percent points",
+        margin=POINTS,
     ),
     Figure(
         metric="heldout.kendall_tau",

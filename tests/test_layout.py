@@ -18,6 +18,7 @@ FLOORS = [
     ["benchmark"],  # the seam of benchmarks: the largest of the six, and the only one that figures are declared by
     ["components"],
     ["models", "boards"],
+    ["claims"],  # what the figures of a board's rows say about methods
     ["data", "servers", "logprobs", "report"],
     ["seeds", "generators", "rewards", "losses", "judges", "benchmarks"],  # what people add
     ["engine"],
@@ -30,7 +31,7 @@ FLOORS = [
     ["cli"],
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
-ADDED = frozenset(FLOORS[8])
+ADDED = frozenset(FLOORS[9])
 FACES = {"harness.losses._base", "harness.losses._tensors"}  # what a loss is made of; the trainer measures with it too
 EXCEPTIONS = {  # (who, what): why
     ("judging", "benchmarks"): "a judge is calibrated on AlpacaEval's recorded verdicts, by its own annotator",

@@ -144,4 +144,4 @@ def agreement(first: Sequence[Sequence[float | None]], second: Sequence[Sequence
     for one, other in zip(first, second, strict=True):
         both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
         taus.append(kendall_tau([a for a, _ in both], [b for _, b in both]))
-    return mean_metric(taus)
+    return mean_metric(taus, limits=(-1.0, 1.0))

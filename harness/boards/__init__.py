@@ -3,8 +3,8 @@
 `read` loads a board, `entry` defines its rows, `provenance` what they rest on, `facts` reads judge, loss, warnings and
 costs from that, `catalog` lists the figures of a set of rows. `consistency` refuses figures that a row's outcomes
 contradict, `comparisons` replaces comparisons that don't follow from them, `coverage` compares a new board with an old
-one. `outcomes` has the paired comparisons, `effects` the effect of each field that a sweep varies, `training_seeds` the
-spread over training runs, `format` how figures are written. `folder` and `writing` are about the files themselves.
+one. `outcomes` has the paired comparisons, `training_seeds` the spread over training runs, `format` how figures are
+written. `folder` and `writing` are about the files themselves, `versions` is about rows and boards at two times.
 
     from harness.boards.read import read_board
 

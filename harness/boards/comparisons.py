@@ -1,27 +1,19 @@
 """A board's comparisons as its file has them, if they follow from its rows' outcomes; else computed anew.
 
-To compute all comparisons takes numpy and seconds on a large board. To see that stored ones are right takes neither:
-differences, standard errors and counts are computed again, what was drawn at random must be what can be drawn.
+To compute all comparisons of a large board takes seconds; its file lists only some, and those are computed again.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 
 from harness.boards.catalog import Figures
-from harness.boards.consistency import percentile
 from harness.boards.entry import Entry, comparable
-from harness.boards.outcomes import figure_values, has_resamples, paired_comparisons
+from harness.boards.outcomes import able_rows, figure_values, has_resamples, pair_compared, paired_comparisons
 from harness.figures import Figure
-from harness.stats.paired import Comparison, detectable, holm, prompt_of
-from harness.stats.plausible import bootstrap_ends, sign_flip_range
+from harness.stats.paired import Comparison, holm, prompt_of
 
 MOST_WITH_ALL_PAIRS = 20
 """Rows up to which `board.json` holds all pairs; `comparisons.csv` always does."""
-
-LARGEST_CHECK = 50_000
-"""Comparisons times prompts up to which a check is faster than computing all pairs of up to MOST_WITH_ALL_PAIRS rows,
-numpy's import included."""
 
 Comparisons = Mapping[str, Sequence[Comparison]]
 
@@ -31,9 +23,7 @@ def comparisons_of(entries: Sequence[Entry], stored: Comparisons) -> dict[str, t
     them. None for rows without outcomes."""
     if not any(entry.outcomes for entry in entries):
         return {}
-    prompts = max(len(outcomes) for entry in entries for outcomes in entry.outcomes.values())
-    work = prompts * sum(len(comparisons) for comparisons in stored.values())
-    if (len(entries) > MOST_WITH_ALL_PAIRS or work <= LARGEST_CHECK) and _are_stored(entries, stored):
+    if len(entries) > MOST_WITH_ALL_PAIRS and _are_stored(entries, stored):
         return {metric: tuple(comparisons) for metric, comparisons in stored.items()}
     return {metric: tuple(comparisons) for metric, comparisons in paired_comparisons(entries).items()}
 
@@ -79,7 +69,7 @@ def _pairs(tables: Sequence[Sequence[Entry]], figure: Figure) -> list[list[tuple
         else:
             scored = [
                 (e.id, {k for k, v in values.items() if v is not None})
-                for e in rows
+                for e in able_rows(rows, figure)
                 if (values := figure_values(e, figure))
             ]
             fit = [
@@ -100,53 +90,20 @@ class _Check:
         self._values: dict[str, dict[str, float | None]] = {}
 
     def is_right(self, c: Comparison) -> bool:
-        if self.figure.pairing is not None and self.figure.pairing.kind == "resamples":
-            return self._is_right_by_resamples(c)
-        first, second = self._of(c.first), self._of(c.second)
-        shared = [(k, x, y) for k, x in first.items() if x is not None and (y := second.get(k)) is not None]
-        by_prompt: dict[str, list[tuple[float, float]]] = {}
-        for key, x, y in shared:
-            by_prompt.setdefault(prompt_of(key), []).append((x, y))
-        total, n = len(shared), len(by_prompt)
-        answered = {prompt_of(key) for key in (*first, *second)}
-        means = [fmean(x for _, x, _ in shared), fmean(y for _, _, y in shared)]
-        differences = [(math.fsum(x - y for x, y in values), len(values)) for values in by_prompt.values()]
-        difference = means[0] - means[1]
-        residuals = [[math.fsum(v[s] for v in vs) - len(vs) * means[s] for vs in by_prompt.values()] for s in (0, 1)]
-        one, other = (math.fsum(r * r for r in of_row) for of_row in residuals)
-        both = math.fsum((x - y) ** 2 for x, y in zip(*residuals, strict=True))
-        stderr, unpaired = (math.sqrt(n / (n - 1) * squares) / total for squares in (both, one + other))
-        if (c.prompts, c.left_out) != (n, len(answered) - n):
+        computed = pair_compared(self.rows[c.first], self.rows[c.second], self.figure, self._of)
+        if computed is None or (c.prompts, c.left_out) != (computed.prompts, computed.left_out):
             return False
-        if not _same((c.difference, c.stderr, c.unpaired_stderr), (difference, stderr, unpaired)):
+        if (c.ci95 is None) != (computed.ci95 is None):
             return False
-        if not _same((c.detectable,), (detectable(stderr, n),)):
-            return False
-        low, high = sign_flip_range([sum_ / total for sum_, _ in differences], stderr)
-        ends = bootstrap_ends(differences)
-        slack = 1e-9 * max(1.0, abs(difference))
-        return low <= c.p <= high and all(
-            least - slack <= x <= most + slack for x, (least, most) in zip(c.ci95, ends, strict=True)
+        written, right = (
+            (x.difference, x.stderr, x.unpaired_stderr, x.detectable, x.p, *(x.ci95 or ())) for x in (c, computed)
         )
+        return _same(written, right)
 
-    def _of(self, row: str) -> dict[str, float | None]:
-        if row not in self._values:
-            self._values[row] = figure_values(self.rows[row], self.figure)
-        return self._values[row]
-
-    def _is_right_by_resamples(self, c: Comparison) -> bool:
-        one, other = (self.rows[name].resamples[self.figure.metric] for name in (c.first, c.second))
-        differences = sorted(x - y for x, y in zip(one, other, strict=True))
-        first, second = (self.rows[name].value(self.figure.metric) or 0.0 for name in (c.first, c.second))
-        difference, stderr = first - second, stdev(differences)
-        n = len(self.rows[c.first].outcomes[self.figure.benchmark])
-        p = math.erfc(abs(difference) / stderr / math.sqrt(2)) if stderr > 0 else float(difference == 0)
-        computed = (
-            *(difference, stderr, math.hypot(stdev(one), stdev(other)), detectable(stderr, n), p),
-            *(percentile(differences, share) for share in (0.025, 0.975)),
-        )
-        written = (c.difference, c.stderr, c.unpaired_stderr, c.detectable, c.p, *c.ci95)
-        return (c.prompts, c.left_out) == (n, 0) and _same(written, computed)
+    def _of(self, row: Entry) -> dict[str, float | None]:
+        if row.id not in self._values:
+            self._values[row.id] = figure_values(row, self.figure)
+        return self._values[row.id]
 
 
 def _is_adjusted(comparisons: Sequence[Comparison], tables: Sequence[Sequence[tuple[str, str]]]) -> bool:

@@ -42,6 +42,8 @@ class Entry(BoardRow):
     resamples: dict[str, list[float]] = Field(default_factory=dict)
     """Bootstrap resamples of figures that are not means over prompts, such as the length-controlled win rate. All rows
     on the same prompts use the same resamples, so that their differences are those of a paired bootstrap."""
+    strata: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Benchmark -> prompt -> category, for benchmarks that ask a fixed number of prompts of each category."""
 
 
 def comparable(entries: Iterable[Entry]) -> list[list[Entry]]:

@@ -31,10 +31,11 @@ class OldRow(NamedTuple):
 
 
 class OldBoard(NamedTuple):
-    """What the `board.json` in a folder says of itself."""
+    """What the `board.json` in a folder says of itself. `generated`: when it was written, if it says so in words."""
 
     name: str
     rows: tuple[OldRow, ...]
+    generated: str | None = None
 
 
 def old_board(folder: Path) -> OldBoard | None:
@@ -42,7 +43,9 @@ def old_board(folder: Path) -> OldBoard | None:
     try:
         data = parse_json(content(own_file(folder, "board.json"), LARGEST_TEXT) or b"", nan="none")
         rows = tuple(_old_row(row) for row in data["rows"])
-        return OldBoard(data["board"], rows) if isinstance(data["board"], str) else None
+        when = data.get("generated")
+        stamp = when if isinstance(when, str) else None
+        return OldBoard(data["board"], rows, stamp) if isinstance(data["board"], str) else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -187,6 +190,31 @@ def write_owned(
     replace_files(first, [own_file(folder, name) for name in sorted(stale)], last)
     for name in stale:
         _remove_empty(folder, (folder / name).parent)
+
+
+def only_owned(folder: Path) -> bool:
+    """Whether a folder holds nothing but what the harness has written there; links count as something else."""
+    owned = {*owned_files(folder), MANIFEST}
+    for inner, folders, names in os.walk(folder):  # follows no links
+        relative = Path(inner).relative_to(folder)
+        if any(os.path.islink(Path(inner) / name) for name in (*folders, *names)):
+            return False
+        if any((relative / name).as_posix() not in owned for name in names):
+            return False
+    return True
+
+
+def remove_owned(folder: Path) -> None:
+    """Remove what the harness has written into a folder, and the folder unless it holds anything else. Whoever is
+    killed on the way leaves an unfinished board. Raises StoreError for links, and OSError."""
+    owned, manifest = owned_files(folder), own_file(folder, MANIFEST)
+    stale = [own_file(folder, name) for name in sorted(owned)]
+    replace_files({manifest: _manifest(owned, unfinished=True)}, [*stale, manifest])
+    for name in owned:
+        _remove_empty(folder, (folder / name).parent)
+    for inner in (folder / "entries", folder):
+        if inner.is_dir() and not os.listdir(inner):
+            inner.rmdir()
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -1,13 +1,15 @@
 """Outcomes per prompt in a figure's unit, and the paired comparisons of rows by them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from harness.boards.catalog import Figures
 from harness.boards.entry import Entry, comparable
-from harness.figures import Figure
+from harness.figures import HELDOUT, Figure
 from harness.stats.bradley_terry import Strength, strengths
 from harness.stats.paired import Comparison, compare, compare_resamples, holm
 
+MOST_MISSING = 0.05
+"""The share of verdicts that a row may lack and still be compared by a figure that is not a mean over prompts."""
 MOST_ELO = 20
 """Rows up to which Bradley-Terry strengths are fitted."""
 
@@ -41,34 +43,66 @@ def elo(entries: Sequence[Entry]) -> dict[str, dict[str, Strength]]:
         for figure in (figure for figure in Figures(rows).compared if figure.rated):
             by_row = {entry.id: outcomes for entry in rows if (outcomes := figure_values(entry, figure))}
             if 2 < len(by_row) <= MOST_ELO:
-                by_metric.setdefault(figure.metric, {}).update(strengths(by_row))
+                by_metric.setdefault(figure.metric, {}).update(strengths(by_row, figure.reach))
     return {metric: by_row for metric, by_row in by_metric.items() if by_row}
 
 
+def able_rows(rows: Sequence[Entry], figure: Figure) -> list[Entry]:
+    """The rows that can be compared by a figure. On held-out pairs an untrained policy is a constant, zero by
+    definition, and no opponent."""
+    if figure.benchmark != HELDOUT:
+        return list(rows)
+    return [entry for entry in rows if any(entry.outcomes.get(HELDOUT, {}).values())]
+
+
+def strata_of(rows: Sequence[Entry], figure: Figure) -> dict[str, str] | None:
+    """Each prompt's category, where the benchmark asks a fixed number of each; None where it does not."""
+    return next((strata for entry in rows if (strata := entry.strata.get(figure.benchmark))), None)
+
+
+def pair_compared(
+    first: Entry, second: Entry, figure: Figure, values: Callable[[Entry], dict[str, float | None]]
+) -> Comparison | None:
+    """Two rows by one figure; None where they share too little. `values`: a row's by prompt."""
+    if figure.pairing is not None and figure.pairing.kind == "resamples":
+        return _pair_resampled(first, second, figure)
+    rows = {first.id: values(first), second.id: values(second)}
+    compared = compare(rows, reach=figure.reach, strata=strata_of([first, second], figure))
+    return compared[0] if compared else None
+
+
 def _means(rows: Sequence[Entry], figure: Figure) -> list[Comparison]:
-    by_row = {entry.id: outcomes for entry in rows if (outcomes := figure_values(entry, figure))}
-    return compare(by_row) if len(by_row) > 1 else []
+    by_row = {entry.id: outcomes for entry in able_rows(rows, figure) if (outcomes := figure_values(entry, figure))}
+    return compare(by_row, reach=figure.reach, strata=strata_of(rows, figure)) if len(by_row) > 1 else []
 
 
 def has_resamples(entry: Entry, figure: Figure) -> bool:
-    """Whether a figure that is not a mean over prompts can be compared: it was computed from all verdicts and has
-    resamples."""
-    scored = entry.outcomes.get(figure.benchmark, {})
+    """Whether a figure that is not a mean over prompts can be compared: it was computed from nearly all verdicts, and
+    has resamples."""
+    outcomes = entry.outcomes.get(figure.benchmark, {})
+    missing = sum(value is None for value in outcomes.values())
     metric = entry.metrics.get(figure.metric)
-    complete = bool(scored) and None not in scored.values() and metric is not None and metric.value is not None
-    return complete and bool(entry.resamples.get(figure.metric))
+    computed = metric is not None and metric.value is not None and bool(entry.resamples.get(figure.metric))
+    return computed and bool(outcomes) and missing <= MOST_MISSING * len(outcomes)
+
+
+def _pair_resampled(first: Entry, second: Entry, figure: Figure) -> Comparison | None:
+    """A comparison by the figure in the same resamples of the same prompts."""
+    metric = figure.metric
+    keys = [set(e.outcomes[figure.benchmark]) for e in (first, second)]
+    resamples = first.resamples[metric], second.resamples[metric]
+    if keys[0] != keys[1] or len(resamples[0]) != len(resamples[1]):
+        return None
+    values = float(first.metrics[metric].value or 0), float(second.metrics[metric].value or 0)
+    return compare_resamples(first.id, second.id, values, resamples, len(keys[0]), figure.reach or 0.0)
 
 
 def _resampled(rows: Sequence[Entry], figure: Figure) -> list[Comparison]:
-    """Comparisons by the figure in the same resamples of the same prompts, for rows with all verdicts."""
-    metric = figure.metric
     complete = [entry for entry in rows if has_resamples(entry, figure)]
-    pairs = []
-    for i, first in enumerate(complete):
-        for second in complete[i + 1 :]:
-            keys = [tuple(e.outcomes[figure.benchmark]) for e in (first, second)]
-            resamples = first.resamples[metric], second.resamples[metric]
-            if set(keys[0]) == set(keys[1]) and len(resamples[0]) == len(resamples[1]):
-                figures = float(first.metrics[metric].value or 0), float(second.metrics[metric].value or 0)
-                pairs.append(compare_resamples(first.id, second.id, figures, resamples, len(keys[0])))
+    pairs = [
+        compared
+        for i, first in enumerate(complete)
+        for second in complete[i + 1 :]
+        if (compared := _pair_resampled(first, second, figure)) is not None
+    ]
     return [c.model_copy(update={"adjusted_p": p}) for c, p in zip(pairs, holm([c.p for c in pairs]), strict=True)]

@@ -201,6 +201,14 @@ class Provenance(_Facts):
     reconstruction: str | None = None
     public: str | None = None
 
+    @property
+    def responses(self) -> int | None:
+        """Responses a prompt that the recipe samples, None where it has none or the row no recipe."""
+        data = (self.recipe or {}).get("data")
+        responses = data.get("responses") if isinstance(data, dict) else None
+        n = responses.get("n") if isinstance(responses, dict) else None
+        return n if isinstance(n, int) else None
+
     def benchmark(self, name: str) -> dict[str, Any]:
         """A benchmark's identity; empty where the row has none."""
         identity = self.benchmarks.get(name)

@@ -1,20 +1,23 @@
 """A method's figures over its training seeds, from its rows (one row per seed)."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from harness.boards.entry import Entry, comparable
-from harness.boards.format import number
+from harness.boards.format import bounds, number
+from harness.figures import Figure
 from harness.stats.intervals import spread
+from harness.stats.student import quantile
 from harness.types import Record, Spread
 
 OVER_SEEDS = (
-    "Mean over training seeds ± standard deviation between them: how a figure changes with the order of the data and "
-    "the initialisation, on the same data. The intervals of single rows do not cover this: they are about the prompts "
-    "that one checkpoint was measured on."
+    "Mean over training seeds with its 95 % CI (Student's t over seeds): how a figure changes with the order of the "
+    "data and the initialisation, on the same data and prompts. The intervals of single rows do not cover this: they "
+    "are about the prompts that one checkpoint was measured on."
 )
 DATA_STAGES = ("seeds", "prompts", "responses", "reward", "ranked")
 MOST_SETTINGS = 4
@@ -137,11 +140,23 @@ def _group(method: str, loss: str, rows: Sequence[Entry], settings: Mapping[str,
     )
 
 
-def spread_figure(spread: Spread, decimals: int) -> str:
-    """`53.1 ± 1.2`; without the deviation where there is none; where only some seeds have a value, with their count."""
+def seeds_interval(spread: Spread) -> tuple[float, float] | None:
+    """The 95 % confidence interval of the mean over seeds, by Student's t with one degree of freedom fewer than there
+    are seeds; None for a single seed."""
+    if spread.mean is None or spread.sd is None:
+        return None
+    reach = quantile(0.975, spread.n - 1) * spread.sd / math.sqrt(spread.n)
+    return spread.mean - reach, spread.mean + reach
+
+
+def spread_figure(spread: Spread, figure: Figure) -> str:
+    """`53.1 [51.9, 54.3]`, within the figure's limits; without the interval where there is none; where only some seeds
+    have a value, with their count."""
     if spread.mean is None:
         return f"in none of {spread.n_invalid}"
-    shown = number(spread.mean, decimals)
-    if spread.sd is not None:
-        shown += f" ± {number(spread.sd, decimals)}"
+    shown = number(spread.mean, figure.decimals)
+    if (interval := seeds_interval(spread)) is not None:
+        least, most = figure.limits or (-math.inf, math.inf)
+        low, high = bounds((max(least, interval[0]), min(most, interval[1])), figure.decimals)
+        shown += f" [{low}, {high}]"
     return f"{shown} (in {spread.n} of {spread.n + spread.n_invalid})" if spread.n_invalid else shown

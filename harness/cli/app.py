@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import boards, calibrate, components, data, run, store
+from harness.cli import boards, calibrate, components, data, gate, run, store
 from harness.cli.console import log_printably, say, short
 
 # Set before anything imports the libraries that read them.
@@ -52,7 +52,8 @@ app.command()(calibrate.calibrate)
 app.command()(short(components.components))
 app.command()(boards.show)
 app.command()(boards.report)
-app.command()(boards.gate)
+app.command()(gate.gate)
 app.command()(boards.merge)
-app.add_typer(boards.baseline_app, name="baseline")
+app.command()(boards.diff)
+app.add_typer(gate.baseline_app, name="baseline")
 app.add_typer(store.app, name="cache")

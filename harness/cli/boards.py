@@ -1,33 +1,44 @@
-"""Commands about boards: show, report, merge, gate, baseline."""
+"""Commands about boards: show, report, merge, diff."""
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli.console import print_board, report_gates, say, short
+from harness.cli.console import print_board, say, short
 
 BoardArgument = Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)]
+LEADERBOARDS = Path("leaderboards")
+"""Where `harness run` writes boards."""
 
 
 @short
 def show(
-    board: BoardArgument,
+    board: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A board's folder, its board.json, or a folder of boards; by default leaderboards.", show_default=False
+        ),
+    ] = None,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it into an SVG file.")] = None,
     alpaca_eval: Annotated[
         Path | None, typer.Option("--alpaca-eval", metavar="FILE", help="Also write alpaca_eval's leaderboard CSV.")
     ] = None,
 ) -> None:
-    """Print a leaderboard in the terminal; of a folder of boards, their paths."""
+    """Print a leaderboard in the terminal; of a folder of boards, a list: when each was written, and what it asks."""
     from harness.boards.read import boards_in, read_board
     from harness.boards.writing import write_output
+    from harness.errors import DataError
     from harness.printable import printable, terminal
 
+    if board is None and not boards_in(LEADERBOARDS):
+        raise DataError(f"there are no boards in {LEADERBOARDS}; name one, as in harness show BOARD, or run a recipe")
+    board = board or LEADERBOARDS
     if not (svg or alpaca_eval) and (boards := boards_in(board)):
-        for path in boards:
-            say(str(path))
+        _list_boards(boards)
         return
     rows = read_board(board)
     print_board(rows, terminal())
@@ -41,6 +52,25 @@ def show(
         from harness.report.csv_files import alpaca_eval_csv
 
         write_output(alpaca_eval, alpaca_eval_csv(rows))
+
+
+def _list_boards(paths: Sequence[Path]) -> None:
+    """A line for each board, and below it what it asks."""
+    from harness.boards.read import read_board
+    from harness.boards.versions.history import moment
+    from harness.claims.answer import answer
+    from harness.errors import DataError
+
+    for path in paths:
+        try:
+            board = read_board(path)
+        except DataError as error:
+            say(f"{path}  can't be read: {error}")
+            continue
+        count = f"{len(board.entries):,} {'row' if len(board.entries) == 1 else 'rows'}"
+        say("  ".join(part for part in (str(path), moment(board.generated), count) if part))
+        found = answer(board.entries)
+        say(f"    {found.lines[0] if found else 'No two of its rows can be compared.'}")
 
 
 def report(
@@ -64,6 +94,14 @@ def report(
 def merge(
     boards: Annotated[list[Path], typer.Argument(help="Boards' folders.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The new board's folder.")],
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[BOARD:]OLD=NEW",
+            help="Give a row another id (repeatable): of the last board that has it, or of BOARD, which is its path or "
+            "its number.",
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also replace a board whose rows would be lost.")] = False,
 ) -> None:
     """Merge several boards into one: all their rows, with all comparisons computed again."""
@@ -71,70 +109,35 @@ def merge(
     from harness.printable import terminal
     from harness.report.merge import merge_boards
 
-    print_board(read_board(merge_boards(boards, out, replace=replace)), terminal())
+    print_board(read_board(merge_boards(boards, out, replace=replace, rename=rename or ())), terminal())
 
 
 @short
-def gate(
-    board: BoardArgument,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(help="A file that `harness baseline promote` wrote, or another board.", show_default=False),
-    ] = None,
-    row: Annotated[str | None, typer.Option(help="The row to check; by default the only trained one.")] = None,
-    baseline_row: Annotated[
-        str | None,
-        typer.Option(
-            help="The baseline's row; by default the one named like --row, else its only trained one. Without "
-            "--baseline: a row of the same board."
-        ),
-    ] = None,
-    metric: Annotated[str, typer.Option(help="The metric to compare.")] = "alpaca_eval.win_rate",
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="How much worse is acceptable, in the metric's unit; by default what its benchmark declares."
-        ),
-    ] = None,
-    alpha: Annotated[float, typer.Option(min=0.0001, max=0.5, help="One-sided level of the test.")] = 0.05,
-    minimum: Annotated[float | None, typer.Option("--min", help="An absolute floor for the metric.")] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
+def diff(
+    boards: Annotated[
+        list[Path],
+        typer.Argument(metavar="[OLD] NEW", help="Boards' folders; by default OLD is the board that NEW replaced."),
+    ],
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append a Markdown summary, as to $GITHUB_STEP_SUMMARY.")
+        Path | None, typer.Option(metavar="FILE", help="Also append it as Markdown, as to $GITHUB_STEP_SUMMARY.")
     ] = None,
 ) -> None:
-    """Check that a row is not worse than a baseline's by more than a margin: a paired test over shared prompts.
+    """What changed between two boards: recipe, code, data, judge; and which rows moved, by paired tests."""
+    from harness.boards.read import read_board
+    from harness.boards.versions.history import last_kept
+    from harness.errors import DataError
+    from harness.printable import terminal
+    from harness.report.changes.found import changes_between
+    from harness.report.changes.terminal import DrawnChanges
 
-    Exit code 0: not worse than the margin; 1: worse, or below the floor; 2: the rows can't be compared; 3: this number
-    of prompts can't settle it.
-    """
-    from harness.gate.ask import ask
-    from harness.gate.check import Check
+    if len(boards) > 2:
+        raise DataError(f"harness diff compares two boards, got {len(boards)}; name the old one, then the new one")
+    new = boards[-1]
+    old = boards[0] if len(boards) == 2 else last_kept(new)
+    changes = changes_between(read_board(old), read_board(new))
+    terminal().print(DrawnChanges(changes))
+    if markdown:
+        from harness.boards.writing import append_output
+        from harness.report.changes.markdown import changes_markdown
 
-    check = Check(metric=metric, margin=margin, alpha=alpha, minimum=minimum)
-    report_gates([ask(board, baseline, check, row, baseline_row)], junit, markdown)
-
-
-baseline_app = typer.Typer(no_args_is_help=True, help="Baselines for `harness gate`.")
-
-
-@baseline_app.callback()
-def _baseline() -> None:
-    pass
-
-
-@baseline_app.command()
-@short
-def promote(
-    board: BoardArgument,
-    row: Annotated[str | None, typer.Option(help="The row; by default the only trained one.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="By default baseline.json in the board's folder."),
-    ] = None,
-) -> None:
-    """Make a board's row the baseline that gates compare with: one file, with who, when and which commit."""
-    from harness.gate.baseline import promote as write_baseline
-
-    path = write_baseline(board, row, out)
-    say(f"{path}: the baseline from now on")
+        append_output(markdown, changes_markdown(changes))

@@ -227,6 +227,7 @@ def _declared(cls: "type[Component]") -> "RenderableType | None":
     for figure in cls.figures_of({}):
         better = {True: "higher", False: "lower", None: "–"}[figure.higher_is_better]
         is_gated = figure.pairing is not None and figure.higher_is_better is not None
-        margin = f"{figure.margin:g}" if is_gated else "–"
+        default = "to name" if figure.default_margin is None else f"{figure.default_margin:g}"
+        margin = default if is_gated else "–"
         table.add_row(*map(Text, (figure.metric, figure.title, figure.unit or "–", better, margin)))
     return table

@@ -59,6 +59,30 @@ ReplaceOption = Annotated[
         help="Replace the board that is there also where it is another recipe's, or has far more scored prompts.",
     ),
 ]
+DetectOption = Annotated[
+    float | None,
+    typer.Option(
+        "--detect",
+        metavar="DIFFERENCE",
+        help="Show instead how many seeds, prompts, answers and verdicts show a true difference of this size, in the "
+        "unit of the primary figure's differences, and what they cost.",
+    ),
+]
+PowerOption = Annotated[
+    float | None, typer.Option("--power", metavar="SHARE", help="For --detect: with this power; 0.8 by default.")
+]
+PilotOption = Annotated[
+    Path | None, typer.Option("--pilot", metavar="BOARD", help="For --detect: a board that shows what rows differ by.")
+]
+AssumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--assume",
+        metavar="SDS",
+        help="For --detect: what they differ by, as training=0.6,prompts=8,rest=24,judge=5, each optional: standard "
+        "deviations of one method over its training seeds, and of a difference on one prompt.",
+    ),
+]
 
 
 def run(
@@ -119,6 +143,8 @@ def _summarise(done: "CompletedRun", seconds: float, console: "Console") -> None
     )
     counts = f"{done.executed.ran} stages run, {done.reused} found in the store, {seconds:.0f} s in all."
     lines = [f"{counts} {board}", *([done.judging] if done.judging else [])]
+    if done.kept:
+        lines.append(f"The board that was here is kept in {done.kept}; what changed: harness diff {done.folder}")
     if not done.plan.study.axes:  # a sweep has many datasets and checkpoints: `harness cache ls` lists them
         lines += [f"Ranked dataset: {data.path}, its card: {data.card}" for data in done.datasets.values()]
         lines += [f"Checkpoint {row}: {checkpoint.path}" for row, checkpoint in done.checkpoints.items()]
@@ -155,11 +181,17 @@ def plan(
     edits: SetOption = None,
     cell: CellOption = None,
     store: StoreOption = None,
+    detect: DetectOption = None,
+    power: PowerOption = None,
+    pilot: PilotOption = None,
+    assume: AssumeOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Show a recipe's stages with their keys, which ones the store has, and what the others may cost. For a sweep: its
-    cells, the stages they share, and what sharing saves compared with running each cell alone."""
+    cells, the stages they share, and what sharing saves compared with running each cell alone. With --detect: the
+    designs that show a difference between methods, the cheapest first."""
     from harness.engine.store import Store
+    from harness.errors import RecipeError
     from harness.files import store_folder
     from harness.pipeline.estimates import Estimates
     from harness.pipeline.plan_view import plan_view
@@ -167,8 +199,27 @@ def plan(
     from harness.printable import terminal
     from harness.servers.hosts import allowing
 
+    options = {"--power": power, "--pilot": pilot, "--assume": assume}
+    if detect is None and (given := [name for name, value in options.items() if value is not None]):
+        raise RecipeError(
+            f"{given[0]} is for --detect; expected both, as in --detect 2.0 {given[0]} {options[given[0]]}"
+        )
     with allowing(allow_host):
         study = _study(recipe, edits, cell)
+        folder, first = Store(store_folder(store)), None
+        if detect is None:
+            parts = plan_view(Estimates(make_study_plan(study), folder))
+        else:
+            from harness.pipeline.detect.search import Wanted
+            from harness.pipeline.detect.search import detect as found_for
+            from harness.pipeline.detect.view import detect_view, first_command
+
+            wanted = Wanted(detect, 0.8 if power is None else power, pilot, assume or "")
+            found = found_for(lambda more: _study(recipe, [*(edits or []), *more], cell, check=False), folder, wanted)
+            parts = detect_view(found)
+            first = first_command(found, str(recipe), edits or (), cell)
     console = terminal()
-    for part in plan_view(Estimates(make_study_plan(study), Store(store_folder(store)))):
+    for part in parts:
         console.print(part)
+    if first is not None:
+        say(f"The first of them: {first}")

@@ -1,7 +1,8 @@
 """The regression gate: is a row worse than a baseline by more than a margin?
 
-`ask` chooses the two rows, `check` has the paired non-inferiority test and its exit codes, `baseline` what `harness
-baseline promote` writes, `recipe` the gates of a recipe, `ci` JUnit and Markdown.
+`ask` chooses the two rows, `check` has the tests and their exit codes, `margins` and `means` what is tested, `words`
+what is said; `baseline` is `harness baseline promote`, `record` its file; `recipe` the gates of a recipe; `ci` JUnit
+and Markdown.
 
     harness.gate("leaderboards/mine", "baseline.json", metric="mt_bench.score").code   # 0: not worse than the margin
 """

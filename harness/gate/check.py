@@ -1,7 +1,8 @@
 """The regression check: is a row of a board worse than a baseline row by more than a margin?
 
-A paired non-inferiority test over the prompts that both were judged on. Rows that can't be compared (different judge,
-template, prompt set or reference, or missing verdicts) are refused with the reason and never pass.
+A paired non-inferiority test over the prompts that both were judged on; a second one against the baseline's anchor; and
+a floor. Rows that can't be compared (different judge, template, prompt set or reference, or many missing verdicts) are
+refused with the reason and never pass. Nor does a row that a validity guard has flagged, unless that is allowed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,17 @@ from typing import Any, Final, Literal, NamedTuple
 
 from harness.boards.catalog import Figures
 from harness.boards.entry import Entry
-from harness.boards.outcomes import figure_values
+from harness.boards.facts import doubts
+from harness.boards.outcomes import able_rows
 from harness.components import benchmark_class
 from harness.errors import nearest, quoted
 from harness.figures import HELDOUT, Figure
-from harness.stats.noninferiority import NonInferiority, from_resamples, non_inferiority
+from harness.gate.margins import Allowed, Check, allowed, floor
+from harness.gate.means import MOST_MISSING, Tested, compare_rows, missing_of, own_bounds
+from harness.gate.words import of_comparison, of_floor
+from harness.stats.bounds import FEWEST
+from harness.stats.noninferiority import NonInferiority
 from harness.stats.paired import prompt_of
-from harness.types import Record
 
 Code = Literal[0, 1, 2, 3]
 PASS: Final = 0
@@ -31,20 +36,10 @@ VERDICTS: Final[dict[Code, str]] = {
 }
 
 
-class Check(Record):
-    """What a gate requires: by `metric`, the row is not worse than the baseline by more than `margin` (percent points
-    for shares, else the figure's unit; None: as the figure declares) at the one-sided level `alpha`, and not below
-    `minimum` (not above it, where lower is better)."""
-
-    metric: str = "alpaca_eval.win_rate"
-    margin: float | None = None
-    alpha: float = 0.05
-    minimum: float | None = None
-
-
 class Result(NamedTuple):
-    """The outcome of a check. `code`: an exit code. `reason`: one line. `test`: the paired test; None where none was
-    run."""
+    """The outcome of a check. `code`: an exit code. `reason`: one line. `test`: the paired test, in which a negative
+    difference is worse whatever the figure; None where none was run. `tested`: the same with interval and margin;
+    `drift`: against the baseline's anchor, where that is another row; `figure`: what was compared."""
 
     code: Code
     row: str
@@ -52,46 +47,71 @@ class Result(NamedTuple):
     check: Check
     reason: str
     test: NonInferiority | None = None
+    tested: Tested | None = None
+    drift: Tested | None = None
+    figure: Figure | None = None
 
 
-def run_gate(row: Entry, baseline: Entry | None, check: Check) -> Result:
-    """One check of one row; without a baseline only the floor is checked."""
+def run_gate(row: Entry, baseline: Entry | None, check: Check, anchor: Entry | None = None) -> Result:
+    """One check of one row; without a baseline only the floor is checked. `anchor`: the baseline's, None where it is
+    the baseline itself."""
     against = baseline.id if baseline else None
     figure = _figure(row, baseline, check.metric)
     if isinstance(figure, str):
         return Result(REFUSED, row.id, against, check, figure)
-    check = check if check.margin is not None else check.model_copy(update={"margin": figure.margin})
-    if reason := _incomparable(row, baseline, check, figure):
-        return Result(REFUSED, row.id, against, check, reason)
-    value, lower_is_better = row.metrics[check.metric].value, figure.higher_is_better is False
-    side, bound = ("above", "ceiling") if lower_is_better else ("below", "floor")
-    if check.minimum is not None and (
-        value is None or (value > check.minimum if lower_is_better else value < check.minimum)
-    ):
-        score = "is not scored" if value is None else f"is {value:.2f}"
-        return Result(WORSE, row.id, against, check, f"{check.metric} {score}, {side} the {bound} of {check.minimum:g}")
-    if baseline is None:
-        return Result(PASS, row.id, None, check, f"{check.metric} is {value:.2f}, the {bound} {check.minimum:g}")
-    test = _test(row, baseline, check, figure)
-    code: Code = PASS if test.outcome == "not worse" else WORSE if test.outcome == "worse" else INCONCLUSIVE
-    return Result(code, row.id, baseline.id, check, _reason(check, test, figure), test)
+    if not check.allow and (flags := doubts(row)):
+        more = f" (and {len(flags) - 1} more)" if len(flags) > 1 else ""
+        reason = f"row {quoted(row.id)} is flagged: {flags[0]}{more}; allow it explicitly (--allow) if that is no harm"
+        return Result(REFUSED, row.id, against, check, reason, figure=figure)
+    if baseline is None and check.minimum is None:
+        reason = "no baseline and no floor: nothing to compare with"
+        return Result(REFUSED, row.id, None, check, reason, figure=figure)
+    if problem := unusable(row, check.metric, figure):
+        return Result(REFUSED, row.id, against, check, problem, figure=figure)
+    tests = [_compared(row, baseline, check, figure, is_anchor=False)] if baseline is not None else []
+    if baseline is not None and anchor is not None:
+        tests.append(_compared(row, anchor, check, figure, is_anchor=True))
+    parts = [(code, text) for code, text, _ in tests]
+    parts += [_above_floor(row, check.minimum, check, figure)] if check.minimum is not None else []
+    code = worst_code([code for code, _ in parts])
+    parts.sort(key=lambda part: ORDER.index(part[0]))  # what decides comes first
+    shown = [text for part, text in parts if code != REFUSED or part == REFUSED]
+    tested = [test for *_, test in tests] + [None, None]
+    if isinstance(tested[0], Tested):
+        check = check.model_copy(update={"margin": tested[0].margin} if check.margin is None else {})
+    test = tested[0].test if tested[0] and code != REFUSED else None
+    return Result(code, row.id, against, check, "; ".join(shown), test, tested[0], tested[1], figure)
 
 
-def _test(row: Entry, baseline: Entry, check: Check, figure: Figure) -> NonInferiority:
-    """The paired test; signs are flipped where lower is better, so that a negative difference is worse."""
-    sign, margin = -1.0 if figure.higher_is_better is False else 1.0, check.margin or 0.0
-    if figure.pairing is not None and figure.pairing.kind == "resamples":
-        # Both rows have the figure recomputed in the same resamples of the same prompts.
-        ours, theirs = (entry.metrics[check.metric].value or 0.0 for entry in (row, baseline))
-        resamples = zip(row.resamples[check.metric], baseline.resamples[check.metric], strict=True)
-        differences = [sign * (a - b) for a, b in resamples]
-        n = len(row.outcomes[figure.benchmark])
-        return from_resamples(sign * (ours - theirs), differences, margin, check.alpha, n)
-    new, old = (figure_values(entry, figure) for entry in (row, baseline))
-    keys = sorted(new)
-    pairs = [(new[key], old[key]) for key in keys]
-    differences = [sign * (a - b) for a, b in pairs if a is not None and b is not None]  # no verdict is missing
-    return non_inferiority(differences, margin, check.alpha, [prompt_of(key) for key in keys])
+def _compared(
+    row: Entry, baseline: Entry, check: Check, figure: Figure, *, is_anchor: bool
+) -> tuple[Code, str, Tested | None]:
+    """One test: its code, what it says, and its figures. `is_anchor`: against the baseline's anchor."""
+    written = check.anchor_margin if is_anchor and check.anchor_margin is not None else check.margin
+    margin = allowed(written, figure, baseline)
+    reason = incomparable(row, baseline, check.metric, figure)
+    if reason is not None or not isinstance(margin, Allowed):
+        return REFUSED, f"{'the anchor: ' if is_anchor else ''}{reason or margin}", None
+    tested = compare_rows(row, baseline, figure, margin, check.alpha)
+    outcome = tested.test.outcome
+    code: Code = PASS if outcome == "not worse" else WORSE if outcome == "worse" else INCONCLUSIVE
+    return code, of_comparison(tested, figure, check.alpha, baseline.id, is_anchor), tested
+
+
+def _above_floor(row: Entry, minimum: float, check: Check, figure: Figure) -> tuple[Code, str]:
+    """Whether a row's own figure is not below the floor, by its bounds; not above it where lower is better."""
+    wanted = floor(minimum, figure)
+    value = row.metrics[check.metric].value
+    if isinstance(wanted, str) or value is None:
+        return REFUSED, wanted if isinstance(wanted, str) else f"row '{row.id}': its {check.metric} is not scored"
+    bounds = own_bounds(row, figure, check.alpha)
+    lower, upper, n = bounds
+    if figure.higher_is_better is False:
+        reached, missed = upper <= wanted, lower > wanted
+    else:
+        reached, missed = lower >= wanted, upper < wanted
+    code: Code = INCONCLUSIVE if n < FEWEST else PASS if reached else WORSE if missed else INCONCLUSIVE
+    return code, of_floor(figure.per_unit * value, bounds, wanted, figure, check.alpha)
 
 
 def _figure(row: Entry, baseline: Entry | None, metric: str) -> Figure | str:
@@ -106,39 +126,38 @@ def _figure(row: Entry, baseline: Entry | None, metric: str) -> Figure | str:
     return f"unknown metric {quoted(metric)}; {nearest(metric, metrics)}"
 
 
-def _reason(check: Check, test: NonInferiority, figure: Figure) -> str:
-    """The test's outcome in one line."""
-    level, margin = f"{100 * (1 - check.alpha):g} %", f"{-(check.margin or 0):g}"
-    turned = " (lower is better, so negative means higher)" if figure.higher_is_better is False else ""
-    difference = f"{check.metric} differs by {test.difference:+.2f}{turned} on {test.n} prompts"
-    if test.outcome == "not worse":
-        return f"{difference}; with {level} confidence by more than {test.lower:+.2f}, the margin is {margin}"
-    if test.outcome == "worse":
-        return f"{difference}; with {level} confidence by less than {test.upper:+.2f}, the margin is {margin}"
-    needed = "an unknown number of prompts" if test.needed is None else f"about {test.needed:,} prompts"
-    return (
-        f"{difference}, between {test.lower:+.2f} and {test.upper:+.2f}: whether that is past the margin of {margin} "
-        f"can't be told at this n; {needed} would settle it"
-    )
+def unusable(entry: Entry, metric: str, figure: Figure) -> str | None:
+    """Why a gate can't use a row's figure, in one line; None where it can."""
+    if metric not in entry.metrics:
+        return f"row '{entry.id}' has no {metric}; evaluate it with that benchmark"
+    group = figure.benchmark
+    if group not in entry.outcomes:
+        return f"row '{entry.id}' has no outcomes by prompt; expected its entry file beside board.json"
+    missing, prompts = missing_of(entry, figure)
+    if prompts < 2:
+        return f"row '{entry.id}': one prompt is too few for a test"
+    if missing and (missing > MOST_MISSING * prompts or figure.ends is None):
+        return f"row '{entry.id}': {missing} of {prompts} verdicts of {group} are missing; run it again to get them"
+    if figure.pairing is not None and figure.pairing.kind == "resamples":
+        if entry.metrics[metric].value is None:
+            return f"row '{entry.id}': its {metric} could not be computed"
+        if not entry.resamples.get(metric):
+            return f"row '{entry.id}' has no resamples of {metric}; run it again to get them"
+    return None
 
 
-def _incomparable(row: Entry, baseline: Entry | None, check: Check, figure: Figure) -> str | None:
+def incomparable(row: Entry, baseline: Entry, metric: str, figure: Figure) -> str | None:
     """Why the rows can't be compared, in one line; None where they can."""
-    for entry in (row, *([baseline] if baseline else [])):
-        if check.metric not in entry.metrics:
-            return f"row '{entry.id}' has no {check.metric}; evaluate it with that benchmark"
-        group = figure.benchmark
-        if group not in entry.outcomes:
-            return f"row '{entry.id}' has no outcomes by prompt; expected its entry file beside board.json"
-        if missing := sum(value is None for value in entry.outcomes[group].values()):
-            total = len(entry.outcomes[group])
-            return f"row '{entry.id}': {missing} of {total} verdicts of {group} are missing; run it again to get them"
-    if baseline is None:
-        return None if check.minimum is not None else "no baseline and no floor: nothing to compare with"
+    for entry in (row, baseline):
+        if reason := unusable(entry, metric, figure):
+            return reason
     if reason := _different(row, baseline, figure.benchmark):
         return reason
-    resampled = figure.pairing is not None and figure.pairing.kind == "resamples"
-    return _unresampled(row, baseline, check.metric) if resampled else None
+    if figure.benchmark == HELDOUT and not able_rows([baseline], figure):
+        return f"row '{baseline.id}' is untrained: on held-out pairs it is a constant, and no opponent; use a floor"
+    if len(row.resamples.get(metric, ())) != len(baseline.resamples.get(metric, ())):
+        return f"their {metric} were resampled differently; run the older one again"
+    return None
 
 
 def _different(row: Entry, baseline: Entry, group: str) -> str | None:
@@ -162,17 +181,6 @@ def _different(row: Entry, baseline: Entry, group: str) -> str | None:
     return None
 
 
-def _unresampled(row: Entry, baseline: Entry, metric: str) -> str | None:
-    """Why figures that are not means over prompts can't be compared; None where they can."""
-    for entry in (row, baseline):
-        if entry.metrics[metric].value is None:
-            return f"row '{entry.id}': its {metric} could not be computed"
-        if not entry.resamples.get(metric):
-            return f"row '{entry.id}' has no resamples of {metric}; run it again to get them"
-    same = len(row.resamples[metric]) == len(baseline.resamples[metric])
-    return None if same else f"their {metric} were resampled differently; run the older one again"
-
-
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The first field that differs, as `model: a -> b`."""
     for key in sorted({*old, *new}):
@@ -181,8 +189,15 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return "the descriptions differ"
 
 
+ORDER: Final[tuple[Code, ...]] = (REFUSED, WORSE, INCONCLUSIVE, PASS)
+"""What decides first."""
+
+
+def worst_code(codes: Sequence[Code]) -> Code:
+    """The exit code of several: refused ranks before worse, and worse before inconclusive; none is a pass."""
+    return next((code for code in ORDER if code in codes), PASS)
+
+
 def worst(results: Sequence[Result]) -> Code:
-    """The exit code of several checks; refused ranks before worse, and worse before inconclusive."""
-    codes = {result.code for result in results}
-    order: tuple[Code, ...] = (REFUSED, WORSE, INCONCLUSIVE)
-    return next((code for code in order if code in codes), PASS)
+    """The exit code of several checks."""
+    return worst_code([result.code for result in results])

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from harness.boards.format import number, signed
 from harness.gate.check import INCONCLUSIVE, REFUSED, VERDICTS, WORSE, Result
+from harness.gate.words import decimals_of, minus, natural
 from harness.report.markup import escape_markdown
 
 _ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 65534, 65535), "�")
@@ -38,31 +40,27 @@ def junit_xml(results: Sequence[Result]) -> str:
 def summary_markdown(results: Sequence[Result]) -> str:
     """A table for a job summary: one line per check, with the bounds and what this n could have settled."""
     lines = [
-        "| row | against | metric | margin | difference | bounds | n | detectable | outcome |",
+        "| row | against | metric | margin | difference | 95 % CI | n | settles | outcome |",
         "|---|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for r in results:
-        test = r.test
-        cells = [
-            r.row,
-            r.baseline or "–",
-            r.check.metric,
-            f"{r.check.margin:g}" if r.baseline and r.check.margin is not None else "–",
-        ]
-        cells += (
-            [
-                f"{test.difference:+.2f}",
-                f"{test.lower:+.2f} to {test.upper:+.2f}",
-                f"{test.n:,}",
-                f"{test.detectable:.2f}",
-            ]
-            if test
-            else ["–"] * 4
-        )
+        cells = [r.row, r.baseline or "–", r.check.metric, *_figures(r)]
         lines.append("| " + " | ".join(escape_markdown(cell) for cell in (*cells, VERDICTS[r.code])) + " |")
     reasons = [f"- **{VERDICTS[r.code]}**: {escape_markdown(r.reason)}" for r in results]
     note = (
-        "Bounds are one-sided, paired by prompt. Detectable: how far from the margin a true difference must lie for "
-        "this n to settle it in 80 % of cases."
+        "Differences are paired by prompt; one-sided bounds decide. Settles: the smallest margin that this n settles "
+        "with 80 % power, if in truth the two rows are equal."
     )
     return "\n".join(["## Regression gate", "", *lines, "", *reasons, "", note]) + "\n"
+
+
+def _figures(result: Result) -> list[str]:
+    """Margin, difference, interval, prompts and what they settle."""
+    tested, figure, test = result.tested, result.figure, result.test
+    if tested is None or figure is None or test is None:
+        return ["–"] * 5
+    decimals = decimals_of(figure, tested.margin)
+    difference, low, high = natural(tested, figure)
+    cells = [f"{tested.margin:.3g}", signed(difference, decimals)]
+    cells += [f"{number(low, decimals)} to {number(high, decimals)}", f"{test.n:,}", number(test.settles, decimals)]
+    return [minus(cell) for cell in cells]

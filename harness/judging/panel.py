@@ -101,7 +101,7 @@ def panel_agreement(members: Mapping[str, Sequence[Verdict]]) -> dict[str, Any]:
         verdicts = list(zip(values[first], values[second], strict=True))
         both = [(a, b) for a, b in verdicts if a is not None and b is not None]
         same = [None if a is None or b is None else float(a == b) for a, b in verdicts]
-        share = mean_metric(same, groups=groups).model_dump(mode="json")
+        share = mean_metric(same, groups=groups, limits=(0.0, 1.0)).model_dump(mode="json")
         pairs.append({"first": first, "second": second, "agreement": share, "cohen_kappa": cohen_kappa(both)})
     return {
         "members": {name: sum(v is None for v in column) for name, column in values.items()},

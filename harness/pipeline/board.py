@@ -8,6 +8,7 @@ from harness.boards.coverage import worse_coverage
 from harness.boards.entry import Entry
 from harness.boards.folder import DRAWN, check_replaceable, is_unfinished, old_board
 from harness.boards.read import DATA, entry_file, read_board
+from harness.boards.versions.history import HISTORY, keep_board
 from harness.boards.writing import own_file, writing
 from harness.engine.execute import ExecutionResult
 from harness.errors import DataError, StoreError
@@ -23,7 +24,7 @@ from harness.stats.paired import prompt_of
 def check_folder(folder: Path, study: Study, replace: bool) -> None:
     """Raises StoreError for a folder with links where a study's files go, or, unless `replace`, with files of others or
     another recipe's board. Needs no plan: until this has passed, nothing is written."""
-    for name in ("run.log", "entries/x", f"{DATA}/x", *DRAWN):
+    for name in ("run.log", "entries/x", f"{DATA}/x", f"{HISTORY}/x", *DRAWN):
         own_file(folder, name)
     has_rows = any(cell.recipe.methods or cell.recipe.evaluation for cell in study.cells)
     if has_rows and not replace and folder.is_dir():
@@ -55,17 +56,20 @@ def _most_outcomes(plan: StudyPlan, board: Board) -> Iterator[tuple[StudyRow, di
         yield member, {name: dict(ids) for name, ids in most.items() if ids.keys() <= before[name]}
 
 
-def write_run(folder: Path, plan: StudyPlan, executed: ExecutionResult, replace: bool) -> Board:
-    """Write a run's board, its public data and its page, and return the board. Unless `replace`, raises StoreError if
-    that would lose files of others, another recipe's rows, or a board with far more scored prompts."""
+def write_run(folder: Path, plan: StudyPlan, executed: ExecutionResult, replace: bool) -> tuple[Board, Path | None]:
+    """Write a run's board, its public data and its page; returns the board, and where the one that it has replaced is
+    kept (None: it replaced none, or the same). Unless `replace`, raises StoreError if that would lose files of others,
+    another recipe's rows, or a board with far more scored prompts."""
     entries, data = make_entries(plan, executed), public_data(plan, executed)
     with writing(folder):
-        if not replace:
-            _check(folder, plan.study, _read_old(folder), entries, data, "the run's results are in the store")
+        old = None if replace else _read_old(folder)
+        if old is not None:
+            _check(folder, plan.study, old, entries, data, "the run's results are in the store")
+        kept = keep_board(folder, entries, old)
         write_board(folder, plan.study.name, entries)
         write_public_data(folder, data)
         write_page(folder)
-        return read_board(folder)
+        return read_board(folder), kept
 
 
 def _recipes(study: Study) -> set[str]:

@@ -28,7 +28,7 @@ from harness.protocols import Loss
 from harness.recipe.load import recipe_dict
 from harness.recipe.recipe import Evaluation, Recipe, policy_identity
 from harness.recipe.sweep import Axis
-from harness.stages._metrics import metrics, outcomes, resamples
+from harness.stages._metrics import categories, metrics, outcomes, resamples
 from harness.training.steps import read_steps
 from harness.types import Answer, Metric
 
@@ -109,6 +109,9 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
         details[name] = outcomes(artifact, "verdicts")
         row_resamples |= resamples(artifact)
     judged = [benchmark for benchmark in _benchmarks(member.cell.recipe) if benchmark.name in row.verdicts]
+    declared = {benchmark.name: benchmark.figures_of(identity(benchmark)) for benchmark in judged}
+    # A benchmark that has figures by category asks a fixed number of prompts of each.
+    stratified = [name for name, own in declared.items() if any(figure.part_of for figure in own)]
     return Entry(
         id=row.id,
         method=row.method,
@@ -116,7 +119,8 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
         provenance=_provenance(member, axes, executed),
         outcomes=details,
         resamples=row_resamples,
-        figures=tuple(figure for benchmark in judged for figure in benchmark.figures_of(identity(benchmark))),
+        figures=tuple(figure for own in declared.values() for figure in own),
+        strata={name: categories(executed.artifacts[row.verdicts[name].key]) for name in stratified},
     )
 
 

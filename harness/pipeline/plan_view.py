@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.models.workload import device, models_of_unknown_size
+from harness.pipeline.detect.lines import power_lines
 from harness.pipeline.estimates import Cost, Estimates, total_cost
 from harness.pipeline.study import StudyPlan
 from harness.printable import printable
@@ -36,6 +37,8 @@ def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
         "one stage after the other, with texts of maximum length: a guide to what dominates, not a promise.",
         style="dim",
     )
+    for line in power_lines(plan.study):
+        yield Text(printable(line))
 
 
 def _stages(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:

@@ -57,13 +57,15 @@ def _examples(path: Path) -> list[RankedExample]:
 
 @dataclass(frozen=True)
 class CompletedRun:
-    """The results of a run. `folder`: the board's. `board`: None without rows in the plan."""
+    """The results of a run. `folder`: the board's. `board`: None without rows in the plan. `kept`: where the board that
+    this one has replaced is kept; None where there was none, or the same."""
 
     plan: StudyPlan
     executed: ExecutionResult
     spending: Spending
     folder: Path
     board: Board | None
+    kept: Path | None = None
 
     @property
     def reused(self) -> int:
@@ -130,8 +132,10 @@ def run_study(
         with running(store, (stage.key for stage in plan.stages)):
             with view as overview:
                 executed = _execute(plan, store, overview, spending, ray)
-            board = write_run(folder, plan, executed, replace) if plan.rows else None
-    return CompletedRun(plan, executed, spending, folder, board)
+            board, kept = write_run(folder, plan, executed, replace) if plan.rows else (None, None)
+        if kept:
+            _log.info("the board that was here is kept in %s", kept)
+    return CompletedRun(plan, executed, spending, folder, board, kept)
 
 
 def _prepare(study: Study) -> None:

@@ -71,7 +71,13 @@ def _may_be_row(row: str, rows: Sequence[str]) -> bool:
 def method_problems(recipe: Recipe) -> list[Problem]:
     """Problems that involve several methods, and benchmarks or gates that refer to missing rows."""
     between_methods = _same_ids(recipe) or _unknown_targets(recipe) or _cycles(recipe) or _unmatched_seeds(recipe)
-    return [*between_methods, *_wrong_weights(recipe), *_unknown_references(recipe), *_wrong_gates(recipe)]
+    return [
+        *between_methods,
+        *_wrong_weights(recipe),
+        *_unknown_references(recipe),
+        *_wrong_gates(recipe),
+        *_wrong_primary(recipe),
+    ]
 
 
 def _same_ids(recipe: Recipe) -> list[Problem]:
@@ -85,13 +91,36 @@ def _same_ids(recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def _wrong_gates(recipe: Recipe) -> list[Problem]:
-    """Gates on missing rows, figures or baseline files."""
-    rows = row_ids(recipe)
+def _figures(recipe: Recipe) -> dict[str, Sequence[Figure]]:
+    """The figures that the recipe's rows will have, by benchmark."""
     # By class: a benchmark's identity would read its files, which are checked later.
     benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
-    figures = {b.name: b.figures_of(b.model_dump(mode="json")) for b in benchmarks}
-    figures |= {HELDOUT: HELDOUT_FIGURES} if recipe.methods else {}
+    figures: dict[str, Sequence[Figure]] = {b.name: b.figures_of(b.model_dump(mode="json")) for b in benchmarks}
+    return figures | ({HELDOUT: HELDOUT_FIGURES} if recipe.methods else {})
+
+
+def _wrong_primary(recipe: Recipe) -> list[Problem]:
+    """A primary metric that nothing measures, or comparisons of methods that are not there."""
+    if recipe.primary is None:
+        return []
+    problems, metric = [], recipe.primary.metric
+    compared = [figure.metric for figures in _figures(recipe).values() for figure in figures if figure.compared]
+    if metric is not None and metric not in compared:
+        message = f"boards don't compare rows by {quoted(metric)}; {nearest(metric, compared, 'expected one of')}"
+        problems.append(Problem(("primary", "metric"), message))
+    names = [*(method.id for method in recipe.methods), *([BASE] if recipe.policy else [])]
+    for i, pair in enumerate(recipe.primary.comparisons or []):
+        problems += [
+            Problem(("primary", "comparisons", i), f"no method {quoted(name)} in this recipe; {nearest(name, names)}")
+            for name in pair
+            if name not in names and not _may_be_row(name, row_ids(recipe))
+        ]
+    return problems
+
+
+def _wrong_gates(recipe: Recipe) -> list[Problem]:
+    """Gates on missing rows, figures or baseline files."""
+    rows, figures = row_ids(recipe), _figures(recipe)
     problems = []
     for i, gate in enumerate(recipe.gates):
         named_rows = [("row", gate.row)] + ([("baseline_row", gate.baseline_row)] if gate.baseline is None else [])
@@ -102,10 +131,17 @@ def _wrong_gates(recipe: Recipe) -> list[Problem]:
         ]
         if message := _wrong_metric(gate.metric, figures):
             problems.append(Problem(("gates", i, "metric"), message))
+        elif (gate.baseline or gate.baseline_row) and gate.margin is None and _lacks_margin(gate.metric, figures):
+            message = f"{gate.metric} declares no margin; give the largest acceptable drop in its unit"
+            problems.append(Problem(("gates", i, "margin"), message))
         if gate.baseline is not None and not gate.baseline.exists():
             message = f"no file {gate.baseline}; create it from a board with harness baseline promote"
             problems.append(Problem(("gates", i, "baseline"), message))
     return problems
+
+
+def _lacks_margin(metric: str, figures: Mapping[str, Sequence[Figure]]) -> bool:
+    return any(f.metric == metric and f.default_margin is None for f in figures[metric.split(".")[0]])
 
 
 def _wrong_metric(metric: str, figures: Mapping[str, Sequence[Figure]]) -> str | None:

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from harness.benchmark import Benchmark
 from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
 from harness.errors import DataError, nearest, quoted
+from harness.figures import Margin
 from harness.models.load import Dtype
 from harness.models.load import identity as model_identity
 from harness.models.processor import AutoDtype
@@ -180,16 +181,30 @@ class Gate(RecipeSection):
     """A figure of one of the recipe's benchmarks, or one on the held-out pairs."""
     baseline: RecipePath | None = None
     baseline_row: Name | None = None
-    margin: float | None = Field(None, ge=0)
-    """The largest acceptable drop, in the figure's unit; None: the figure's declared margin."""
+    margin: Margin = None
+    """The largest acceptable drop, in the figure's unit or as a share of the baseline's value (`10%`); None: as the
+    figure declares. `anchor_margin`: the same against the anchor of a baseline; None: `margin`."""
+    anchor_margin: Margin = None
     alpha: float = Field(0.05, gt=0, lt=0.5)
     minimum: float | None = Field(None, alias="min")
+    allow: bool = False
+    """Let a row pass that a validity guard has flagged."""
 
     @model_validator(mode="after")
     def _compares(self) -> "Gate":
         if self.baseline is None and self.baseline_row is None and self.minimum is None:
             raise ValueError("nothing to compare with: give baseline (a file), baseline_row (a row of this run) or min")
         return self
+
+
+class Question(RecipeSection):
+    """What the run is for, named before its results are seen (see `harness.claims.primary`): one metric, and pairs of
+    methods, or an axis of the sweep. `margin`: the difference up to which two methods count as equally good."""
+
+    metric: str | None = None
+    comparisons: list[tuple[Name, Name]] | None = Field(None, min_length=1)
+    axis: str | None = None
+    margin: float | None = Field(None, gt=0)
 
 
 class Recipe(RecipeSection):
@@ -209,6 +224,7 @@ class Recipe(RecipeSection):
     sweep: None = None
     """Alternatives for fields (`harness.recipe.sweep`); `load_study` expands them into recipes without a sweep."""
     gates: list[Gate] = Field(default_factory=list)
+    primary: Question | None = None
     _filled: Filled = PrivateAttr(default_factory=dict)
 
     @property

@@ -16,9 +16,9 @@ from harness.stats.paired import Comparison
 MOST_IN_MATRIX = 8
 """Rows up to which a matrix is drawn; with more, each row is compared with the first (the base) and with the best."""
 HOW_COMPARED = (
-    "Row minus column, paired by prompt, with its 95 % interval (bootstrap over prompts). **Bold**: real at the 5 % "
-    "level by a sign-flip permutation test, with Holm's correction over all pairs of the metric. Length-controlled "
-    "rates are compared by their bootstrap, with the regression refitted in each resample."
+    "Row minus column, paired by prompt, with its 95 % CI. **Bold**: significant at the 5 % level, with Holm's "
+    "correction over all pairs of the metric. These pairs are exploratory: the run's primary comparisons stand first. "
+    "Length-controlled rates are compared by their bootstrap, with the regression refitted in each resample."
 )
 
 
@@ -101,15 +101,18 @@ def by_pair(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], Comparis
     pairs = {}
     for c in comparisons:
         pairs[c.first, c.second] = c
-        flipped = {"difference": -c.difference, "ci95": (-c.ci95[1], -c.ci95[0])}
+        turned = None if c.ci95 is None else (-c.ci95[1], -c.ci95[0])
+        flipped = {"difference": -c.difference, "ci95": turned}
         pairs[c.second, c.first] = c.model_copy(update={"first": c.second, "second": c.first, **flipped})
     return pairs
 
 
 def _cell(c: Comparison, decimals: int) -> str:
+    if c.ci95 is None:
+        return f"{signed(c.difference, decimals)} (too few)"
     low, high = bounds(c.ci95, decimals)
     text = f"{signed(c.difference, decimals)} [{low}, {high}]"
-    return f"**{text}**" if c.is_real else text
+    return f"**{text}**" if c.is_significant else text
 
 
 def _power_note(comparisons: Sequence[Comparison], figure: Figure) -> str:
@@ -127,23 +130,23 @@ def _power_note(comparisons: Sequence[Comparison], figure: Figure) -> str:
 
 
 def detectable_difference(comparisons: Sequence[Comparison], figure: Figure) -> str:
-    """` a true difference of 1.5 to 4.4 is detected in four cases of five`; empty where no pair's differences vary."""
+    """` minimum detectable effect 1.5 to 4.4 at 80 % power`; empty where no pair's differences vary."""
     # Rows that differ by a constant have no standard error, and so no detectable difference.
     detectable = sorted(c.detectable for c in comparisons if c.stderr > 0)
     if not detectable:
         return ""
     span = dict.fromkeys(number(x, figure.difference_decimals) for x in (detectable[0], detectable[-1]))
-    return f" a true difference of {' to '.join(span)} is detected in four cases of five (each test by itself)"
+    return f" the minimum detectable effect at 80 % power is {' to '.join(span)} (each test by itself)"
 
 
-def real_differences(board: Board) -> list[str]:
+def significant_differences(board: Board) -> list[str]:
     """One line per metric: how many of the pairs differ, and which difference could have been detected."""
     lines, figures = [], Figures(board.entries)
     for metric, comparisons in board.comparisons.items():
-        figure, real = figures[metric], sum(c.is_real for c in comparisons)
+        figure, count = figures[metric], sum(c.is_significant for c in comparisons)
         detectable = detectable_difference(comparisons, figure) or " each difference is the same on every prompt"
         lines.append(
-            f"{figure.difference_head}: {real} of {len(comparisons)} pairs of rows differ "
+            f"{figure.difference_head}: {count} of {len(comparisons)} pairs of rows differ significantly "
             f"(paired, 5 % level, Holm);{detectable}."
         )
     return lines

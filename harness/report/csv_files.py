@@ -62,7 +62,7 @@ def comparisons_csv(by_metric: Mapping[str, Sequence[Comparison]]) -> str:
     writer.writerow(["metric", *plain, "ci95_low", "ci95_high"])
     for metric, comparisons in by_metric.items():
         for c in comparisons:
-            values = [*(value for name, value in c if name in plain), *c.ci95]
+            values = [*(value for name, value in c if name in plain), *(c.ci95 or ("", ""))]
             cells = [escape_csv(x) if isinstance(x, str) else repr(x) for x in values]
             writer.writerow([escape_csv(metric), *cells])
     return text.getvalue()

@@ -17,7 +17,9 @@ from harness.boards.facts import (
 )
 from harness.boards.format import UNPAIRED, common_counts, counts, number, with_interval
 from harness.boards.training_seeds import OVER_SEEDS, seed_groups, spread_figure
+from harness.claims.answer import answer
 from harness.figures import Figure
+from harness.report.answers import answer_markdown
 from harness.report.comparisons import Compared
 from harness.report.markup import bullets, escape_markdown, table
 from harness.report.notes import (
@@ -48,7 +50,9 @@ TRAINING_AMOUNTS = {
 def board_markdown(board: Board, compared: Compared) -> str:
     """The text of `board.md`. `compared`: the paired comparisons of its rows."""
     groups = comparable(board.entries)
-    parts = [f"# Leaderboard: {escape_markdown(board.name)}", _introduction(board.entries)]
+    found = answer(board.entries)
+    parts = [f"# Leaderboard: {escape_markdown(board.name)}", *(answer_markdown(found) if found else [])]
+    parts.append(_introduction(board.entries))
     if note := uncalibrated_note(board.entries):
         parts.append(f"> **Uncalibrated judge.** {escape_markdown(note)}")
     if len(groups) > 1:
@@ -62,18 +66,19 @@ def board_markdown(board: Board, compared: Compared) -> str:
     parts += compared.sections()
     parts += _data_and_training(board.entries)
     notes = [
-        f"Brackets are 95 % intervals (bootstrap by prompt; Wilson's for proportions). {UNPAIRED}",
+        "Brackets are 95 % CIs (bootstrap over prompts; a score interval where they are few; Wilson's for "
+        f"proportions). {UNPAIRED}",
         "`–`: not measured for that row. "
         + "".join(f"{note} " for note in figure_notes(board.entries))
         + "Held-out figures: implicit rewards, log π(y|x) − log π_ref(y|x), on pairs held out from all training; "
-        "zero for `base` by definition, so that every pair is a tie and counts one half.",
+        "zero for `base` by definition, so that every pair is a tie and counts one half; `base` is no opponent there.",
         *benchmark_notes(board.entries),
         *heldout_notes(board.entries),
         *(escape_markdown(note) for note in (*unchecked_notes(board.entries), *answering_notes(board.entries))),
         *(escape_markdown(note) for note in (*budget_notes(board.entries), *margin_notes(board.entries))),
         *map(escape_markdown, reconstruction_notes(board.entries)),
     ]
-    parts += ["## Notes", bullets(notes)]
+    parts += ["<details>\n<summary>Notes</summary>", bullets(notes), "</details>"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -131,7 +136,7 @@ def _over_seeds(rows: Sequence[Entry], figures: Figures) -> list[str]:
     lines = []
     for group in groups:
         over_seeds = [group.metrics.get(column.metric) for column in columns]
-        spreads = [spread_figure(s, c.decimals) if s else "–" for s, c in zip(over_seeds, columns, strict=True)]
+        spreads = [spread_figure(s, c) if s else "–" for s, c in zip(over_seeds, columns, strict=True)]
         lines.append([escape_markdown(group.label), escape_markdown(group.method), group.seeds_text, *spreads])
     heads = ["method", "loss", "training seeds", *(_full_head(column) for column in columns)]
     return ["### Over training seeds", OVER_SEEDS, table(heads, lines, left=3)]

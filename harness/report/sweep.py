@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.boards.catalog import Figures, by_group
-from harness.boards.effects import METHOD, Edge, Effect, SweepAxis, axes_of, by_method, edges, effects, levels
 from harness.boards.entry import Entry
 from harness.boards.format import bounds, number, signed
+from harness.claims.cells import METHOD, SweepAxis, axes_of, by_method, levels
+from harness.claims.effects import Edge, Effect, edges, effects
 from harness.figures import Figure
 from harness.report.markup import bullets, escape_markdown, table
+from harness.stats.crossed import Crossed
 
 HOW_VARIED = (
     "A difference compares rows that differ in nothing else, prompt by prompt, pooled over everything else that was "
-    "varied; its 95 % interval is a bootstrap over prompts, p a sign-flip permutation test, with Holm's correction "
-    "over the axis's values. Both are about these trained rows on other prompts: what another training run would give "
-    "is visible only where seeds were varied. Costs are the mean cost of a row produced on its own."
+    "varied, with its 95 % CI, and Holm's correction over the axis's values. With several training seeds, seeds and "
+    "prompts are both random and the difference is one of methods; with one seed it is about these trained rows. All "
+    "of this is exploratory beside the run's primary comparisons. Costs are the mean cost of a row produced on its own."
 )
 _COSTS = {
     "reward accuracy": 3,
@@ -74,7 +76,7 @@ def verdict(effect: Effect, entries: Sequence[Entry]) -> str:
     figure = Figures(entries)[effect.metric]
     return (
         f"{effect.value} against {effect.against}: {figure.difference_head} "
-        f"{_difference_to(effect, figure)}, p {effect.comparison.adjusted_p:.2g}"
+        f"{_difference_to(effect, figure)}, p {effect.adjusted_p:.2g}"
     )
 
 
@@ -82,16 +84,16 @@ def _axis_section(entries: Sequence[Entry], axis: SweepAxis, several: bool) -> S
     if len(levels(entries, axis)) < 2:
         return None
     axis_effects, figures = effects(entries, axis), Figures(entries)
-    real = [e for e in axis_effects if e.comparison.is_real]
-    notes = [verdict(e, entries) for e in real] or ["No difference is real at the 5 % level."]
+    significant = [e for e in axis_effects if e.is_significant]
+    notes = [verdict(e, entries) for e in significant] or ["No difference is significant at the 5 % level."]
     if axis_effects:
         detectable: dict[str, float] = {}
         for e in axis_effects:
-            detectable[e.metric] = max(detectable.get(e.metric, 0.0), e.comparison.detectable)
+            detectable[e.metric] = max(detectable.get(e.metric, 0.0), e.detectable)
         sizes = ", ".join(
             f"{figures[m].difference_head} {number(x, figures[m].difference_decimals)}" for m, x in detectable.items()
         )
-        notes.append(f"A true difference this large would have been detected four times in five: {sizes}.")
+        notes.append(f"Minimum detectable effect at 80 % power: {sizes}.")
     tables = [_levels_table(entries, axis)]
     if axis_effects:
         tables.append(_effects_table(entries, axis_effects))
@@ -120,24 +122,24 @@ def _levels_table(entries: Sequence[Entry], axis: SweepAxis) -> SweepTable:
 
 
 def _effects_table(entries: Sequence[Entry], axis_effects: Sequence[Effect]) -> SweepTable:
-    seeds = any(e.over_seeds for e in axis_effects)
-    heads = ["value", "against", "metric", "difference", "p", "after Holm", "prompts", "pairs of rows"]
+    heads = ["value", "against", "metric", "difference", "p", "after Holm", "prompts", "pairs of rows", "seeds"]
     rows, figures = [], Figures(entries)
     for e in axis_effects:
-        c, figure = e.comparison, figures[e.metric]
-        line = [e.value, e.against, figure.difference_head, _difference(e, figure), f"{c.p:.2g}"]
-        line += [f"{c.adjusted_p:.2g}", f"{c.prompts:,}", str(e.pairs)]
-        rows.append([*line, *([_over_seeds(e, figure)] if seeds else [])])
-    return SweepTable("Differences", [*heads, *(["over seeds, mean ± sd"] if seeds else [])], rows, 3)
+        figure = figures[e.metric]
+        line = [e.value, e.against, figure.difference_head, _difference(e, figure), f"{e.p:.2g}"]
+        line += [f"{e.adjusted_p:.2g}", f"{e.prompts:,}", str(e.pairs), str(e.seeds)]
+        rows.append([*line, *_parts(e, figure)])
+    parts = ["SE from prompts", "SE from trainings"] if any(e.seeds > 1 for e in axis_effects) else []
+    rows = [row[: len(heads) + len(parts)] for row in rows]
+    return SweepTable("Differences", [*heads, *parts], rows, 3)
 
 
-def _over_seeds(effect: Effect, figure: Figure) -> str:
-    """Mean and standard deviation of the difference over the seeds."""
-    if effect.over_seeds is None:
-        return "–"
-    mean, spread = effect.over_seeds
-    decimals = figure.difference_decimals
-    return f"{signed(mean, decimals)} ± {number(spread, decimals)} (n={len(effect.by_seed)})"
+def _parts(effect: Effect, figure: Figure) -> list[str]:
+    """The two parts of the standard error, where seeds tell them apart."""
+    if not isinstance(effect.estimate, Crossed):
+        return ["–", "–"]
+    decimals = figure.difference_decimals + 1
+    return [number(x, decimals) for x in (effect.estimate.from_prompts, effect.estimate.from_trainings)]
 
 
 def _method_table(entries: Sequence[Entry], axis: SweepAxis, figure: Figure) -> SweepTable | None:
@@ -173,28 +175,39 @@ def _edge_section(entries: Sequence[Entry], multi_dpo: Sequence[Edge]) -> SweepS
         for e in edge.effects:
             figure = figures[e.metric]
             line = [edge.method, edge.against, edge.matched, *ratios, figure.difference_head, _difference(e, figure)]
-            rows.append([*line, f"{e.comparison.p:.2g}", f"{e.comparison.adjusted_p:.2g}"])
-        real = [e for e in edge.effects if e.comparison.is_real]
+            rows.append([*line, f"{e.p:.2g}", f"{e.adjusted_p:.2g}"])
+        found = [e for e in edge.effects if e.is_significant]
         basis = "at other steps and tokens" if edge.matched == "neither" else f"at matched {edge.matched}"
-        texts = "; ".join(f"{figures[e.metric].difference_head} {_difference_to(e, figures[e.metric])}" for e in real)
-        notes.append(f"{edge.method} less {edge.against}, {basis}: {texts or 'no difference that is real'}.")
+        texts = "; ".join(f"{figures[e.metric].difference_head} {_difference_to(e, figures[e.metric])}" for e in found)
+        notes.append(f"{edge.method} minus {edge.against}, {basis}: {texts or 'no significant difference'}.")
+        if edge.left_out:
+            notes.append(
+                f"{edge.left_out} pairs of rows at two responses a prompt are left out: there Multi-DPO is "
+                f"{edge.against}."
+            )
     for basis in ("steps", "tokens"):
         if not any(basis in edge.matched for edge in multi_dpo):
             notes.append(f"No method on pairs was given Multi-DPO's {basis}: a method's field match does that.")
-    effects_table = SweepTable("Multi-DPO less each", heads, rows, 3)
+    effects_table = SweepTable("Multi-DPO minus each", heads, rows, 3)
     return SweepSection("Multi-DPO against training on pairs", notes, [effects_table])
 
 
 def _difference(effect: Effect, figure: Figure) -> str:
     """`+3.1 [0.4, 5.8]`, for a table."""
-    low, high = bounds(effect.comparison.ci95, figure.difference_decimals)
-    return f"{signed(effect.comparison.difference, figure.difference_decimals)} [{low}, {high}]"
+    shown = signed(effect.difference, figure.difference_decimals)
+    if effect.ci95 is None:
+        return f"{shown} (too few)"
+    low, high = bounds(effect.ci95, figure.difference_decimals)
+    return f"{shown} [{low}, {high}]"
 
 
 def _difference_to(effect: Effect, figure: Figure) -> str:
     """`+3.1 (0.4 to 5.8)`, for a sentence."""
-    low, high = bounds(effect.comparison.ci95, figure.difference_decimals)
-    return f"{signed(effect.comparison.difference, figure.difference_decimals)} ({low} to {high})"
+    shown = signed(effect.difference, figure.difference_decimals)
+    if effect.ci95 is None:
+        return f"{shown}, too few prompts to tell"
+    low, high = bounds(effect.ci95, figure.difference_decimals)
+    return f"{shown} ({low} to {high})"
 
 
 def _number(value: float | None, decimals: int) -> str:

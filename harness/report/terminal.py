@@ -9,9 +9,11 @@ from harness.boards.entry import Entry, comparable
 from harness.boards.facts import doubts_of_rows, judge_name, training_problems
 from harness.boards.format import UNPAIRED, bounds, common_counts, number, visible
 from harness.boards.training_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure
+from harness.claims.answer import answer
 from harness.figures import Figure
 from harness.printable import printable
-from harness.report.comparisons import real_differences
+from harness.report.answers import answer_terminal
+from harness.report.comparisons import significant_differences
 from harness.report.notes import (
     answering_notes,
     budget_notes,
@@ -56,6 +58,9 @@ class _Terminal:
         entries = self.board.entries
         groups = comparable(entries)
         yield Text.assemble(("Leaderboard ", "dim"), (_shown(self.board.name), "bold"))
+        if found := answer(entries):
+            yield ""
+            yield from answer_terminal(found, options.max_width)
         for rows in groups:
             if len(groups) > 1:
                 judge = _shown(judge_name(rows[0])) or "no judge"
@@ -82,10 +87,10 @@ class _Terminal:
             yield Text(_shown(note), style="yellow")
         if warning := uncalibrated_note(entries):
             yield Panel(Text(_shown(warning)), title="uncalibrated judge", title_align="left", border_style="yellow")
-        intervals = f"Below each figure: its 95 % interval. {UNPAIRED}"
         about_rows = (*budget_notes(entries), *margin_notes(entries))
         notes = (*answering_notes(entries), *about_rows, *reconstruction_notes(entries))
-        for note in (*real_differences(self.board), intervals, *notes):
+        explored = significant_differences(self.board)
+        for note in (f"Below each figure: its 95 % CI. {UNPAIRED}", *explored, *notes):
             yield Text(_shown(note), style="dim")
 
 
@@ -192,7 +197,7 @@ def _seeds_table(groups: Sequence[SeedGroup], figures: Sequence[Figure], width: 
     table = _plain_table(header_style="bold")
     table.add_column("method", max_width=max(8, width // 3), overflow="fold")
     table.add_column("figure", overflow="fold")
-    table.add_column("mean ± sd", justify="right", no_wrap=True)
+    table.add_column("mean [95 % CI]", justify="right", no_wrap=True)
     table.add_column("seeds", justify="right", no_wrap=True)
     for group in groups:
         name = Text(_shown(group.label), style="bold")
@@ -201,7 +206,7 @@ def _seeds_table(groups: Sequence[SeedGroup], figures: Sequence[Figure], width: 
                 table.add_row(
                     name,
                     _shown(f"{column.group} {column.short or column.title}"),
-                    spread_figure(spread, column.decimals),
+                    spread_figure(spread, column),
                     f"n={spread.n}",
                 )
                 name = Text("")

@@ -51,7 +51,7 @@ def write_board(folder: Path, name: str, entries: Sequence[Entry]) -> Path:
 def _entry_json(entry: Entry) -> str:
     if problem := _not_finite(entry.model_dump()):
         raise DataError(f"row {entry.id!r}: {problem}; a missing figure must be None and counted in n_invalid")
-    plain = entry.model_dump(mode="json", exclude={"figures"})
+    plain = entry.model_dump(mode="json", exclude={"figures"} if entry.strata else {"figures", "strata"})
     figures = [figure.model_dump(mode="json", exclude_defaults=True) for figure in entry.figures]
     return _pretty(plain | ({"figures": figures} if figures else {}))
 
@@ -70,7 +70,7 @@ def _not_finite(value: Any, where: str = "") -> str | None:
 
 
 def _board_json(name: str, generated: str, entries: Sequence[Entry], compared: Compared) -> str:
-    rows = [entry.model_dump(mode="json", exclude={"outcomes", "resamples", "figures"}) for entry in entries]
+    rows = [entry.model_dump(mode="json", exclude={"outcomes", "resamples", "figures", "strata"}) for entry in entries]
     groups = [group.model_dump(mode="json") for group in all_seed_groups(entries)]
     figures = {figure.metric: figure for entry in entries for figure in entry.figures}
     data: dict[str, Any] = {"board": name, "generated": generated, "rows": rows}

@@ -24,6 +24,12 @@ def outcomes(artifact: Artifact, kind: str) -> dict[str, float | None]:
     return {v.question_id if v.turn is None else f"{v.question_id}/{v.turn}": v.value for v in verdicts}
 
 
+def categories(artifact: Artifact) -> dict[str, str]:
+    """The category of each question that has one."""
+    verdicts = artifact.rows("verdicts.jsonl", Verdict)
+    return {v.question_id.split("#")[0]: v.category for v in verdicts if v.category is not None}
+
+
 def resamples(artifact: Artifact) -> dict[str, list[float]]:
     """The resamples of a stage's metrics, by name."""
     return dict(artifact.json("resamples.json"))

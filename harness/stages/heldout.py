@@ -93,7 +93,7 @@ def heldout_stage(
     }
     roles = {"reference": reference.answering, "float32_reference": reference.exact}
     inputs = {"ranked": ranked, **model.inputs} | {role: stage for role, stage in roles.items() if stage}
-    return Stage(f"heldout/{row}", "heldout", 3, params, inputs, measurement.run, estimate)
+    return Stage(f"heldout/{row}", "heldout", 4, params, inputs, measurement.run, estimate)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class _Measurement:
         }
         if self.has_scores:
             # A constant has no rank order: for the base there is nothing to score, which is not "failed to score".
-            metrics["heldout.kendall_tau"] = mean_metric([_tau(e, rewards[e.id]) for e in examples if model.trained])
+            taus = [_tau(e, rewards[e.id]) for e in examples if model.trained]
+            metrics["heldout.kendall_tau"] = mean_metric(taus, limits=(-1.0, 1.0))
         trained = None
         if self.in_half:
             gc.collect()  # the policy that was just scored

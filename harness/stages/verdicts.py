@@ -68,7 +68,7 @@ def verdicts_stage(
     return Stage(
         f"verdicts/{name}/{row}",
         "verdicts",
-        4,
+        5,
         params,
         _inputs(answers, reference),
         body,
@@ -96,7 +96,7 @@ def recorded_verdicts_stage(system: System, benchmark: Benchmark, answers: Stage
 
     params = {"benchmark": identity(benchmark), "file_sha256": content_sha256(recorded.file), **several}
     inputs = _inputs(answers, reference)
-    return Stage(f"verdicts/{name}/{system.id}", "recorded_verdicts", 2, params, inputs, body)
+    return Stage(f"verdicts/{name}/{system.id}", "recorded_verdicts", 3, params, inputs, body)
 
 
 def _asker(ctx: Context, judge: Judge, evaluation: Evaluation, concurrency: int) -> Asker:

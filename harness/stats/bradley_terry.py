@@ -1,4 +1,10 @@
-"""Ratings of rows from pairwise wins on each prompt: a Bradley-Terry model (1952) on the Elo scale."""
+"""Ratings of rows from pairwise wins on each prompt: a Bradley-Terry model (1952) on the Elo scale.
+
+A row's value on a prompt is not a game's end but a number with noise, such as a probability that a judge's tokens give.
+A threshold below which two values are a tie (Rao & Kupper 1967; a tie is half a win each, as in chess) leaves a jump: a
+hair more, and the tie is a win. So wins are soft: within a band around equality the share of a win rises in proportion
+to the difference. Shares of wins are fitted as wins are: the likelihood's score equations are linear in them.
+"""
 
 import math
 from collections.abc import Mapping
@@ -16,6 +22,10 @@ PRIOR = 0.5
 """Pseudo-counts of wins and losses added to each pair, so that ratings stay finite for a row that wins everything."""
 
 
+BAND = 0.05
+"""The difference, as a share of the figure's range, from which on a prompt is won in full."""
+
+
 class Strength(NamedTuple):
     """A row's rating. `elo`: 1000 is the mean of all rows. `ci95`: percentile bootstrap over prompts."""
 
@@ -23,23 +33,32 @@ class Strength(NamedTuple):
     ci95: tuple[float, float]
 
 
-def strengths(rows: Mapping[str, Mapping[str, float | None]]) -> dict[str, Strength]:
-    """The rating of each row; empty for fewer than two rows or two shared prompts. `rows`: values by prompt. On each
-    prompt the row with the higher value (the mean over its turns) wins; equal values count as half a win each. Only
-    prompts scored for all rows count."""
+def strengths(rows: Mapping[str, Mapping[str, float | None]], reach: float | None = None) -> dict[str, Strength]:
+    """The rating of each row; empty for fewer than two rows or two shared prompts. `rows`: values by prompt, of which
+    several turns are averaged. Only prompts scored for all rows count. `reach`: the figure's range, its largest
+    difference on a prompt. On each prompt a row wins 1/2 + d / (2 BAND reach), between 0 and 1, of its game
+    against another, d its value minus the other's. Without a range any difference is a win in full."""
     import numpy as np
 
     row_means = {name: _means(values) for name, values in rows.items()}
     shared = sorted(set.intersection(*(set(v) for v in row_means.values()))) if row_means else []
     if len(rows) < 2 or len(shared) < 2:
         return {}
-    table = np.array([[means[key] for key in shared] for means in row_means.values()])
-    # [prompt, i, j]: 1 if row i beats row j, 0.5 for a tie.
-    better = (table.T[:, :, None] > table.T[:, None, :]) + 0.5 * (table.T[:, :, None] == table.T[:, None, :])
+    table = np.array([[means[key] for key in shared] for means in row_means.values()]).T
+    better = _shares(table[:, :, None] - table[:, None, :], reach)  # [prompt, i, j]: of the game that row i wins
     resamples = bootstrap_indices(len(shared), RESAMPLES, 0)
     point = _fit(better.sum(axis=0))
     samples = np.array([_fit(better[i].sum(axis=0)) for i in resamples])
     return {name: Strength(float(point[k]), percentile_interval(samples[:, k])) for k, name in enumerate(row_means)}
+
+
+def _shares(differences: "np.ndarray", reach: float | None) -> "np.ndarray":
+    """The shares of wins that differences give."""
+    import numpy as np
+
+    if not reach:
+        return np.asarray(0.5 + 0.5 * np.sign(differences))
+    return np.asarray(np.clip(0.5 + differences / (2 * BAND * reach), 0.0, 1.0))
 
 
 def _means(values: Mapping[str, float | None]) -> dict[str, float]:

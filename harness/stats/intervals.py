@@ -1,21 +1,33 @@
 """Figures with their uncertainty: means, proportions, spread over seeds. Pure, deterministic functions.
 
-Intervals are 95 %. Means: percentile bootstrap over prompts (Efron & Tibshirani 1993, chapter 13). If a prompt has
-several values (the turns of a conversation), whole prompts are resampled and the standard error is cluster-robust,
-because values of one prompt are correlated. Proportions: Wilson's interval. The variation between training seeds is not
-part of a single checkpoint's interval; it has its own type, `Spread`.
+Intervals are 95 %. Means: percentile bootstrap over prompts (Efron & Tibshirani 1993, chapter 13); proportions:
+Wilson's. Where there are `few` prompts both are too narrow, since a bootstrap knows only values that it has seen: then
+the exact interval for as many outcomes as the values are worth stands (see `interval_of_few`). If a prompt has several
+values (the turns of a conversation), whole prompts are resampled and the standard error is cluster-robust, because
+values of one prompt are correlated. The variation between training seeds is not part of a single checkpoint's interval;
+it has its own type, `Spread`.
 """
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
+from harness.stats.bounds import Mean, mean_of
+from harness.stats.crossed import mean_of_resamples
+from harness.stats.proportions import clopper_pearson, wilson
+from harness.stats.student import quantile
 from harness.types import Metric, Spread
 
 if TYPE_CHECKING:
     import numpy as np
 
 RESAMPLES = 2000
+ENOUGH = 40
+"""Prompts from which a bootstrap is used."""
+DIFFERENT = 10
+"""Prompts whose value is not the commonest one that a bootstrap needs."""
 
 
 def bootstrap_indices(n: int, resamples: int, seed: int) -> "np.ndarray":
@@ -37,37 +49,115 @@ def mean_metric(
     values: Sequence[float | None],
     *,
     groups: Sequence[Hashable] | None = None,
+    strata: Sequence[Hashable] | None = None,
+    limits: tuple[float, float] | None = None,
     seed: int = 0,
     scale: float = 1.0,
 ) -> Metric:
     """The mean of the scored values, times `scale`. A value of None counts only in `n_invalid`.
 
-    `groups`: each value's prompt, if a prompt has several values. Then prompts, not values, are resampled, and the
-    standard error over G prompts is sqrt(G / (G - 1) Σ_g (Σ_{i in g} (x_i - mean))²) / n, which is sd / sqrt(n) if
-    each prompt has one value. No interval and no standard error for fewer than two prompts.
+    `groups`: each value's prompt, if a prompt has several values. Then prompts, not values, are resampled and counted
+    in `n`, and the standard error over G prompts is sqrt(G / (G - 1) Σ_g (Σ_{i in g} (x_i - mean))²) / n, which is
+    sd / sqrt(n) if each prompt has one value. `strata`: each value's stratum, such as its category; prompts are then
+    resampled within strata (see `stratified_weights`), and only the variance within them counts. `limits`: the smallest
+    and largest possible value, scaled; without them few prompts have Student's t interval. No interval and no standard
+    error for fewer than two prompts.
     """
     import numpy as np
 
     labels = list(range(len(values))) if groups is None else list(groups)
+    of_value = [None] * len(values) if strata is None else list(strata)
     by_prompt: dict[Hashable, list[float]] = {}
-    for label, value in zip(labels, values, strict=True):
+    stratum: dict[Hashable, Hashable] = {}
+    for label, value, part in zip(labels, values, of_value, strict=True):
         if value is not None:
             by_prompt.setdefault(label, []).append(value * scale)
+            stratum[label] = part
     sums = np.array([sum(v) for v in by_prompt.values()], dtype=float)
     counts = np.array([len(v) for v in by_prompt.values()], dtype=float)
-    n = int(counts.sum())
+    n, prompts = int(counts.sum()), len(sums)
     invalid = len(values) - n
     if n == 0:
         return Metric(value=None, n=0, n_invalid=invalid)
     mean = float(sums.sum() / n)
-    prompts = len(sums)
     if prompts < 2:
-        return Metric(value=mean, n=n, n_invalid=invalid)
-    residuals = sums - counts * mean
-    stderr = float(np.sqrt(prompts / (prompts - 1) * (residuals**2).sum()) / n)
-    resamples = bootstrap_indices(prompts, RESAMPLES, seed)
-    means = sums[resamples].sum(axis=1) / counts[resamples].sum(axis=1)
-    return Metric(value=mean, stderr=stderr, ci95=percentile_interval(means), n=n, n_invalid=invalid)
+        return Metric(value=mean, n=prompts, n_invalid=invalid)
+    per_prompt = (mean + (sums - counts * mean) * prompts / n).tolist()
+    parts = None if strata is None else merged([stratum[label] for label in by_prompt])
+    summary = mean_of(per_prompt, None, 0.0, parts)
+    if few(per_prompt, limits):
+        ci95 = interval_of_few(summary, limits)
+    elif parts is None:
+        drawn = bootstrap_indices(prompts, RESAMPLES, seed)
+        ci95 = percentile_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    else:
+        weights = stratified_weights(parts, RESAMPLES, seed)
+        ci95 = percentile_interval((weights @ sums) / (weights @ counts))
+    return Metric(value=mean, stderr=summary.stderr, ci95=ci95, n=prompts, n_invalid=invalid)
+
+
+def few(per_prompt: Sequence[float], limits: tuple[float, float] | None = None) -> bool:
+    """Whether values, one per prompt, are too few for a bootstrap: fewer than ENOUGH; or fewer than DIFFERENT that are
+    not the commonest; or, between limits, so skewed that their mean is as skewed as that of rare wins on fewer than
+    DIFFERENT prompts, as weighted verdicts on a weak system are: a few large ones among many near zero."""
+    _, most = Counter(per_prompt).most_common(1)[0]
+    if len(per_prompt) < ENOUGH or len(per_prompt) - most < DIFFERENT:
+        return True
+    middle = fmean(per_prompt)
+    squares = math.fsum((x - middle) ** 2 for x in per_prompt)
+    cubes = math.fsum((x - middle) ** 3 for x in per_prompt)
+    return limits is not None and DIFFERENT * cubes**2 > squares**3
+
+
+def interval_of_few(mean: Mean, limits: tuple[float, float] | None) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a mean between `limits`, at the number of wins and losses that would have its
+    variance, as for surveys (Korn & Graubard 1998). The variance counts half a win and half a loss more than were seen.
+    Without limits, Student's t interval."""
+    if limits is None:
+        reach = quantile(0.975, mean.degrees) * mean.stderr
+        return mean.value - reach, mean.value + reach
+    low, width = limits[0], limits[1] - limits[0]
+    share = min(1.0, max(0.0, (mean.value - low) / width))
+    variance = (mean.squares / width**2 + 0.5) / (mean.n + 1)
+    ends = clopper_pearson(share, mean.n * max(1.0, share * (1 - share) / variance))
+    return low + ends[0] * width, low + ends[1] * width
+
+
+def interval_of_few_resamples(
+    value: float, resamples: Sequence[float], n: int, limits: tuple[float, float]
+) -> tuple[float, float]:
+    """The interval of a figure between `limits` that is not a mean over its n prompts, from a bootstrap over them where
+    they are few: by `harness.stats.bounds`, with a prompt that nobody has seen at each limit."""
+    half, middle = (limits[1] - limits[0]) / 2, (limits[0] + limits[1]) / 2
+    low, high = mean_of_resamples(value, resamples, n, half)._replace(centre=middle).interval()
+    return max(low, limits[0]), min(high, limits[1])
+
+
+def merged(strata: Sequence[Hashable]) -> list[Hashable]:
+    """Strata of two prompts or more: those of one are put together, and with the smallest of the others if need be."""
+    sizes = Counter(strata)
+    single = [stratum for stratum, size in sizes.items() if size == 1]
+    large = sorted((stratum for stratum, size in sizes.items() if size > 1), key=lambda stratum: sizes[stratum])
+    if not single:
+        return list(strata)
+    target = large[0] if len(single) == 1 and large else single[0]
+    return [target if sizes[stratum] == 1 else stratum for stratum in strata]
+
+
+def stratified_weights(strata: Sequence[Hashable], resamples: int, seed: int) -> "np.ndarray":
+    """The weight of each prompt in each resample within strata: [resamples, prompts]. One fewer is drawn of each
+    stratum than it has, and weighs more, so that the variance is right for small strata too (Rao & Wu 1988)."""
+    import numpy as np
+
+    rng, weights = np.random.default_rng(seed), np.zeros((resamples, len(strata)))
+    members: dict[Hashable, list[int]] = {}
+    for i, stratum in enumerate(strata):
+        members.setdefault(stratum, []).append(i)
+    for group in members.values():
+        size = len(group)
+        drawn = np.asarray(group)[rng.integers(0, size, size=(resamples, size - 1))]
+        np.add.at(weights, (np.arange(resamples)[:, None], drawn), size / (size - 1))
+    return weights
 
 
 def ratio_metric(parts: Sequence[float], wholes: Sequence[float]) -> Metric:
@@ -92,18 +182,16 @@ def ratio_metric(parts: Sequence[float], wholes: Sequence[float]) -> Metric:
 
 
 def proportion_metric(outcomes: Sequence[bool | float | None], *, scale: float = 1.0) -> Metric:
-    """The share of successes among the scored outcomes, times `scale`, with Wilson's interval (1927). An outcome is
-    True (1), False (0), a tie (0.5), or None: not scored, counted only in `n_invalid`."""
-    from statistics import NormalDist
-
+    """The share of successes among the scored outcomes, times `scale`, with Wilson's interval (1927), or for `few`
+    outcomes the exact one. An outcome is True (1), False (0), a tie (0.5), or None: not scored, counted only in
+    `n_invalid`."""
     scored = [float(o) for o in outcomes if o is not None]
     n, invalid = len(scored), len(outcomes) - len(scored)
     if n == 0:
         return Metric(value=None, n=0, n_invalid=invalid)
-    share, z = sum(scored) / n, NormalDist().inv_cdf(0.975)
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    ci95 = (max(0.0, centre - half) * scale, min(1.0, centre + half) * scale)
+    share = sum(scored) / n
+    low, high = clopper_pearson(share, n) if few(scored) else wilson(share, n)
+    ci95 = (low * scale, high * scale)
     spread = sum((o - share) ** 2 for o in scored)
     stderr = scale * math.sqrt(spread / (n - 1) / n) if n > 1 else None
     return Metric(value=share * scale, stderr=stderr, ci95=ci95, n=n, n_invalid=invalid)
@@ -112,10 +200,14 @@ def proportion_metric(outcomes: Sequence[bool | float | None], *, scale: float =
 def accuracy_metric(outcomes: Sequence[float | None]) -> Metric:
     """The share of correctly ordered pairs: 1 correct, 0 wrong, 0.5 a tie, None not scored.
 
-    Wilson's interval without ties. With ties it is not a proportion, and a bootstrap interval is used. (All ties: an
-    interval of width 0, as for an untrained policy, whose accuracy is 0.5 by definition.)
+    Without ties it is a proportion. With ties `mean_metric`'s interval is used. All ties: a
+    constant without an interval, as for an untrained policy, whose accuracy is 0.5 by definition.
     """
-    return mean_metric(outcomes) if 0.5 in outcomes else proportion_metric(outcomes)
+    if 0.5 not in outcomes:
+        return proportion_metric(outcomes)
+    metric = mean_metric(outcomes, limits=(0.0, 1.0))
+    constant = all(outcome in (0.5, None) for outcome in outcomes)
+    return metric.model_copy(update={"ci95": None, "stderr": None}) if constant else metric
 
 
 def spread(values: Sequence[float | None]) -> Spread:

@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 _SMALLEST = 1e-300
 
@@ -10,34 +11,41 @@ def upper_tail(t: float, degrees: float) -> float:
     """P(T > t) for T with this many degrees of freedom."""
     if t < 0:
         return 1 - upper_tail(-t, degrees)
-    return 0.5 * _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5)
+    return 0.5 * incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def quantile(p: float, degrees: float) -> float:
-    """The value that T does not exceed with probability `p`, by bisection; infinite for p = 0 and p = 1."""
+    """The value that T does not exceed with probability `p`; infinite for p = 0 and p = 1. By Newton's method on the
+    logarithm of the tail, from an expansion around the normal quantile (Abramowitz & Stegun 26.7.5)."""
     if p < 0.5:
         return -quantile(1 - p, degrees)
     if p >= 1:
         return math.inf
-    low, high = 0.0, 1.0
-    while upper_tail(high, degrees) > 1 - p:
-        low, high = high, 2 * high
-    for _ in range(100):
-        middle = (low + high) / 2
-        if middle in (low, high):
+    if p == 0.5:
+        return 0.0
+    tail, z = 1 - p, NormalDist().inv_cdf(p)
+    if degrees == 1:
+        return 1 / math.tan(math.pi * tail)
+    x = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
+    for _ in range(50):
+        reached = upper_tail(x, degrees)
+        density = scale * (1 + x * x / degrees) ** (-(degrees + 1) / 2)
+        step = math.log(reached / tail) * reached / density
+        x = max(x / 2, x + step)
+        if abs(step) <= 1e-14 * x:
             break
-        low, high = (middle, high) if upper_tail(middle, degrees) > 1 - p else (low, middle)
-    return (low + high) / 2
+    return x
 
 
-def _incomplete_beta(x: float, a: float, b: float) -> float:
+def incomplete_beta(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function I_x(a, b): DLMF 8.17.22, a continued fraction, which converges fast on
     one side of (a + 1) / (a + b + 2); I_x(a, b) = 1 - I_{1-x}(b, a) gives the other."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):
-        return 1 - _incomplete_beta(1 - x, b, a)
+        return 1 - incomplete_beta(1 - x, b, a)
     log_factor = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     return math.exp(log_factor) / a * _fraction(x, a, b)
 

@@ -110,6 +110,19 @@ def resamples(data: Any, rng: random.Random) -> str:
 
 
 @edited
+def strata(data: Any, rng: random.Random) -> str:
+    every = _entry(data)["strata"]
+    name = rng.choice(sorted(every) or ["mt_bench"])
+    labels = dict(every.get(name, {"q1": "math", "1": "writing"}))
+    shuffled = list(labels.values())
+    rng.shuffle(shuffled)
+    every[name] = rng.choice(
+        [{}, dict(zip(labels, shuffled, strict=True)), dict.fromkeys(labels, "math"), {"x": 1}, []]
+    )
+    return name
+
+
+@edited
 def comparisons(data: Any, rng: random.Random) -> str:
     metric, pairs = rng.choice(sorted(data["comparisons"].items()))
     pair = rng.choice(pairs)
@@ -172,6 +185,15 @@ def provenance(data: Any, rng: random.Random) -> str:
 
 FIGURES = [
     *(a_figure_by_much, a_figure_by_little, an_interval, a_count, an_outcome, outcomes_dropped, outcomes_repeated),
-    *(outcomes_permuted, resamples, comparisons, comparisons_of_another, seed_groups, declared_figures, provenance),
+    *(
+        outcomes_permuted,
+        resamples,
+        strata,
+        comparisons,
+        comparisons_of_another,
+        seed_groups,
+        declared_figures,
+        provenance,
+    ),
     a_report,
 ]

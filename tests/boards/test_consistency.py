@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from harness.benchmarks.alpaca_eval.unpenalised import lc_unpenalised
 from harness.boards.consistency import contradiction, unreasonable
 from harness.boards.entry import BoardRow, Entry
 from harness.boards.read import read_board
 from harness.cli.app import app
 from harness.errors import DataError
+from harness.stats.intervals import mean_metric
 from harness.types import Metric
-from tests.boards.measured import measured
+from tests.boards.measured import as_older_boards_have_it, measured
 from tests.gate.rows import OLD, board, row
 from tests.sample_boards import drawn
 
@@ -27,6 +30,63 @@ from tests.sample_boards import drawn
 def test_what_follows_from_outcomes_is_read(n: int, missing: float, pairwise: bool) -> None:
     for seed in range(3):
         assert contradiction(measured(random.Random(seed), n, missing, pairwise)) is None
+
+
+@pytest.mark.parametrize("pairwise", [False, True])
+@pytest.mark.parametrize("missing", [0, 0.2])
+@pytest.mark.parametrize("n", [2, 5, 30, 60])
+def test_what_older_boards_have_is_read(n: int, missing: float, pairwise: bool) -> None:
+    for seed in range(3):
+        entry = as_older_boards_have_it(measured(random.Random(seed), n, missing, pairwise))
+        assert contradiction(entry) is None
+        unlike = entry.metrics.get("mt_bench.score") or entry.metrics["mt_bench.win_rate"]
+        assert n < 30 or unlike.n > n
+
+
+def test_few_prompts_of_one_value_may_have_wide_intervals() -> None:
+    """Thirty ties but one have a standard error of next to nothing, and are no certainty."""
+    preferences = [1.5] * 29 + [1.6]
+    won = mean_metric([p - 1 for p in preferences], scale=100, limits=(0.0, 100.0))
+    outcomes = {"alpaca_eval": {f"q{i}": p for i, p in enumerate(preferences)}}
+    provenance = {"benchmarks": {"alpaca_eval": {}}}
+    row = Entry(id="a", method="m", metrics={"alpaca_eval.win_rate": won}, outcomes=outcomes, provenance=provenance)
+    assert contradiction(row) is None
+    assert unreasonable(row) is None
+    wider = won.model_copy(update={"ci95": (0.0, 100.0)})
+    assert contradiction(row.model_copy(update={"metrics": {"alpaca_eval.win_rate": wider}})) is not None
+
+
+def test_the_standard_error_within_strata_is_that_of_the_row_s_own_strata() -> None:
+    entry = measured(random.Random(0), 60, 0)
+    without = as_older_boards_have_it(entry).metrics["mt_bench.score"]
+    score = entry.metrics["mt_bench.score"]
+    assert score.stderr != pytest.approx(without.stderr, rel=1e-3)
+    assert contradiction(entry) is None
+    assert "a standard error of" in str(contradiction(entry.model_copy(update={"strata": {}})))
+    moved = {key: ("math" if value == "writing" else value) for key, value in entry.strata["mt_bench"].items()}
+    assert contradiction(entry.model_copy(update={"strata": {"mt_bench": moved}})) is not None
+
+
+@pytest.mark.parametrize("n", [8, 60])
+def test_a_rate_from_resamples_has_their_percentiles_or_the_interval_of_few(n: int) -> None:
+    name, rng = "alpaca_eval.lc_unpenalised", np.random.default_rng(n)
+    columns = rng.integers(50, 900, n).tolist(), rng.integers(50, 900, n).tolist(), (1 + rng.random(n)).tolist()
+    metric = lc_unpenalised(*columns)
+    rounded = [round(x, 4) for x in metric.resamples]
+    row = Entry(
+        id="a",
+        method="m",
+        metrics={name: metric},
+        outcomes={"alpaca_eval": {f"q{i}": p for i, p in enumerate(columns[2])}},
+        resamples={name: rounded},
+        provenance={"benchmarks": {"alpaca_eval": {}}},
+    )
+    assert contradiction(row) is None
+    assert unreasonable(row) is None
+    low, high = metric.ci95 or (0.0, 0.0)
+    for ends in ((low + 1, high), (low, high - 1)):
+        other = row.model_copy(update={"metrics": {name: metric.model_copy(update={"ci95": ends})}})
+        assert "its resamples give" in str(contradiction(other))
 
 
 def test_figures_rounded_to_what_tables_show_are_read() -> None:
@@ -49,7 +109,18 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "win rate, a little": (lambda e: bump(e, "alpaca_eval.win_rate", "value", 0.2), "but its 40 scored outcomes give"),
     "score": (lambda e: bump(e, "mt_bench.score", "value", -0.05), "scored outcomes give"),
     "turn": (lambda e: bump(e, "mt_bench.turn_2", "value", 0.5), "turn_2: .* scored outcomes give"),
-    "category": (lambda e: bump(e, "mt_bench.math", "n", 200), "is not the mean of its categories"),
+    "category": (lambda e: bump(e, "mt_bench.math", "value", 0.1), "math: .* scored outcomes give"),
+    "category's error": (lambda e: bump(e, "mt_bench.math", "stderr", 0.1), "math: a standard error of"),
+    "category's n": (lambda e: bump(e, "mt_bench.math", "n", 200), "math: n=213 and n_invalid=0, but"),
+    "category without strata": (
+        lambda e: e.update(strata={}, metrics=e["metrics"] | ratings(e, math=1.0)),
+        "is not the mean of its categories",
+    ),
+    "strata": (lambda e: e["strata"]["mt_bench"].update({"0": "math"}), "a standard error of"),
+    "strata of categories": (
+        lambda e: e["metrics"].update(ratings(e)) or e["strata"]["mt_bench"].update({"0": "math"}),
+        r"mt_bench\.\w+: .* scored outcomes give",
+    ),
     "accuracy": (lambda e: bump(e, "heldout.pair_accuracy", "value", 0.01), "pair_accuracy: .* outcomes give"),
     "margin": (lambda e: bump(e, "heldout.margin", "value", 1.0), "margin: .* outcomes give"),
     "margin kept": (lambda e: bump(e, "heldout.margin_kept", "value", 0.02), "margin_kept: .* nats"),
@@ -97,6 +168,15 @@ EDITS: dict[str, tuple[Edit, str]] = {
     ),
     "LC far off": (lambda e: e["metrics"].update({"alpaca_eval.lc_win_rate": lc(99.9, None)}), "its own resamples"),
 }
+
+
+def ratings(entry: dict[str, Any], **moved: float) -> dict[str, Any]:
+    """The row's ratings, some of them moved. Without strata standard errors are those of all prompts: left out."""
+    own = {name: m for name, m in entry["metrics"].items() if name.startswith("mt_bench")}
+    return {
+        name: m | {"stderr": None, "ci95": None, "value": m["value"] + moved.get(name.partition(".")[2], 0.0)}
+        for name, m in own.items()
+    }
 
 
 def bump(entry: dict[str, Any], metric: str, field: str, by: float) -> None:

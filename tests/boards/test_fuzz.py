@@ -83,10 +83,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def test_spoilt_boards_end_in_one_line_or_in_right_figures(
     shard: int, boards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matplotlib.figure import Figure as Drawing
-
     monkeypatch.setattr(sys, "argv", sys.argv)
-    save = Drawing.savefig
     wrong = []
     for number in range(shard, MUTANTS, SHARDS):
         rng = random.Random(number)
@@ -94,8 +91,6 @@ def test_spoilt_boards_end_in_one_line_or_in_right_figures(
         source = boards[number % len(boards)]
         shutil.copytree(source, board)
         done = mutate(board, rng)
-        # To draw charts takes a second: every twentieth board's are drawn, of the others only what is drawn from.
-        monkeypatch.setattr(Drawing, "savefig", save if number % 20 == 0 else lambda *_, **__: None)
         metric = rng.choice(["alpaca_eval.win_rate", "mt_bench.score", "heldout.margin", "alpaca_eval.lc_win_rate"])
         gate = ("gate", str(board), "--baseline", str(board / "baseline.json"), "--row", "dpo", "--metric", metric)
         results = {

@@ -77,7 +77,7 @@ def test_rows_of_other_recipes_on_a_merged_board_stay_apart(tmp_path: Path, chan
     assert first.metrics["mt_bench.score"].mean == pytest.approx(5.05)
     assert second.metrics["mt_bench.score"].mean == pytest.approx(6.05)
     assert first.label != second.label
-    assert "±" in drawn(tmp_path / "both", 100)
+    assert "Student's t over seeds" in drawn(tmp_path / "both", 100)
 
 
 @pytest.mark.parametrize("change", [{"name": "elsewhere"}, {"seeds": [1]}, {"limit": 80}])

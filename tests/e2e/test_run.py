@@ -93,7 +93,7 @@ def test_the_board_has_every_row_and_every_figure(run: Run) -> None:
             assert set(metric) == {"value", "stderr", "ci95", "n", "n_invalid"}
     assert rows["base"]["metrics"]["alpaca_eval.win_rate"]["value"] == 50
     assert rows["base"]["metrics"]["heldout.margin"]["value"] == 0
-    assert rows["dpo"]["metrics"]["mt_bench.score"]["n"] == 16
+    assert rows["dpo"]["metrics"]["mt_bench.score"]["n"] == 8
     assert 1 <= rows["dpo"]["metrics"]["mt_bench.score"]["value"] <= 10
     folder = run.folder / "leaderboards" / "tiny"
     assert {p.name for p in (folder / "entries").iterdir()} == {"base.json", "dpo.json", "multi-dpo.json"}

@@ -45,7 +45,7 @@ MAY_READ = {  # methods of Path, which follow links and wait for FIFOs
     "files.py",  # a download whose SHA-256 is pinned
     "components.py",  # source files of components that are imported already
     "seeds/builtin.py",  # ships with the package
-    "report/page.py",
+    "report/page/render.py",  # its own style and script
     "pipeline/injections.py",
     "pipeline/run.py",  # an artifact of the run
     "judging/calibration/record.py",

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from harness.boards.read import choose_row
 from harness.cli.app import app
 from harness.errors import DataError
-from harness.gate.baseline import promote, read_baseline
-from harness.gate.check import Check, run_gate
+from harness.gate.check import run_gate
 from harness.gate.ci import junit_xml, summary_markdown
-from tests.gate.rows import OLD, N, board, row, without
+from harness.gate.margins import Check
+from tests.gate.rows import OLD, N, board, row
 from tests.sample_boards import markdown_tables
 
 
@@ -32,11 +32,12 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     written = str(tmp_path / "gate.xml"), str(tmp_path / "gate.md")
     done = gate(str(new), "--baseline", str(old), "--row", "b", "--junit", written[0], "--markdown", written[1])
     assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith("harness gate: worse: row b against old: alpaca_eval.win_rate differs by -")
+    assert done.stdout.startswith("harness gate: worse: row b against old: alpaca_eval.win_rate −")
     suite = ElementTree.parse(written[0]).getroot()
     assert (suite.get("failures"), suite.get("errors")) == ("1", "0")
-    assert "differs by" in (suite.find("testcase/failure").get("message") or "")  # type: ignore[union-attr]
+    assert "worse than allowed (margin 2;" in (suite.find("testcase/failure").get("message") or "")  # type: ignore[union-attr]
     assert "| b" in Path(written[1]).read_text()
+    assert "one-sided bounds decide" in Path(written[1]).read_text()
     runner = CliRunner()
     for name, code in {"a": 0, "b": 1, "c": 2}.items():  # c has other prompts
         assert runner.invoke(app, ["gate", str(new), "--baseline", str(old), "--row", name]).exit_code == code
@@ -63,23 +64,39 @@ def test_five_deleted_verdicts_are_no_pass(tmp_path: Path) -> None:
     assert "5 of the baseline's are missing" in done.stderr
 
 
-def test_a_promoted_row_is_the_baseline(tmp_path: Path) -> None:
-    folder = board(tmp_path / "new", OLD, row("new", 0))
-    runner = CliRunner()
-    assert runner.invoke(app, ["baseline", "promote", str(folder), "--row", "old"]).exit_code == 0
-    path = folder / "baseline.json"
-    first = read_baseline(path)
-    assert first.entry == OLD  # type: ignore[union-attr]
-    assert gate(str(folder), "--baseline", str(path), "--row", "new").returncode == 0
-    assert runner.invoke(app, ["baseline", "promote", str(folder), "--row", "new"]).exit_code == 0
-    again = json.loads(path.read_text())
-    assert again["entry"]["id"] == "new"
-    assert again["before"] == {"row": "old", "by": again["by"], "at": first.at, "commit": first.commit}  # type: ignore[union-attr]
-    with pytest.raises(DataError, match="is not a baseline, so it is not replaced"):
-        promote(folder, "new", folder / "board.json")
-    board(tmp_path / "holes", without(OLD, 3, none=True))
-    with pytest.raises(DataError, match=r"lacks verdicts \(3 of alpaca_eval\)"):
-        promote(tmp_path / "holes", None, None)
+def test_two_rows_of_one_board(tmp_path: Path) -> None:
+    folder = board(tmp_path / "x", OLD, row("new", 0), row("bad", -6))
+    assert gate(str(folder), "--row", "new", "--baseline-row", "old").returncode == 0
+    worse = gate(str(folder), "--row", "bad", "--baseline-row", "old")
+    assert (worse.returncode, "row bad against old: alpaca_eval.win_rate −" in worse.stdout) == (1, True)
+    assert gate(str(folder), "--row", "bad", "--baseline-row", "old", "--margin", "30%").returncode == 0
+    assert gate(str(folder), "--row", "bad", "--baseline-row", "ol").returncode == 2
+    assert gate(str(folder), "--row", "bad").returncode == 2  # against what?
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        (
+            "--margin",
+            "nan",
+            "expected a number of at least 0, got 'nan'; or a share of the baseline's value, such as 10%",
+        ),
+        ("--margin", "-1", "expected a number of at least 0"),
+        ("--margin", "0%", "expected a number of at least 0"),
+        ("--anchor-margin", "inf", "expected a number of at least 0"),
+        ("--alpha", "nan", "expected a number, got 'nan'"),
+        ("--alpha", "0.5", "gate: alpha: expected a number above 0 and below 0.5, got 0.5"),
+        ("--min", "nan", "expected a number, got 'nan'"),
+        ("--until-settled", "none.yaml", "--until-settled judges --row and --baseline-row of its recipe"),
+        ("--max-cost", "1", "go with --until-settled"),
+    ],
+)
+def test_what_is_no_number_is_one_line(tmp_path: Path, option: str, value: str, said: str) -> None:
+    done = gate(str(board(tmp_path / "x", OLD)), "--row", "old", "--baseline-row", "old", option, value)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_row_has_to_be_named_where_there_are_several(tmp_path: Path) -> None:
@@ -141,9 +158,16 @@ def recipe(tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("gate", "shift", "noise", "code", "said"),
     [
-        pytest.param("{row: new, baseline_row: old}", 1, 0.01, 0, "pass: row new against old", marks=pytest.mark.slow),
         pytest.param(
-            "{row: new, baseline_row: old}, {row: new, min: 90}",
+            "{row: new, baseline_row: old, margin: 12, allow: true}",
+            1,
+            0.01,
+            0,
+            "pass: row new against old",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "{row: new, baseline_row: old, allow: true}, {row: new, min: 90, allow: true}",
             1,
             0.01,
             1,
@@ -151,9 +175,15 @@ def recipe(tmp_path: Path) -> Any:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            "{row: new, baseline_row: old}", -9, 0.01, 1, "worse: row new against old", marks=pytest.mark.slow
+            "{row: new, baseline_row: old, allow: true}",
+            -30,
+            0.01,
+            1,
+            "worse: row new against old",
+            marks=pytest.mark.slow,
         ),
-        pytest.param("{row: new, baseline_row: old}", -2, 0.4, 3, "inconclusive", marks=pytest.mark.slow),
+        pytest.param("{row: new, baseline_row: old, allow: true}", -2, 0.4, 3, "inconclusive", marks=pytest.mark.slow),
+        pytest.param("{row: new, baseline_row: old}", 1, 0.01, 2, "is flagged: ", marks=pytest.mark.slow),
         ("{row: nw, baseline_row: old}", 0, 0.01, 2, "gates.0.row: no row 'nw' in this recipe; did you mean 'new'?"),
         ("{row: new, baseline: none.json}", 0, 0.01, 2, "gates.0.baseline: no file"),
         ("{row: new}", 0, 0.01, 2, "nothing to compare with"),
@@ -166,4 +196,28 @@ def test_in_a_recipe(recipe: Any, tmp_path: Path, gate: str, shift: float, noise
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == code, done.stderr
     assert said in done.stdout + done.stderr
-    assert (tmp_path / "boards" / "gated" / "board.json").exists() == (code != 2)
+    written = code != 2 or "is flagged" in said
+    assert (tmp_path / "boards" / "gated" / "board.json").exists() == written
+
+
+@pytest.mark.parametrize(
+    ("written", "margin"), [("10%", "10%"), (0.5, 0.5), ("0.5", 0.5), (None, None), (" 2.5 % ", "2.5%")]
+)
+def test_a_recipe_s_margin_may_be_a_share(written: Any, margin: Any) -> None:
+    from harness.gate.recipe import check_of
+    from harness.recipe.recipe import Gate
+
+    gate = Gate.model_validate({"row": "a", "baseline_row": "b", "margin": written, "anchor_margin": 3, "allow": True})
+    check = check_of(gate)
+    assert (check.margin, check.anchor_margin, check.allow) == (margin, 3, True)
+
+
+@pytest.mark.parametrize("field", ["margin", "anchor_margin", "min", "alpha"])
+def test_a_recipe_takes_no_nan(field: str) -> None:
+    from pydantic import ValidationError
+
+    from harness.recipe.recipe import Gate
+
+    for value in (float("nan"), float("inf"), True):
+        with pytest.raises(ValidationError):
+            Gate.model_validate({"row": "a", "baseline_row": "b", field: value})

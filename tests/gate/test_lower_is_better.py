@@ -6,7 +6,8 @@ import pytest
 
 from harness.boards.entry import Entry
 from harness.figures import Figure, Pairing
-from harness.gate.check import PASS, WORSE, Check, run_gate
+from harness.gate.check import INCONCLUSIVE, PASS, WORSE, run_gate
+from harness.gate.margins import Check
 from harness.report.page import write_page
 from harness.report.write import write_board
 from harness.types import Metric
@@ -41,7 +42,7 @@ def row(name: str, extra: float) -> Entry:
 def test_a_gate_lets_the_faster_row_pass(extra: float, code: int) -> None:
     result = run_gate(row("new", extra), row("old", 0.0), Check(metric="speed.seconds"))
     assert result.code == code, result.reason
-    assert "lower is better, so negative means higher" in result.reason
+    assert f"speed.seconds {f'{extra:+.1f}'.replace('-', '−')} s, lower is better" in result.reason
     assert result.test is not None
     assert result.test.difference == pytest.approx(-extra)  # negative is worse, whatever the figure
     assert result.check.margin == 0.5  # the figure's own
@@ -51,7 +52,8 @@ def test_the_floor_is_a_ceiling() -> None:
     assert run_gate(row("new", 0.0), None, Check(metric="speed.seconds", minimum=3.0)).code == PASS
     slow = run_gate(row("new", 2.0), None, Check(metric="speed.seconds", minimum=3.0))
     assert slow.code == WORSE
-    assert "above the ceiling of 3" in slow.reason
+    assert "above the ceiling of 3 s" in slow.reason
+    assert run_gate(row("new", 0.97), None, Check(metric="speed.seconds", minimum=3.0)).code == INCONCLUSIVE
 
 
 def test_colours_say_which_row_is_better(tmp_path: Path) -> None:

@@ -122,12 +122,12 @@ def alpaca_eval_rate(folder: str, tokenizer: Any, texts: Sequence[str], limit: i
 
 class Apart:
     """A generator in processes of its own, stopped while others are measured: waiting, vLLM's take a fifth of a core.
-    `python`, `script`, `arguments`: its program, which prints READY, then answers each line of JSON with DONE."""
+    See `_generators.py`."""
 
-    def __init__(self, python: str, script: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.name = script
+    def __init__(self, python: str, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.name = name
         self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name(script)), *arguments],
+            [python, str(Path(__file__).with_name("_generators.py")), name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -175,12 +175,12 @@ def vllm_apart(python: str, folder: str, precision: str, threads: int) -> Apart:
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
         "VLLM_LOGGING_LEVEL": "WARNING",
     }
-    return Apart(python, "_vllm.py", [folder, precision], environment)
+    return Apart(python, "vllm", [folder, precision], environment)
 
 
 def ours_apart(name: str, precision: str) -> Apart:
     """Ours, as the command line runs it."""
-    return Apart(sys.executable, "_ours.py", [name, precision], {"PYTHONPATH": str(ROOT)})
+    return Apart(sys.executable, "ours", [name, precision], {"PYTHONPATH": str(ROOT)})
 
 
 def main() -> None:
@@ -227,21 +227,21 @@ def compared(
     with ExitStack() as stack:
         ours = ours_apart(name, precision)
         stack.callback(ours.stop)
-        ours.rate(texts=texts[:4], samples=1, **(common | {"tokens": 4}))  # what is built once
+        ours.rate(prompts=texts[:4], samples=1, **(common | {"tokens": 4}))  # what is built once
         vllm = None
         if vllm_python:
             vllm, rates["vllm"] = vllm_apart(vllm_python, folder, precision, torch.get_num_threads()), []
             stack.callback(vllm.stop)
-            vllm.rate(prompts=ids[:4], **(common | {"tokens": 4}))
+            vllm.rate(prompts=ids[:4], samples=1, **(common | {"tokens": 4}))
         else:
             print("vllm_ratio is not measured: --vllm names the Python of an environment with vLLM")
         for turn in range(ROUNDS):
             part = texts[turn::ROUNDS]
-            measure("ours", lambda: ours.rate(texts=texts, samples=1, **common))
+            measure("ours", lambda: ours.rate(prompts=texts, samples=1, **common))
             if vllm:
-                measure("vllm", lambda: vllm.rate(prompts=ids, **common))
+                measure("vllm", lambda: vllm.rate(prompts=ids, samples=1, **common))
             measure("fastchat", lambda part=part: fastchat_rate(model, tokenizer, part, limit))  # type: ignore[misc]
-            measure("ours_four_samples", lambda: ours.rate(texts=texts[:16], samples=4, **common))
+            measure("ours_four_samples", lambda: ours.rate(prompts=texts[:16], samples=4, **common))
             measure("alpaca_eval", lambda part=part: alpaca_eval_rate(folder, tokenizer, part, limit, dtype))  # type: ignore[misc]
     names = {"fastchat": "speedup_fastchat", "alpaca_eval": "speedup_alpaca_eval", "vllm": "vllm_ratio"}
     speedups = {

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.boards.read import read_board
+from harness.boards.versions.history import last_kept
 from harness.errors import StoreError
 from harness.pipeline.progress import SilentView
 from harness.pipeline.run import CompletedRun, run_study
 from harness.recipe.load import load_study
+from harness.report.changes.found import changes_between
 from tests.recipe.test_systems import instructions
 from tests.sample_boards import contents
 
@@ -110,11 +113,22 @@ def test_a_recipe_may_be_edited_and_keep_its_name(run: Run, tmp_path: Path) -> N
     done = run(("id: new", "id: newer"), ("12", "11"))
     assert done.board
     assert [entry.id for entry in done.board.entries] == ["old", "newer"]
-    names = {name for name in contents(tmp_path / "boards" / "study") if "/" in name}
+    board = tmp_path / "boards" / "study"
+    assert done.kept == last_kept(board)
+    assert [entry.id for entry in read_board(last_kept(board)).entries] == ["old", "new"]
+    assert [change.field for change in changes_between(read_board(last_kept(board)), done.board).recipe] == [
+        *("evaluation.benchmarks.0.limit (alpaca_eval)", "systems.1 (new)", "systems.1 (newer)")
+    ]
+    names = {name for name in contents(board) if "/" in name and not name.startswith("history/")}
     assert names == {
         *(f"entries/{row}.json" for row in ("old", "newer")),
         *(f"data/alpaca_eval/{row}/{n}.json" for row in ("old", "newer") for n in ("annotations", "model_outputs")),
     }
+
+
+def test_the_same_board_is_not_kept_twice(run: Run, tmp_path: Path) -> None:
+    assert run().kept is None
+    assert not (tmp_path / "boards" / "study" / "history").exists()
 
 
 def test_the_data_of_a_user_stay(run: Run, tmp_path: Path) -> None:
@@ -134,7 +148,10 @@ def test_another_recipe_s_board_is_kept(run: Run, tmp_path: Path) -> None:
     log = (board / "run.log").read_bytes()
     refused(run, board, "holds row 'old' of recipe 'study'.*--replace", ("name: study", "name: mine"))
     assert (board / "run.log").read_bytes() == log
-    assert run(("name: study", "name: mine"), replace=True).board
+    done = run(("name: study", "name: mine"), replace=True)
+    assert done.board
+    assert done.kept is not None
+    assert read_board(done.kept).name == "study"
 
 
 def test_a_damaged_board_is_kept_until_it_is_replaced(run: Run, tmp_path: Path) -> None:
@@ -155,6 +172,13 @@ def test_links_are_refused_before_the_run(run: Run, tmp_path: Path, name: str) -
         with pytest.raises(StoreError, match="is a symbolic link"):
             run(replace=replace)
     assert (contents(secret) if secret.is_dir() else secret.read_bytes()) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_history_that_is_no_folder_is_refused_before_the_run(run: Run, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "boards" / "study" / "history"
+    path.write_text("mine") if kind == "file" else path.symlink_to(tmp_path)
+    refused(run, path.parent, r"history is a (regular file|symbolic link); expected a folder: move it away")
 
 
 def test_the_folder_of_all_boards_may_be_a_link(run: Run, tmp_path: Path) -> None:

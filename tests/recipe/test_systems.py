@@ -10,6 +10,7 @@ import pytest
 
 from harness.benchmarks.alpaca_eval import length_control
 from harness.benchmarks.alpaca_eval.benchmark import AlpacaEval
+from harness.boards.consistency import contradiction
 from harness.boards.entry import Entry
 from harness.components import build
 from harness.engine.execute import execute
@@ -273,5 +274,7 @@ def test_mt_benchs_recorded_rows_come_out_of_a_recipe(shared_data: Path, tmp_pat
     for name, (first, second, both) in expected.items():
         figures = {key: entries[name].metrics[f"mt_bench.{key}"].value for key in ("turn_1", "turn_2", "score")}
         assert figures == pytest.approx({"turn_1": first, "turn_2": second, "score": both}, abs=6e-5)
-        assert entries[name].metrics["mt_bench.score"].n == 160
+        assert entries[name].metrics["mt_bench.score"].n == 80
+        assert len(entries[name].strata["mt_bench"]) == 80
+        assert contradiction(entries[name]) is None
         assert entries[name].provenance.plain()["judge"]["recorded_by"] == "mt_bench: gpt-4"

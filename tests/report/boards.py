@@ -1,6 +1,9 @@
 """Boards with answers beside them, the answers as bad as they come."""
 
+import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.benchmark import JudgedRow
 from harness.boards.entry import Entry
@@ -8,7 +11,8 @@ from harness.components import build
 from harness.pipeline.guards import answer_flags
 from harness.pipeline.public_data import write_public_data
 from harness.report.write import write_board
-from harness.types import Answer, Verdict
+from harness.stats.intervals import mean_metric
+from harness.types import Answer, Metric, Verdict
 
 NASTY = (
     "<script>window.hacked = 1</script>",
@@ -29,6 +33,7 @@ def board_with_answers(folder: Path, rows: int = 3) -> None:
     for i in range(rows):
         name = f"row {i} <b>bold</b>" if i == 0 else f"row-{i}"
         figures, outcomes, guards = {}, {}, {}
+        strata = {"mt_bench": {q.id: q.category for q in bench.load_questions()}}  # type: ignore[attr-defined]
         for made in (alpaca, bench):
             answers, verdicts = [], []
             for k, q in enumerate(made.load_questions()):  # type: ignore[attr-defined]
@@ -65,7 +70,52 @@ def board_with_answers(folder: Path, rows: int = 3) -> None:
             "training": {"first_loss": 0.69, "last_loss": 0.5 - i / 10, "steps": 40},
             "recipe": {"name": NASTY[0]},
         }
-        entries.append(Entry(id=name, method="nca", metrics=figures, provenance=provenance, outcomes=outcomes))
+        entries.append(
+            Entry(id=name, method="nca", metrics=figures, provenance=provenance, outcomes=outcomes, strata=strata)
+        )
     write_board(folder, "nasty </title><script>window.hacked = 1</script>", entries)
     files = alpaca.public_files("j", judged["alpaca_eval"])  # type: ignore[attr-defined]
     write_public_data(folder, files | bench.public_files("j", judged["mt_bench"]))  # type: ignore[attr-defined]
+
+
+def trained_rows(
+    names: Sequence[str], seeds: int = 1, prompts: int = 60, categories: bool = False, **more: Any
+) -> list[Entry]:
+    """Rows of methods that answered the same prompts, each method half a point better than the one before up to the
+    tenth; with several seeds a row each, with a spread of one point. `categories`: they were also rated on MT-bench."""
+    rng = random.Random(0)
+    hard = [0.2 + 0.5 * rng.random() for _ in range(prompts)]
+    rows = []
+    for i, name in enumerate(names):
+        for s in range(seeds):
+            shift = 0.005 * min(i, 10) + rng.gauss(0, 0.01) * (seeds > 1)
+            values = {f"q{k}": 1 + min(1.0, max(0.0, h + shift + rng.gauss(0, 0.03))) for k, h in enumerate(hard)}
+            facts = {"method_id": name, "training_seed": s} if seeds > 1 else {}
+            ratings = {f"{k}/1": float(rng.randint(2, 9)) for k in range(80)} if categories else {}
+            won = mean_metric([v - 1 for v in values.values()], scale=100, limits=(0.0, 100.0))
+            losses = {"first_loss": 0.7, "last_loss": 0.6 - i / 100}
+            provenance = {
+                "judge": {"name": "j"},
+                "judge_calibration": "recorded",
+                "benchmarks": {"alpaca_eval": {}, **({"mt_bench": {}} if categories else {})},
+                "training": {"steps": 10, "forward_tokens": 1000, **losses},
+                **facts,
+                **more,
+            }
+            rows.append(
+                Entry(
+                    id=f"{name}.seed-{s}" if seeds > 1 else name,
+                    method="dpo_adjacent",
+                    metrics={"alpaca_eval.win_rate": won, **_rated(list(ratings.values()))},
+                    provenance=provenance,
+                    outcomes={"alpaca_eval": dict(values), **({"mt_bench": dict(ratings)} if categories else {})},
+                )
+            )
+    return rows
+
+
+def _rated(ratings: Sequence[float]) -> dict[str, Metric]:
+    """MT-bench's score and categories, ten questions each."""
+    kinds = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+    parts = {f"mt_bench.{kind}": mean_metric(ratings[10 * k : 10 * k + 10]) for k, kind in enumerate(kinds)}
+    return {"mt_bench.score": mean_metric(ratings), **parts} if ratings else {}

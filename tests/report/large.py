@@ -33,6 +33,8 @@ def large_board(folder: Path, shared_data: Path) -> None:
         }
         metrics = bench.metrics(replies, [], ratings) | {"alpaca_eval.win_rate": mean_metric(values, scale=100)}
         judge = {"judge": {"name": "replay"}, "judge_calibration": "recorded"}
-        entries.append(Entry(id=name, method="system", metrics=metrics, provenance=judge, outcomes=outcomes))
+        strata = {"mt_bench": {q.id: q.category for q in bench.load_questions()}}
+        facts = {"metrics": metrics, "provenance": judge, "outcomes": outcomes, "strata": strata}
+        entries.append(Entry(id=name, method="system", **facts))
     write_board(folder, "large", entries)
     write_public_data(folder, alpaca.public_files("gpt4", compared) | bench.public_files("gpt-4", rated))

@@ -105,16 +105,16 @@ def test_figures_over_training_seeds_stand_apart_from_intervals(tmp_path: Path) 
     assert [line[0] for line in figures_table[1:]] == ["base", "s.seed-0", "s.seed-1", "s.seed-7", "t.seed-0"]
     assert over_seeds == [
         ["method", "loss", "training seeds", "MT-bench score", "Held-out pair accuracy"],
-        ["s", "sdpo", "0, 1, 7 (n=3)", "6.50 ± 1.80", "0.800 ± 0.141 (in 2 of 3)"],
+        ["s", "sdpo", "0, 1, 7 (n=3)", "6.50 [2.02, 10.00]", "0.800 [0.000, 1.000] (in 2 of 3)"],
         ["t", "sdpo", "0 (n=1)", "5.00", "in none of 1"],
     ]
     assert [line[2] for line in training[1:]] == ["0", "1", "7"]
-    assert "### Over training seeds\n\nMean over training seeds ± standard deviation" in text
+    assert "### Over training seeds\n\nMean over training seeds with its 95 % CI" in text
     for width in (40, 100):
         shown = drawn(tmp_path, width)
         assert "Over training seeds" in shown
-        assert "6.50 ± 1.80" in shown
-        assert "0.800 ± 0.141 (in 2 of 3)" in shown
+        assert "6.50 [2.02, 10.00]" in shown
+        assert "0.800 [0.000, 1.000] (in 2 of 3)" in shown
         assert max(map(len, shown.splitlines())) <= width
 
 

@@ -22,11 +22,12 @@ from harness.benchmarks.alpaca_eval.data import (
     read_prompts,
     reference_outputs,
 )
-from harness.benchmarks.alpaca_eval.figures import FIGURES
+from harness.benchmarks.alpaca_eval.figures import FIGURES, figures_by
 from harness.benchmarks.alpaca_eval.files import texts_by_question
 from harness.benchmarks.alpaca_eval.gamed import gamed_identity, official_gamed
 from harness.benchmarks.alpaca_eval.length_control import GLM, lc_win_rate, official_lc_win_rate
-from harness.benchmarks.alpaca_eval.win_rates import averaged, length_metrics, win_rates
+from harness.benchmarks.alpaca_eval.unpenalised import lc_unpenalised
+from harness.benchmarks.alpaca_eval.win_rates import averaged, by_construction, length_metrics, win_rates
 from harness.components import ModelReference, RecipePath
 from harness.errors import DataError
 from harness.figures import Figure
@@ -57,10 +58,10 @@ class AlpacaEval(Benchmark):
 
     Figures: win rates in percent; `avg_length` in characters; `lc_win_rate` by the package's official GLM if prompts
     and reference are official, else by its `length_controlled_minimal` (see
-    `harness.benchmarks.alpaca_eval.length_control`), with a bootstrap error; `lc_standard_error` is the package's, the
-    spread of the GLM's probabilities over prompts. The official GLM needs `df_gamed`: by default the official file,
-    from the data folder or the hub; with another file the figures are not official. `length_control: minimal` needs no
-    such file.
+    `harness.benchmarks.alpaca_eval.length_control`), and then `lc_unpenalised` too, the same without a penalty; both
+    with a bootstrap error; `lc_standard_error` is the package's, the spread of the GLM's probabilities over prompts.
+    The official GLM needs `df_gamed`: by default the official file, from the data folder or the hub; with another file
+    the figures are not official. `length_control: minimal` needs no such file.
     """
 
     title: ClassVar[str] = "AlpacaEval"
@@ -93,6 +94,10 @@ class AlpacaEval(Benchmark):
         if self.public_rows and not (self._has_official_reference and self.limit is None):
             raise ValueError("public_rows are about all official prompts against GPT-4 Turbo's outputs; remove them")
         return self
+
+    @classmethod
+    def figures_of(cls, identity: Mapping[str, Any]) -> tuple[Figure, ...]:
+        return figures_by(identity)
 
     @property
     def needs_row(self) -> str | None:
@@ -169,11 +174,8 @@ class AlpacaEval(Benchmark):
 
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """One verdict per question, in order; the value is the package's preference in [1, 2] (2: won)."""
-        outputs, references, items = (
-            texts_by_question(answers),
-            self.reference_texts(reference),
-            self._instructions(),
-        )
+        outputs, references = texts_by_question(answers), self.reference_texts(reference)
+        items = self._instructions()
         pairs, missing = [], {}
         for item in items:
             if item.id in outputs and item.id in references:
@@ -198,30 +200,28 @@ class AlpacaEval(Benchmark):
     ) -> dict[str, Metric]:
         outputs, references = texts_by_question(answers), self.reference_texts(reference)
         metrics = win_rates([v.value for v in verdicts])
-        both = [v for v in verdicts if v.question_id in outputs and v.question_id in references]
-        if both and all(outputs[v.question_id] == references[v.question_id] for v in both):
-            metrics["lc_win_rate"] = metrics["win_rate"]  # 50 by construction, as in the package
+        both = [v.question_id for v in verdicts if v.question_id in outputs and v.question_id in references]
+        if both and all(outputs[i] == references[i] for i in both):
+            metrics |= by_construction(metrics, with_unpenalised=not self._is_official_lc)
         else:
-            controlled, spread = self._lc_win_rate(both, references, outputs)
-            if spread is not None:
-                metrics["lc_standard_error"] = Metric(value=spread, n=controlled.n)
-            unasked = len(verdicts) - len(both)
-            metrics["lc_win_rate"] = controlled.model_copy(update={"n_invalid": controlled.n_invalid + unasked})
+            metrics |= self._length_controlled(verdicts, references, outputs)
         if certain := sum(bool(v.detail.get("from_text")) for v in verdicts):
             metrics["from_text"] = Metric(value=float(certain), n=len(verdicts))
         metrics |= length_metrics([outputs[v.question_id] for v in verdicts if v.question_id in outputs], answers)
         return {f"alpaca_eval.{name}": metric for name, metric in metrics.items()}
 
-    def _lc_win_rate(
+    def _length_controlled(
         self, verdicts: Sequence[Verdict], references: Mapping[str, str], outputs: Mapping[str, str]
-    ) -> tuple[Metric, float | None]:
-        theirs, ours = ([len(texts[v.question_id]) for v in verdicts] for texts in (references, outputs))
-        preferences = [v.value for v in verdicts]
+    ) -> dict[str, Metric]:
+        ids, preferences = [v.question_id for v in verdicts], [v.value for v in verdicts]
+        theirs, ours = ([len(texts[i]) if i in texts else None for i in ids] for texts in (references, outputs))
         if not self._is_official_lc:
-            return lc_win_rate(theirs, ours, preferences), None
+            fits = {"lc_win_rate": lc_win_rate, "lc_unpenalised": lc_unpenalised}
+            return {name: fit(theirs, ours, preferences) for name, fit in fits.items()}
         indices = {item.id: index for index, item in enumerate(self._all_instructions())}
-        positions = [indices[v.question_id] for v in verdicts]
-        return official_lc_win_rate(positions, theirs, ours, preferences, self._gamed())
+        places = [indices[i] for i in ids]
+        rate, spread = official_lc_win_rate(places, theirs, ours, preferences, self._gamed())
+        return ({} if spread is None else {"lc_standard_error": Metric(value=spread, n=rate.n)}) | {"lc_win_rate": rate}
 
     def _file_reference(self) -> Any:
         """The identity of a reference from a file. AlpacaEval 1's has no published hash: a local file is hashed."""

@@ -1,7 +1,9 @@
 """The figures that AlpacaEval declares for boards and gates."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from harness.benchmarks.alpaca_eval.length_control import OFFICIAL_GLM
 from harness.figures import Figure, Pairing
 
 
@@ -28,6 +30,15 @@ FIGURES = (
         compared=True,
         note="LC: length-controlled, by the regression that the benchmark's line names.",
     ),
+    _percent(
+        "lc_unpenalised",
+        "LC win rate, no penalty",
+        "LC0 win %",
+        pairing=Pairing(kind="resamples"),
+        compared=True,
+        note="LC win rate, no penalty: the regression of the LC win rate fitted without its L1 penalty, which on many "
+        "boards removes the constant and so leaves no rate. It is not a figure of the package.",
+    ),
     _figure("avg_length", "average length", "length", 0, unit="characters", higher_is_better=None),
     _count("wins", "wins", "wins", counted=("above", 1.5)),
     _count("draws", "draws", "draws", counted=("equal", 1.5)),
@@ -48,3 +59,11 @@ FIGURES = (
     _count("from_text", "verdicts by text alone, without weights", "by text"),
     _percent("truncated", "answers cut at the token limit", "cut %", place="details", higher_is_better=False),
 )
+WITH_OFFICIAL_FIT = tuple(figure for figure in FIGURES if figure.name != "lc_unpenalised")
+
+
+def figures_by(identity: Mapping[str, Any]) -> tuple[Figure, ...]:
+    """The figures of a benchmark with this identity, or with these fields in a recipe."""
+    fields = identity.get("prompts"), identity.get("reference") or "file", identity.get("length_control")
+    is_official = identity.get("lc_glm") == OFFICIAL_GLM or fields == ("official", "file", "auto")
+    return WITH_OFFICIAL_FIT if is_official else FIGURES

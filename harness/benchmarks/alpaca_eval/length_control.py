@@ -5,13 +5,18 @@ GPT-4 Turbo's outputs; it needs the difficulty of each instruction and the verdi
 official `df_gamed.csv`. For other prompts or references, `lc_win_rate` is the package's `length_controlled_minimal`: an
 L1-penalised logistic regression of the preference on a constant and tanh of the standardised length difference, with
 the penalty's strength chosen by 5-fold cross-validation. Formulas and fits are the package's
-(`alpaca_eval/metrics/glm_winrate.py`).
+(`alpaca_eval/metrics/glm_winrate.py`). `harness.benchmarks.alpaca_eval.unpenalised` has that regression without the
+penalty.
+
+All bootstraps draw from all prompts, whether a row's answer to them was scored or not, and leave out what was not
+scored afterwards: so the same resample means the same prompts for every row, and rows with a few missing verdicts can
+be compared with others.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.benchmarks.alpaca_eval.package import alpaca_eval_contained
 from harness.stats.intervals import bootstrap_indices, percentile_interval
@@ -27,11 +32,35 @@ GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d
 """Of the official df_gamed.csv."""
 RESAMPLES = 1000
 
+Lengths = Sequence[int | None]
+"""Of the outputs to all prompts, in characters; None: there is none."""
+Preferences = Sequence[float | None]
+"""The verdicts on all prompts, in [1, 2] (2: won over the reference); None: not scored."""
 
-def lc_win_rate(
-    reference_lengths: Sequence[int], lengths: Sequence[int], preferences: Sequence[float | None], *, seed: int = 0
-) -> Metric:
-    """The rate in percent. Lengths in characters; preferences in [1, 2] (2: won over the reference), None: not scored.
+
+class Pairs(NamedTuple):
+    """Arrays over all prompts. `delta`: the reference's length minus the output's, NaN where one of them is missing.
+    `won`: the preference minus 1, NaN where there is none. `answered`, `scored`: which prompts have them."""
+
+    delta: "np.ndarray"
+    won: "np.ndarray"
+    answered: "np.ndarray"
+    scored: "np.ndarray"
+
+    @classmethod
+    def of(cls, reference_lengths: Lengths, lengths: Lengths, preferences: Preferences) -> "Pairs":
+        """From what each prompt has."""
+        import numpy as np
+
+        theirs, ours = (np.array([np.nan if x is None else x for x in row]) for row in (reference_lengths, lengths))
+        delta = np.asarray(theirs - ours, dtype=float)
+        won = np.array([np.nan if p is None else p - 1 for p in preferences], dtype=float)
+        answered = ~np.isnan(delta)
+        return cls(delta, won, answered, answered & ~np.isnan(won))
+
+
+def lc_win_rate(reference_lengths: Lengths, lengths: Lengths, preferences: Preferences, *, seed: int = 0) -> Metric:
+    """The rate in percent.
 
     The value is None for fewer scored pairs than folds; if all length differences are equal and not zero, so that
     length can't be separated from quality; or if the penalty chosen by cross-validation leaves nothing of the
@@ -40,10 +69,9 @@ def lc_win_rate(
     """
     import numpy as np
 
-    won = np.array([np.nan if p is None else p - 1 for p in preferences], dtype=float)
-    delta = np.array(reference_lengths, dtype=float) - np.array(lengths, dtype=float)
-    scored = ~np.isnan(won)
-    n, invalid = int(scored.sum()), int((~scored).sum())
+    pairs = Pairs.of(reference_lengths, lengths, preferences)
+    won, delta = pairs.won[pairs.answered], pairs.delta[pairs.answered]
+    n, invalid = int(pairs.scored.sum()), int((~pairs.scored).sum())
     with alpaca_eval_contained():
         from alpaca_eval.metrics.glm_winrate import GLM_INFO
 
@@ -51,10 +79,10 @@ def lc_win_rate(
         if n < folds or (len(set(delta)) == 1 and delta[0] != 0):
             return Metric(value=None, n=n, n_invalid=invalid)
         value, penalty = _fit(won, delta)
-        if value == 50 and abs(float(won[scored].mean()) - 0.5) > 1e-9:
+        if value == 50 and abs(float(pairs.won[pairs.scored].mean()) - 0.5) > 1e-9:
             return Metric(value=None, n=n, n_invalid=invalid)
-        resamples = bootstrap_indices(n, RESAMPLES, seed)
-        samples = [_refit(won[scored][i], delta[scored][i], penalty) for i in resamples]
+        drawn = _with_scored(bootstrap_indices(len(preferences), RESAMPLES, seed), pairs.scored)
+        samples = [_refit(pairs, i[pairs.answered[i]], penalty) for i in drawn]
     return Metric(
         value=value,
         stderr=float(np.std(samples, ddof=1)),
@@ -67,9 +95,9 @@ def lc_win_rate(
 
 def official_lc_win_rate(
     places: Sequence[int],
-    reference_lengths: Sequence[int],
-    lengths: Sequence[int],
-    preferences: Sequence[float | None],
+    reference_lengths: Lengths,
+    lengths: Lengths,
+    preferences: Preferences,
     gamed: Path,
     *,
     seed: int = 0,
@@ -81,29 +109,30 @@ def official_lc_win_rate(
     import numpy as np
     import pandas as pd
 
+    pairs = Pairs.of(reference_lengths, lengths, preferences)
+    n, invalid = int(pairs.scored.sum()), int((~pairs.scored).sum())
+    answered = np.flatnonzero(pairs.answered).tolist()
     frame = pd.DataFrame(
         {
-            "preference": [np.nan if p is None else p for p in preferences],
-            "output_1": ["x" * length for length in reference_lengths],
-            "output_2": ["x" * length for length in lengths],
+            "preference": pairs.won[answered] + 1,
+            "output_1": ["x" * (reference_lengths[i] or 0) for i in answered],
+            "output_2": ["x" * (lengths[i] or 0) for i in answered],
             "generator_1": "reference",
             "generator_2": "model",
         },
-        index=list(places),
+        index=[places[i] for i in answered],
     )
-    scored = frame["preference"].notna()
-    n, invalid = int(scored.sum()), int((~scored).sum())
     with alpaca_eval_contained():
         from alpaca_eval.metrics import glm_winrate
 
         folds = glm_winrate.GLM_INFO[OFFICIAL_GLM]["kwargs"]["n_splits"]
-        if n < folds or frame["output_1"].str.len().sub(frame["output_2"].str.len()).nunique() == 1:
+        if n < folds or len(set(pairs.delta[answered])) == 1:
             return Metric(value=None, n=n, n_invalid=invalid), None
         with _gamed_from(gamed):
             figures = glm_winrate.get_length_controlled_winrate(
                 frame, OFFICIAL_GLM, save_weights_dir=None, is_warn_extreme_changes=False
             )
-            samples = _official_resamples(frame[scored], seed)
+            samples = _official_resamples(frame, pairs, seed)
     metric = Metric(
         value=float(figures["length_controlled_winrate"]),
         stderr=float(np.std(samples, ddof=1)),
@@ -128,8 +157,9 @@ def _gamed_from(path: Path) -> Iterator[None]:
         glm_winrate.hf_hub_download = original
 
 
-def _official_resamples(frame: "pd.DataFrame", seed: int) -> list[float]:
-    """The rate in resamples of the instructions, each refitted on arrays at the penalty chosen for the full sample."""
+def _official_resamples(frame: "pd.DataFrame", pairs: Pairs, seed: int) -> list[float]:
+    """The rate in resamples of the instructions, each refitted on arrays at the penalty chosen for the full sample.
+    `frame`: the answered pairs."""
     import numpy as np
     from alpaca_eval.metrics import glm_winrate
     from sklearn.linear_model import LogisticRegression
@@ -138,29 +168,38 @@ def _official_resamples(frame: "pd.DataFrame", seed: int) -> list[float]:
     features, test, weights = glm_winrate._get_featurized_data(
         frame, info["formula"], info["regularize_to_baseline_lambda"]
     )
+    known = features["preference"].notna()
     fitted = glm_winrate.fit_LogisticRegressionCV(
-        features, "preference", is_ytrue_proba=True, sample_weight=weights, **info["kwargs"]
+        features[known], "preference", is_ytrue_proba=True, sample_weight=weights[known], **info["kwargs"]
     )
-    n = len(frame)
-    won, design, at_no_difference = features["preference"].to_numpy(), features.drop(columns="preference"), test
-    design, weights = design.to_numpy(), np.asarray(weights)
-    regularisers = np.arange(len(design) - n)  # the verdicts on the gamed baselines come first, and stay
+    won, design = features["preference"].to_numpy(), features.drop(columns="preference").to_numpy()
+    at_no_difference, weights = test.to_numpy(), np.asarray(weights)
+    regularisers = np.arange(len(design) - len(frame))  # the verdicts on the gamed baselines come first, and stay
+    place = np.cumsum(pairs.answered) - 1  # of each prompt in the frame
     samples = []
-    for drawn in bootstrap_indices(n, RESAMPLES, seed):
-        rows = np.concatenate([regularisers, len(regularisers) + drawn])
+    for drawn in _with_scored(bootstrap_indices(len(pairs.won), RESAMPLES, seed), pairs.scored):
+        rows = np.concatenate([regularisers, len(regularisers) + place[drawn[pairs.scored[drawn]]]])
         model = LogisticRegression(
             C=float(fitted.C_[0]), random_state=123, penalty="l1", solver="liblinear", fit_intercept=False
         )
         labels = np.repeat([1, 0], len(rows))
         mass = np.concatenate([won[rows] * weights[rows], (1 - won[rows]) * weights[rows]])
         model.fit(np.vstack([design[rows], design[rows]]), labels, sample_weight=mass)
-        samples.append(float(100 * model.predict_proba(at_no_difference.to_numpy()[drawn])[:, 1].mean()))
+        asked = at_no_difference[place[drawn[pairs.answered[drawn]]]]
+        samples.append(float(100 * model.predict_proba(asked)[:, 1].mean()))
     return samples
+
+
+def _with_scored(drawn: "np.ndarray", scored: "np.ndarray") -> "np.ndarray":
+    """Resamples [resamples, prompts]; for one without any scored prompt the whole sample stands."""
+    import numpy as np
+
+    return np.where(scored[drawn].any(axis=1)[:, None], drawn, np.arange(len(scored)))
 
 
 def _standardised(delta: "np.ndarray") -> "np.ndarray":
     """Length differences divided by their sample standard deviation, as in the package; all zeros stay zeros."""
-    spread = float(delta.std(ddof=1))
+    spread = float(delta.std(ddof=1)) if len(delta) > 1 else 0.0
     return delta / spread if spread > 0 else delta * 0
 
 
@@ -179,13 +218,15 @@ def _fit(won: "np.ndarray", delta: "np.ndarray") -> tuple[float, float]:
     return float(model.predict_proba(at_no_difference)[:, 1].mean() * 100), float(model.C_[0])
 
 
-def _refit(won: "np.ndarray", delta: "np.ndarray", penalty: float) -> float:
+def _refit(pairs: Pairs, drawn: "np.ndarray", penalty: float) -> float:
     """The win rate by the same regression at a fixed C, on arrays: with the package's data frames, a bootstrap would
-    take minutes."""
+    take minutes. `drawn`: the answered prompts of a resample."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    features = np.column_stack([np.ones_like(delta), np.tanh(_standardised(delta))])
+    scored = pairs.scored[drawn]
+    delta, won = _standardised(pairs.delta[drawn])[scored], pairs.won[drawn][scored]
+    features = np.column_stack([np.ones_like(delta), np.tanh(delta)])
     model = LogisticRegression(C=penalty, random_state=123, penalty="l1", solver="liblinear", fit_intercept=False)
     # A preference p is a win of weight p and a loss of weight 1 - p.
     labels = np.repeat([1, 0], len(won))

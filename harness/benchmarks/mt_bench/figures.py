@@ -15,7 +15,7 @@ def _figures(pairwise: bool) -> tuple[Figure, ...]:
         "decimals": 1 if pairwise else 2,
         "unit": "%" if pairwise else "",
         "limits": (0.0, 100.0) if pairwise else (0.0, 10.0),
-        "margin": 2.0 if pairwise else 0.2,
+        "margin": None if pairwise else 0.2,
     }
 
     def figure(name: str, short: str, **more: Any) -> Figure:

@@ -159,7 +159,7 @@ def verdict_metrics(verdicts: Sequence[Verdict], *, pairwise: bool) -> dict[str,
         parts[f"turn_{turn}"] = [v for v in verdicts if v.turn == turn]
     for category in dict.fromkeys(v.category for v in verdicts if v.category is not None):
         parts[category] = [v for v in verdicts if v.category == category]
-    metrics = {name: _mean(part, 100 if pairwise else 1) for name, part in parts.items()}
+    metrics = {name: _mean(part, pairwise) for name, part in parts.items()}
     if pairwise:
         scored = [v.value for v in verdicts if v.value is not None]
         counts = {
@@ -175,11 +175,21 @@ def verdict_metrics(verdicts: Sequence[Verdict], *, pairwise: bool) -> dict[str,
     return metrics
 
 
-def _mean(verdicts: Sequence[Verdict], scale: float) -> Metric:
+def _mean(verdicts: Sequence[Verdict], pairwise: bool) -> Metric:
+    """The mean, with questions as units and their categories as strata: each is asked a fixed number of them."""
     turns: dict[tuple[str, int | None], list[float | None]] = {}
+    categories: dict[tuple[str, int | None], str | None] = {}
     for v in verdicts:
-        turns.setdefault((v.question_id.split("#")[0], v.turn), []).append(v.value)
+        turn = v.question_id.split("#")[0], v.turn
+        turns.setdefault(turn, []).append(v.value)
+        categories[turn] = v.category
     scored = [[x for x in values if x is not None] for values in turns.values()]
     means = [fmean(values) if values else None for values in scored]
-    metric = mean_metric(means, groups=[question for question, _ in turns], scale=scale)
+    metric = mean_metric(
+        means,
+        groups=[question for question, _ in turns],
+        strata=list(categories.values()),
+        limits=(0.0, 100.0) if pairwise else (0.0, 10.0),
+        scale=100 if pairwise else 1,
+    )
     return metric.model_copy(update={"n_invalid": sum(v.value is None for v in verdicts)})

@@ -1,9 +1,17 @@
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.benchmarks.alpaca_eval.length_control import lc_win_rate
+from harness.benchmarks.alpaca_eval import length_control
+from harness.benchmarks.alpaca_eval.length_control import lc_win_rate, official_lc_win_rate
+from harness.benchmarks.alpaca_eval.unpenalised import lc_unpenalised
+from harness.stats.intervals import bootstrap_indices
+from harness.stats.paired import compare_resamples
+from harness.types import Metric
+from tests.benchmarks.alpaca_eval.helpers import recorded
 
 
 def test_undoes_a_judge_that_likes_length() -> None:
@@ -63,3 +71,68 @@ def test_one_and_the_same_length_difference_can_not_be_told_from_quality() -> No
     metric = lc_win_rate([100] * 20, [150] * 20, [1.2, 1.8] * 10)
     assert metric.value is None
     assert metric.n == 20
+
+
+# Missing verdicts: a resample's prompts are the same for all rows.
+
+Fit = Callable[..., Metric]
+
+
+def board(n: int) -> tuple[list[int | None], list[int | None], list[float | None]]:
+    """Lengths of the reference's outputs and the row's, and verdicts."""
+    rng = np.random.default_rng(n)
+    theirs, ours = rng.integers(50, 2000, n), rng.integers(50, 2500, n)
+    return theirs.tolist(), ours.tolist(), (1 + rng.beta(0.6, 0.4, n)).tolist()
+
+
+@pytest.mark.parametrize("fit", [lc_win_rate, lc_unpenalised])
+def test_a_row_that_lacks_two_verdicts_of_805_is_compared_on_the_same_resamples(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(length_control, "RESAMPLES", 100)
+    theirs, ours, preferences = board(805)
+    whole = fit(theirs, ours, preferences)
+    preferences[3] = preferences[500] = ours[500] = None  # there's no answer to the latter
+    gappy = fit(theirs, ours, preferences)
+    assert (gappy.n, gappy.n_invalid, len(gappy.resamples)) == (803, 2, len(whole.resamples))
+    assert gappy.value == pytest.approx(whole.value, abs=0.5)  # the penalty is chosen anew
+    assert np.corrcoef(whole.resamples, gappy.resamples)[0, 1] > 0.99
+    values = float(whole.value or 0), float(gappy.value or 0)
+    compared = compare_resamples("a", "b", values, (whole.resamples, gappy.resamples), 805)
+    assert compared.stderr < 0.1 * compared.unpaired_stderr
+
+
+def test_verdicts_that_are_missing_are_left_out_of_each_resample() -> None:
+    """The first resamples, fitted again on what they hold."""
+    theirs, ours, preferences = board(60)
+    preferences[7] = preferences[30] = ours[30] = None
+    metric = lc_unpenalised(theirs, ours, preferences)
+    for k, drawn in enumerate(bootstrap_indices(60, 1000, 0)[:5]):
+        again = lc_unpenalised(*([row[i] for i in drawn] for row in (theirs, ours, preferences)))
+        assert again.n == sum(preferences[i] is not None for i in drawn)
+        assert metric.resamples[k] == pytest.approx(again.value, abs=1e-6)
+
+
+@pytest.mark.parametrize("fit", [lc_win_rate, lc_unpenalised])
+def test_with_many_verdicts_missing_every_resample_has_a_rate(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(length_control, "RESAMPLES", 200)
+    theirs, ours, preferences = board(100)
+    metric = fit(theirs, ours, [p if i % 20 == 0 else None for i, p in enumerate(preferences)])
+    assert (metric.n, metric.n_invalid) == (5, 95)
+    assert np.isfinite(metric.resamples).all()
+
+
+def test_the_official_rate_keeps_its_resamples_too(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(length_control, "RESAMPLES", 25)
+    gamed = shared_data / "alpaca_eval" / "df_gamed_reconstructed.csv"
+    rows = recorded(shared_data, "gpt-3.5-turbo-1106", "annotations")
+    theirs: list[int | None] = [len(row["output_1"]) for row in rows]
+    ours: list[int | None] = [len(row["output_2"]) for row in rows]
+    preferences: list[float | None] = [row["preference"] for row in rows]
+    whole, _ = official_lc_win_rate(range(805), theirs, ours, preferences, gamed)
+    preferences[10], ours[600] = None, None
+    gappy, spread = official_lc_win_rate(range(805), theirs, ours, preferences, gamed)
+    assert (gappy.n, gappy.n_invalid, len(gappy.resamples)) == (803, 2, 25)
+    assert spread is not None
+    assert gappy.value == pytest.approx(whole.value, abs=0.3)
+    assert np.corrcoef(whole.resamples, gappy.resamples)[0, 1] > 0.99

@@ -44,7 +44,7 @@ def test_a_row_that_is_better_in_both_orders_wins(pairs: MtBench) -> None:
     new, old = both(pairs)
     figures = pairs.metrics(new, old, pairs.verdicts(new, old, better("new")))
     assert figures["mt_bench.win_rate"].value == 100
-    assert figures["mt_bench.wins"].value == figures["mt_bench.win_rate"].n == 32
+    assert figures["mt_bench.wins"].value == 2 * figures["mt_bench.win_rate"].n == 32
     figures = pairs.metrics(new, old, pairs.verdicts(new, old, better("old")))
     assert (figures["mt_bench.win_rate"].value, figures["mt_bench.losses"].value) == (0, 32)
 
@@ -65,7 +65,7 @@ def test_the_same_text_is_a_tie_without_asking_and_what_can_not_be_read_is_not_s
     assert [v.value for v in verdicts] == [0.5, 0.5, *[None] * 30]
     assert verdicts[2].invalid == "no [[A]], [[B]] or [[C]] in the judge's reply"
     figures = pairs.metrics(new, old, verdicts)
-    assert (figures["mt_bench.win_rate"].n, figures["mt_bench.win_rate"].n_invalid) == (2, 30)
+    assert (figures["mt_bench.win_rate"].n, figures["mt_bench.win_rate"].n_invalid) == (1, 30)
     missing = pairs.verdicts(new[1:], old[:-1], ScriptedAsk("[[A]]"))
     assert [missing[0].invalid, missing[-1].invalid] == ["no answer", "no reference answer"]
 

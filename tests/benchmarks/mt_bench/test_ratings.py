@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from harness.benchmarks.mt_bench import benchmark as mt_bench
 from harness.benchmarks.mt_bench import prompts as mt_prompts
@@ -75,8 +77,34 @@ def test_prompts_ratings_and_means_are_fastchats(
     metrics = official.metrics(answers, [], verdicts)
     found = [metrics[f"mt_bench.{k}"].value for k in ("turn_1", "turn_2", "score")]
     assert found == pytest.approx(means)
-    assert metrics["mt_bench.score"].n == 160
+    assert [metrics[f"mt_bench.{k}"].n for k in ("score", "turn_1", "math")] == [80, 80, 10]
     assert [k.removeprefix("mt_bench.") for k in metrics] == ["score", "turn_1", "turn_2", *CATEGORIES]
+
+
+@pytest.mark.parametrize(
+    ("model", "falls_to"), [("mistral-orpo-capybara", (0.72, 0.8)), ("claude-3-opus-20240229", (0.86, 0.92))]
+)
+def test_questions_are_the_units_and_categories_strata(
+    model: str, falls_to: tuple[float, float], shared_data: Path, official: MtBench
+) -> None:
+    """The same values; the standard error of the mean over questions falls by a quarter or a ninth."""
+    verdicts = [
+        Verdict(question_id=str(row["question_id"]), turn=row["turn"], category=category, value=row["score"])
+        for row in recorded_judgments(shared_data, model)
+        for category in [CATEGORIES[(int(row["question_id"]) - 81) // 10]]
+    ]
+    score = official.metrics([], [], verdicts)["mt_bench.score"]
+    by_question: dict[str, list[float]] = {}
+    for verdict in verdicts:
+        by_question.setdefault(verdict.question_id, []).append(float(verdict.value or 0))
+    table = np.array([np.mean(by_question[str(81 + i)]) for i in range(80)]).reshape(8, 10)
+    assert score.value == pytest.approx(table.mean(), abs=1e-12)
+    within = math.sqrt(table.var(axis=1, ddof=1).mean() / 80)  # Cochran 1977, chapter 5
+    assert score.stderr == pytest.approx(within)
+    assert falls_to[0] < within / scipy.stats.sem(table.ravel()) < falls_to[1]
+    assert score.ci95 is not None
+    assert (score.ci95[1] - score.ci95[0]) / 2 == pytest.approx(1.96 * within, rel=0.06)
+    assert official.metrics([], [], verdicts)["mt_bench.math"].stderr == pytest.approx(scipy.stats.sem(table[3]))
 
 
 def test_whole_requests_are_those_of_run_judge_single(

@@ -87,7 +87,7 @@ def test_a_panel_is_calibrated_with_its_agreement(calibrate: Callable[..., str],
     drawn = draw_sample(read_recorded([folder]), 400, 0)
     even = sum(len(p.pair.reference) == len(p.pair.output) for p in drawn) / len(drawn)
     assert found.panel["pairs"][0]["agreement"]["value"] == pytest.approx(even)
-    assert found.panel["pairs"][0]["agreement"]["n"] == 24
+    assert found.panel["pairs"][0]["agreement"]["n"] == 12
     assert str(tmp_path / "out") in said
 
 

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.boards.effects import METHOD, axes_of, by_method, edges, effects, levels
 from harness.boards.entry import Entry
 from harness.boards.provenance import Provenance
+from harness.claims.cells import METHOD, axes_of, by_method, levels
+from harness.claims.effects import edges, effects
+from harness.report.page.dots import Dots
+from harness.report.page.looks import Looks
+from harness.report.page.sweep_charts import sweep_charts
 from harness.report.sweep import sweep_markdown, sweep_sections
-from harness.report.sweep_charts import sweep_charts
 from harness.types import Metric
 from tests.sample_boards import with_provenance
 
@@ -66,20 +69,21 @@ def test_an_effect_is_the_mean_over_pairs_that_differ_in_nothing_else(board: lis
         n: np.array([[e.outcomes["alpaca_eval"][p] for p in PROMPTS] for e in rows]).mean(0) for n, rows in by_n.items()
     }
     apart = 100 * (means["4"] - means["2"])
-    assert effect.comparison.difference == pytest.approx(apart.mean())
-    assert effect.comparison.stderr == pytest.approx(stats.sem(apart))
+    assert effect.difference == pytest.approx(apart.mean())
+    assert effect.estimate.stderr == pytest.approx(stats.sem(apart))
     low, high = stats.t.interval(0.95, len(apart) - 1, apart.mean(), stats.sem(apart))
-    assert effect.comparison.ci95 == pytest.approx((low, high), abs=0.6)
-    assert effect.comparison.is_real
+    assert effect.ci95 is not None
+    assert effect.ci95[0] < low < high < effect.ci95[1]  # two prompts that nobody has seen take part
+    assert effect.is_significant
     assert stats.ttest_rel(means["4"], means["2"]).pvalue < 0.001
 
 
-def test_what_changed_nothing_is_not_real(board: list[Entry]) -> None:
+def test_what_changed_nothing_is_not_significant(board: list[Entry]) -> None:
     _, reward, method = axes_of(board)
     assert method.name == METHOD
     for axis in (reward, method):
         (effect,) = effects(board, axis)
-        assert not effect.comparison.is_real
+        assert not effect.is_significant
 
 
 def test_pooling_sees_what_one_pair_would_not(board: list[Entry]) -> None:
@@ -88,7 +92,7 @@ def test_pooling_sees_what_one_pair_would_not(board: list[Entry]) -> None:
     one = [e for e in board if e.id.startswith("multi") and e.id.endswith("good")]
     (pooled,), (single,) = effects(board, axis), effects(one, axis)
     assert single.pairs == 1
-    assert pooled.comparison.stderr == pytest.approx(single.comparison.stderr / 2, rel=0.35)
+    assert pooled.estimate.stderr == pytest.approx(single.estimate.stderr / 2, rel=0.35)
 
 
 def test_a_row_in_several_cells_is_compared_with_none_of_itself(board: list[Entry]) -> None:
@@ -109,9 +113,9 @@ def test_what_is_not_scored_is_left_out(board: list[Entry]) -> None:
     worse = [e.model_copy(deep=True) for e in board]
     worse[0].outcomes["alpaca_eval"]["q0"] = None
     (effect,) = effects(worse, axes_of(worse)[0])
-    assert effect.comparison.prompts == len(PROMPTS)  # of the other pairs it is there
+    assert effect.prompts == len(PROMPTS)  # of the other pairs it is there
     only = [e for e in worse if e.id in ("pairs.n-2.reward-good", "pairs.n-4.reward-good")]
-    assert effects(only, axes_of(worse)[0])[0].comparison.prompts == len(PROMPTS) - 1
+    assert effects(only, axes_of(worse)[0])[0].prompts == len(PROMPTS) - 1
 
 
 def test_levels_have_means_and_costs(board: list[Entry]) -> None:
@@ -152,7 +156,7 @@ def test_without_a_sweep_matched_methods_are_compared_over_training_seeds(board:
     assert section.title == "Multi-DPO against training on pairs"
     (edge,) = edges(rows)
     assert edge.effects[0].pairs == 3
-    assert edge.effects[0].comparison.difference == pytest.approx(10)
+    assert edge.effects[0].difference == pytest.approx(10)
     assert edge.effects[0].by_seed == pytest.approx((0, 10, 20))
     assert sweep_sections([with_provenance(made, "match_to") for made in rows]) == []
 
@@ -165,29 +169,32 @@ def test_seeds_show_what_another_training_gives() -> None:
         verdicts: dict[str, float | None] = {p: 1.4 + (shift if n == "4" else 0) + rng.gauss(0, 0.01) for p in PROMPTS}
         rows.append(row("multi", {"n": n, "seed": seed}, verdicts, axes=axes))
     (effect,) = effects(rows, axes_of(rows)[0])
-    assert effect.over_seeds is not None
-    mean, spread = effect.over_seeds
-    assert mean == pytest.approx(10, abs=0.5)
-    assert spread == pytest.approx(10, abs=0.5)
-    assert "(n=3)" in "\n".join(sweep_markdown(rows))
+    assert effect.seeds == 3
+    assert effect.difference == pytest.approx(10, abs=0.5)
+    assert np.std(effect.by_seed, ddof=1) == pytest.approx(10, abs=0.5)
+    assert effect.estimate.from_trainings == pytest.approx(10 / 3**0.5, abs=0.5)  # type: ignore[union-attr]
+    assert not effect.is_significant  # a test over prompts alone would be sure
+    assert "SE from trainings" in "\n".join(sweep_markdown(rows))
 
 
 def test_the_board_says_it_in_words(board: list[Entry]) -> None:
     text = "\n".join(sweep_markdown(board))
     assert "### n (data.responses.n)" in text
     assert "4 against 2: AlpacaEval win rate" in text
-    assert "multi less pairs, at matched steps: no difference that is real" in text
+    assert "multi minus pairs, at matched steps: no significant difference" in text
     assert [section.title for section in sweep_sections(board)][-1] == "Multi-DPO against training on pairs"
     assert sweep_sections([e.model_copy(update={"provenance": Provenance()}) for e in board]) == []
 
 
-def test_charts_have_both_colourings(board: list[Entry]) -> None:
-    made = sweep_charts(board)
+def test_charts_show_each_axis(board: list[Entry]) -> None:
+    made = sweep_charts(board, Looks(board))
     assert [chart.title for chart in made] == [
         "n: difference against 2",
         "reward: difference against good",
         "method: difference against pairs",
     ]
     for chart in made:
-        assert chart.light.startswith("<?xml")
-        assert chart.light != chart.dark
+        assert isinstance(chart, Dots)
+        first, second = chart.lines
+        assert first.points[0].at == chart.panels[0].reference  # the value that the others are compared with
+        assert second.points[0].low
