@@ -89,12 +89,14 @@ def has_resamples(entry: Entry, figure: Figure) -> bool:
 def _pair_resampled(first: Entry, second: Entry, figure: Figure) -> Comparison | None:
     """A comparison by the figure in the same resamples of the same prompts."""
     metric = figure.metric
-    keys = [set(e.outcomes[figure.benchmark]) for e in (first, second)]
+    ours, theirs = (entry.outcomes[figure.benchmark] for entry in (first, second))
     resamples = first.resamples[metric], second.resamples[metric]
-    if keys[0] != keys[1] or len(resamples[0]) != len(resamples[1]):
+    if ours.keys() != theirs.keys() or len(resamples[0]) != len(resamples[1]):
         return None
     values = float(first.metrics[metric].value or 0), float(second.metrics[metric].value or 0)
-    return compare_resamples(first.id, second.id, values, resamples, len(keys[0]), figure.reach or 0.0)
+    scored = sum(value is not None and theirs[key] is not None for key, value in ours.items())
+    compared = compare_resamples(first.id, second.id, values, resamples, scored, figure.reach or 0.0)
+    return compared.model_copy(update={"left_out": len(ours) - scored})
 
 
 def _resampled(rows: Sequence[Entry], figure: Figure) -> list[Comparison]:

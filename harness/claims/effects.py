@@ -38,6 +38,7 @@ class Effect:
         self.value, self.against, self.figure = value, against, figure
         self.estimate, self.pairs = estimate, pairs
         self._adjusted_p: float | None = None
+        self._family = 1
 
     @property
     def metric(self) -> str:
@@ -74,9 +75,9 @@ class Effect:
         """The p value adjusted for the family that the effect was made in; alone, its own."""
         return self.p if self._adjusted_p is None else self._adjusted_p
 
-    def adjust(self, p: float) -> None:
-        """Set the p value adjusted for a family."""
-        self._adjusted_p = p
+    def adjust(self, p: float, family: int) -> None:
+        """Set the p value adjusted for a family of so many effects."""
+        self._adjusted_p, self._family = p, family
 
     @property
     def is_significant(self) -> bool:
@@ -90,10 +91,12 @@ class Effect:
 
     @cached_property
     def detectable(self) -> float:
-        """The smallest true difference that as many seeds and prompts detect at the 5 % level with 80 % power."""
+        """The smallest true difference that as many seeds and prompts detect with 80 % power, at the 5 % level shared
+        by the family: the first step of Holm's correction."""
+        level = ALPHA / self._family
         if isinstance(self.estimate, Mean):
-            return detectable(self.estimate)
-        return detectable_by_methods(self.parts, Design(self.seeds, self.prompts))
+            return detectable(self.estimate, level / 2)
+        return detectable_by_methods(self.parts, Design(self.seeds, self.prompts), level=1 - level)
 
     @property
     def parts(self) -> Parts:
@@ -196,7 +199,7 @@ def adjusted(family: Sequence[Effect]) -> Sequence[Effect]:
     """The effects with Holm's correction over all of them."""
     if len(family) > 1:
         for effect, p in zip(family, holm([effect.p for effect in family]), strict=True):
-            effect.adjust(p)
+            effect.adjust(p, len(family))
     return family
 
 

@@ -64,7 +64,7 @@ class Compared:
         """Elo ratings, best first; empty where none were fitted."""
         strengths = sorted(self.elo.get(metric, {}).items(), key=lambda row: -row[1].elo)
         ratings = [f"{escape_markdown(i)} {s.elo:.0f} [{s.ci95[0]:.0f}, {s.ci95[1]:.0f}]" for i, s in strengths]
-        head = "Elo, from who did better on each prompt (Bradley-Terry; their mean is 1000): "
+        head = "Elo, from who did better on each prompt, small differences in part (Bradley-Terry; mean 1000): "
         return [head + ", ".join(ratings) + "."] if ratings else []
 
     def _table(self, metric: str) -> str:

@@ -66,7 +66,7 @@ def board_markdown(board: Board, compared: Compared) -> str:
     parts += compared.sections()
     parts += _data_and_training(board.entries)
     notes = [
-        "Brackets are 95 % CIs (bootstrap over prompts; a score interval where they are few; Wilson's for "
+        "Brackets are 95 % CIs (bootstrap over prompts; an exact interval where they are few; Wilson's for "
         f"proportions). {UNPAIRED}",
         "`–`: not measured for that row. "
         + "".join(f"{note} " for note in figure_notes(board.entries))

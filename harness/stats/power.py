@@ -111,12 +111,16 @@ def _chi_squared(degrees: int) -> tuple[float, ...]:
     return tuple(max(0.0, 1 - small + _NORMAL.inv_cdf(share) * math.sqrt(small)) ** 3 for share in shares)
 
 
-def detectable(parts: Parts, design: Design, wanted: float = 0.8) -> float:
-    """The smallest true difference that is detected with this probability, by bisection; infinite where none is."""
-    low, high = 0.0, max(parts.reach, 100 * stderr(parts, design)) or 1.0
-    if power(high, parts, design) < wanted:
-        return math.inf
-    for _ in range(25):
+def detectable(parts: Parts, design: Design, wanted: float = 0.8, level: float = 0.95) -> float:
+    """The smallest true difference that is detected with this probability, to a thousandth of itself; infinite where
+    none is."""
+    low, high = 0.0, 2 * stderr(parts, design) or 1.0
+    most = max(parts.reach, 50 * high)
+    while power(high, parts, design, level) < wanted:
+        if high >= most:
+            return math.inf
+        low, high = high, min(most, 1.5 * high)
+    while high - low > 1e-3 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, parts, design) >= wanted else (middle, high)
+        low, high = (low, middle) if power(middle, parts, design, level) >= wanted else (middle, high)
     return high

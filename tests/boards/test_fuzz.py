@@ -17,6 +17,7 @@ import pytest
 
 from harness.cli.start import main
 from harness.gate.baseline import promote
+from harness.gate.margins import Check
 from harness.report.write import write_board
 from harness.stats.intervals import mean_metric
 from harness.types import Metric
@@ -34,7 +35,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("boards")
     for name in ("quickstart", "orca-smollm2"):
         shutil.copytree(COMMITTED / name, folder / name, ignore=shutil.ignore_patterns("*.svg", "*.png"))
-        promote(folder / name, "dpo", None)
+        promote(folder / name, "dpo", None, Check(allow=True))
     made = []
     for i, name in enumerate(("base", "dpo", "other")):
         one = row(name, i, 30)
@@ -54,7 +55,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         )
     made += [with_provenance(seed_row("s", k, {}), "data") for k in (0, 1)]
     write_board(folder / "own", "own", made)
-    promote(folder / "own", "dpo", None)
+    promote(folder / "own", "dpo", None, Check(allow=True))
     return sorted(folder.iterdir())
 
 
@@ -176,10 +177,12 @@ def contradictions(entries: dict[str, Any]) -> Iterator[str]:
                 scored = [x for x in entry["outcomes"].get(name.split(".")[0], {}).values() if x is not None]
                 if not any("#" in k for k in entry["outcomes"].get(name.split(".")[0], {})) and count != len(scored):
                     yield f"{row_id} {name} has n={count}, outcomes {len(scored)}"
-            # Wilson's interval of a share near 0 or 1 is not symmetric.
-            if value is not None and metric["ci95"] and name in values and metric["stderr"] and "accuracy" not in name:
+            # Wilson's interval of a share near 0 or 1 is not symmetric, and few prompts have wider ones.
+            shared = "accuracy" in name or name.startswith("mine")
+            if value is not None and metric["ci95"] and name in values and metric["stderr"] and not shared:
                 low, high = metric["ci95"]
-                if not value - 4 * metric["stderr"] - 1e-6 <= low <= high <= value + 4 * metric["stderr"] + 1e-6:
+                reach = 4 * metric["stderr"] + 4 * (10 if name.startswith("mt_bench") else 100) / count + 1e-6
+                if not value - reach <= low <= high <= value + reach:
                     yield f"{row_id} {name} is {value} in {low} to {high}"
         bad = [x for x in entry["outcomes"].get("alpaca_eval", {}).values() if x is not None and not 1 <= x <= 2]
         if bad and "alpaca_eval.win_rate" in entry["metrics"]:

@@ -35,9 +35,11 @@ def measured(outcomes: Mapping[str, Mapping[str, float | None]]) -> dict[str, Me
     won, turns = outcomes["alpaca_eval"].values(), outcomes["mt_bench"]
     groups = [key.split("/")[0] for key in turns]
     return {
-        "alpaca_eval.win_rate": mean_metric([None if v is None else v - 1 for v in won], scale=100),
-        "mt_bench.score": mean_metric(list(turns.values()), groups=groups),
-        "mt_bench.turn_1": mean_metric([v for k, v in turns.items() if k.endswith("/1")]),
+        "alpaca_eval.win_rate": mean_metric(
+            [None if v is None else v - 1 for v in won], scale=100, limits=(0.0, 100.0)
+        ),
+        "mt_bench.score": mean_metric(list(turns.values()), groups=groups, limits=(0.0, 10.0)),
+        "mt_bench.turn_1": mean_metric([v for k, v in turns.items() if k.endswith("/1")], limits=(0.0, 10.0)),
     }
 
 

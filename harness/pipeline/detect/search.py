@@ -21,7 +21,7 @@ from harness.pipeline.estimates import Cost, Estimates
 from harness.pipeline.study import make_study_plan
 from harness.recipe.load import Study
 from harness.stats.paired import ALPHA, POWER
-from harness.stats.power import Design, Parts, power, stderr
+from harness.stats.power import Design, Parts, detectable, power, stderr
 
 SEEDS = range(2, 21)
 """Training seeds that are tried. One says nothing about methods."""
@@ -155,19 +155,9 @@ class Designs:
         return Option(size, shown, self.detectable(size), stderr(parts, design), cost, edits, is_own)
 
     def detectable(self, size: Size) -> float:
-        """The smallest true difference that a design shows with the wanted power, by bisection; infinite where it shows
-        none."""
+        """The smallest true difference that a design shows with the wanted power; infinite where it shows none."""
         parts, design = self._parts(size), Design(size.seeds, size.prompts)
-        low, high = 0.0, 2 * stderr(parts, design) or 1.0
-        most = max(parts.reach, 50 * high)
-        while not self._is_shown(high, parts, design):
-            if high >= most:
-                return math.inf
-            low, high = high, min(most, 1.5 * high)
-        for _ in range(8):
-            middle = (low + high) / 2
-            low, high = (low, middle) if self._is_shown(middle, parts, design) else (middle, high)
-        return high
+        return detectable(parts, design, self._wanted.power, self._level)
 
     @property
     def _answers(self) -> list[int]:
