@@ -58,6 +58,8 @@ class Rates(NamedTuple):
 PROMPT_SD, ANSWER_SD = 8.0, 24.0
 """Of dense verdicts, in points: what a prompt adds to a method's answers, and single answers beyond that."""
 TIED = 0.9
+LARGEST_TIED = 5.0
+"""Points; where a tenth of the prompts tells, a difference of ten is all there can be."""
 
 
 def parts(setting: Setting) -> Parts:
@@ -106,10 +108,11 @@ def entries(values: tuple[np.ndarray, np.ndarray]) -> list[Entry]:
 
 
 def rates(setting: Setting, boards: int) -> Rates:
-    """From boards without a difference, and boards with one that is detected in about 70 % of cases."""
+    """From boards without a difference, and boards with one that is detected in about 70 % of cases, if so large a one
+    can be."""
     rng = np.random.default_rng(abs(hash(setting)) % 2**32)
     design, truths = Design(setting.seeds, setting.prompts), parts(setting)
-    apart = min(_difference_at(0.7, truths, design), 9.0 if not setting.dense else 60.0)
+    apart = min(_difference_at(0.7, truths, design), 60.0 if setting.dense else LARGEST_TIED)
     found: dict[float, list[tuple[float, bool, bool]]] = {0.0: [], apart: []}
     for truth, results in found.items():
         for _ in range(boards):
@@ -178,7 +181,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--boards", type=int, help="simulated boards a setting")
     chosen = parser.parse_args()
-    boards = chosen.boards or (20 if chosen.small else 1000)
+    boards = chosen.boards or (20 if chosen.small else 2000)
     chosen_settings = list(settings(chosen.small))
     gates = [(kind, n) for kind in KINDS for n in ((10, 44) if chosen.small else GATE_PROMPTS)]
     run: Callable[..., Iterator[Rates]] = map
