@@ -13,8 +13,9 @@ from harness.types import Record
 HELDOUT = "heldout"
 """The group of figures that need no benchmark: how well a policy orders the held-out pairs."""
 MARGIN, MARGIN_KEPT, TRAINED_MARGIN = (f"{HELDOUT}.{name}" for name in ("margin", "margin_kept", "trained_margin"))
+PERCENTAGE_POINTS = "percentage points"
 POINTS = 2.0
-"""How many percent points worse a gate lets a row be, unless the figure declares another margin."""
+"""How many percentage points worse a gate lets a row be, unless the figure declares another margin."""
 
 
 def read_margin(value: Any) -> float | str | None:
@@ -115,7 +116,7 @@ class Figure(Record):
     part_of: str | None = None
     note: str | None = None
     difference_unit: str | None = None
-    """The unit of differences, where it is not the figure's own: percent points for a share."""
+    """The unit of differences, where it is not the figure's own: percentage points for a share."""
 
     @property
     def default_margin(self) -> float | None:
@@ -124,7 +125,7 @@ class Figure(Record):
 
     @property
     def in_percent(self) -> bool:
-        """Whether differences are in percent points."""
+        """Whether differences are in percentage points."""
         return self.unit == "%" or self.difference_unit is not None
 
     @property
@@ -156,8 +157,8 @@ class Figure(Record):
 
     @property
     def difference_head(self) -> str:
-        """`AlpacaEval win rate, % points`."""
-        unit = self.difference_unit or (f"{self.unit} points" if self.unit else "")
+        """`AlpacaEval win rate, percentage points`."""
+        unit = PERCENTAGE_POINTS if self.in_percent else self.unit
         return f"{self.group} {self.title}{f', {unit}' if unit else ''}".strip()
 
     @property
@@ -174,7 +175,7 @@ class Figure(Record):
 
     @property
     def difference_decimals(self) -> int:
-        """Decimals of a difference: one where it is in percent points."""
+        """Decimals of a difference: one where it is in percentage points."""
         return 1 if self.difference_unit else self.decimals
 
 
@@ -188,7 +189,7 @@ HELDOUT_FIGURES = (
         limits=(0.0, 1.0),
         pairing=Pairing(kind="share", scale=100),
         compared=True,
-        difference_unit="percent points",
+        difference_unit=PERCENTAGE_POINTS,
         margin=POINTS,
     ),
     Figure(
@@ -205,6 +206,7 @@ HELDOUT_FIGURES = (
         title="margin",
         short="margin",
         decimals=4,
+        unit="nats",
         margin=0.1,
         pairing=Pairing(),
     ),
@@ -222,6 +224,7 @@ HELDOUT_FIGURES = (
         group="Held-out",
         title="margin of what was trained, in float32",
         decimals=4,
+        unit="nats",
         place="details",
     ),
 )

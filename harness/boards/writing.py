@@ -129,7 +129,10 @@ def write_output(path: Path, text: str) -> None:
         path.write_bytes(data)
         return
     _check(path, "regular file")
-    replace_files({path: data})
+    try:
+        replace_files({path: data})
+    except OSError as error:  # of a temporary file, whose name says nothing
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def append_output(path: Path, text: str) -> None:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from harness.boards.entry import Entry
 from harness.boards.facts import doubts, is_calibrated, judge_name
-from harness.boards.format import bounds, number, signed
+from harness.boards.format import number, signed
 from harness.claims.cells import METHOD
 from harness.claims.effects import Effect
 from harness.claims.primary import Primary, primary
+from harness.figures import HELDOUT
 from harness.stats.bounds import FEWEST
-from harness.stats.paired import ALPHA
+from harness.stats.paired import ALPHA, holm
 
 MOST_STATED = 4
 """Comparisons that are told one by one; of more, the significant ones first."""
@@ -20,7 +21,7 @@ MOST_STATED = 4
 
 class Statement(NamedTuple):
     """One comparison in words. `text`: a sentence. `parts`: where its standard error comes from; empty for one seed.
-    `kind`: better, worse, equal, or open (not significant, or too few prompts)."""
+    `kind`: better, worse, equal, or open (not significant, too few prompts, or a figure that is neither)."""
 
     effect: Effect
     text: str
@@ -30,8 +31,8 @@ class Statement(NamedTuple):
 
 class Answer(NamedTuple):
     """`question`: what the run asked. `statements`: its comparisons, told one by one. `rest`: how many more there are
-    and how many of them are significant; empty where there are none. `cautions`: what a reader must know with it: one
-    seed, an uncalibrated judge, flagged rows, a metric that nobody named before."""
+    and how many of them are significant; empty where there are none. `cautions`: what a reader must know with it: what
+    was asked and can't be answered, one seed, an uncalibrated judge, flagged rows."""
 
     question: str
     statements: tuple[Statement, ...]
@@ -67,12 +68,11 @@ def answer(entries: Sequence[Entry]) -> Answer | None:
 def _question(found: Primary) -> str:
     """`multi-dpo against dpo, by AlpacaEval win rate: 3 seeds, 805 prompts.`"""
     against = list(dict.fromkeys(effect.against for effect in found.effects))
-    values = [effect.value for effect in found.effects]
+    values = list(dict.fromkeys(effect.value for effect in found.effects))
     who = values[0] if len(values) == 1 else f"{len(values)} {_kind(found)}"
     sizes = sorted({effect.prompts for effect in found.effects})
     prompts = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-    if found.axis:
-        seeds = sorted({effect.seeds for effect in found.effects})
+    if seeds := sorted({effect.seeds for effect in found.effects if effect.is_trained}):
         trained = (
             "one seed each" if seeds == [1] else f"{' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
         )
@@ -82,7 +82,9 @@ def _question(found: Primary) -> str:
 
 
 def _kind(found: Primary) -> str:
-    return "methods" if found.axis == METHOD else f"values of {found.axis}" if found.axis else "systems"
+    if not any(effect.is_trained for effect in found.effects):
+        return "systems"
+    return "methods" if found.axis in (METHOD, "") else f"values of {found.axis}"
 
 
 def _statement(effect: Effect, matched: str | None, found: Primary) -> Statement:
@@ -95,38 +97,88 @@ def _statement(effect: Effect, matched: str | None, found: Primary) -> Statement
     if effect.ci95 is None:
         text = f"{names}: {effect.prompts} prompts are too few to tell anything; at least {FEWEST} are needed."
         return Statement(effect, text, "", "open")
-    low, high = bounds(effect.ci95, decimals)
+    low, high = (_end(x, decimals) for x in effect.ci95)
     size = f"{signed(effect.difference, decimals)} {found.figure.difference_words}"
     verdict, kind = _verdict(effect, found)
-    text = f"{names}: {size} (95 % CI {_minus(low)} to {_minus(high)}): {verdict}."
-    return Statement(effect, _minus(text), _parts(effect, decimals), kind)
+    text = _minus(f"{size} (95 % CI {low} to {high}): {verdict}.")
+    return Statement(effect, f"{names}: {text}", _parts(effect, decimals), kind)
 
 
 def _verdict(effect: Effect, found: Primary) -> tuple[str, str]:
     """(what the interval says in words, its kind)."""
-    decimals, margin = found.figure.difference_decimals, found.margin
-    subject = "these two checkpoints" if effect.seeds == 1 and found.axis else "the two"
-    shown = number(effect.detectable, decimals) if math.isfinite(effect.detectable) else None
-    power = f"this run could have shown {shown}" if shown else "this run could have shown no difference of any size"
-    equal = margin is not None and effect.p_not_equal(margin) < ALPHA
-    words = found.figure.difference_words
-    within = "" if margin is None else f"{margin:g} {words.replace('points', 'point', 1) if margin == 1 else words}"
+    margin = found.margin
+    within = "" if margin is None else _amount(margin, found)
+    equal = margin is not None and _within(effect, found, margin) < ALPHA
     if effect.is_significant:
-        lower_is_better = found.figure.higher_is_better is False
-        better = (effect.difference > 0) != lower_is_better
-        word = f"significantly {'better' if better else 'worse'}"
-        if equal:
-            return f"{word}, though by less than {within}", "equal"
-        return (word if effect.seeds > 1 or not found.axis else f"{subject} differ, {effect.value} {word}"), (
-            "better" if better else "worse"
-        )
+        return _significant(effect, f", though by less than {within}{_by_90(effect, found)}" if equal else "")
+    power = f"; {_power(effect)}"
+    corrected = f"not significant after Holm's correction over {len(found.effects)} comparisons"
+    unclear = corrected if effect.p < ALPHA else "not significant"
     if equal:
-        return f"as good as each other within {within}", "equal"
-    if margin is not None and effect.p_not_below(margin) < ALPHA:
-        return f"not significant, and no worse by {within} or more; {power}", "open"
-    if effect.p < ALPHA:
-        return f"not significant after Holm's correction over {len(found.effects)} comparisons; {power}", "open"
-    return f"not significant; {power}", "open"
+        also = f"; the difference itself is {corrected}" if effect.p < ALPHA else ""
+        return f"as good as each other within {within}{_by_90(effect, found)}{also}", "equal"
+    if margin is not None and _not_below(effect, found, margin) < ALPHA:
+        return f"{unclear}, and no worse by {within} or more{_by_90(effect, found, worse_only=True)}{power}", "open"
+    return f"{unclear}{power}", "open"
+
+
+def _significant(effect: Effect, limit: str) -> tuple[str, str]:
+    """The words for a significant difference, and its kind. `limit`: what more is said of its size."""
+    direction, higher = effect.figure.higher_is_better, effect.difference > 0
+    if direction is None:
+        kind, word = "open", "higher" if higher else "lower"
+    else:
+        kind = word = "better" if higher == direction else "worse"
+    if effect.seeds > 1 or not effect.is_trained:
+        said = f"significantly {word}"
+    else:
+        rows = "two checkpoints" if effect.pairs == 1 else "checkpoints"
+        said = f"these {rows} differ, {effect.value} significantly {word}"
+    return f"{said}{limit}", "equal" if limit else kind
+
+
+def _power(effect: Effect) -> str:
+    if not math.isfinite(effect.detectable):
+        return "this run could not have shown a difference of any size"
+    return f"this run could have shown {number(effect.detectable, effect.figure.difference_decimals)}"
+
+
+def _amount(margin: float, found: Primary) -> str:
+    words = found.figure.difference_words
+    return f"{margin:g} {words.replace('points', 'point', 1) if margin == 1 else words}"
+
+
+def _within(effect: Effect, found: Primary, margin: float) -> float:
+    """The p value of a difference of the margin or more, adjusted over the family like that of no difference."""
+    return _of_family(effect, found, [e.p_not_equal(margin) for e in found.effects])
+
+
+def _not_below(effect: Effect, found: Primary, margin: float) -> float:
+    """The p value of being worse by the margin or more, adjusted over the family."""
+    return _of_family(effect, found, [e.p_not_below(margin) for e in found.effects])
+
+
+def _of_family(effect: Effect, found: Primary, p_values: Sequence[float]) -> float:
+    return next(p for e, p in zip(found.effects, holm(p_values), strict=True) if e is effect)
+
+
+def _by_90(effect: Effect, found: Primary, worse_only: bool = False) -> str:
+    """The interval that one-sided tests at 5 % go by, where the 95 % CI is wider than the margin: else the two would
+    seem to disagree. `worse_only`: only the side that is worse is tested."""
+    low, high = effect.ci95 or (0.0, 0.0)
+    margin = found.margin or 0.0
+    inside = -margin < low, high < margin
+    if all(inside) or (worse_only and inside[found.figure.higher_is_better is False]):
+        return ""
+    low, high = effect.estimate.interval(1 - 2 * ALPHA)
+    ends = " to ".join(_end(x, found.figure.difference_decimals) for x in (low, high))
+    return f" (one-sided tests at 5 %: 90 % CI {ends})"
+
+
+def _end(x: float, decimals: int) -> str:
+    """An interval's end, with so many decimals that it is seen on which side of zero it lies."""
+    more = next((k for k in range(decimals, decimals + 4) if round(x, k) != 0), decimals)
+    return number(x, more)
 
 
 def _parts(effect: Effect, decimals: int) -> str:
@@ -140,42 +192,41 @@ def _parts(effect: Effect, decimals: int) -> str:
 
 
 def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
-    cautions = []
-    if found.axis and all(effect.seeds == 1 for effect in found.effects):
+    cautions = list(found.notes)
+    trained = [effect for effect in found.effects if effect.is_trained]
+    if trained and all(effect.seeds == 1 for effect in trained):
         cautions.append(
             "One training seed: this compares checkpoints. Nothing was tried about the methods; "
             "set training.seeds to train each several times."
         )
+    if (pooled := max(effect.pairs // effect.seeds for effect in found.effects)) > 1:
+        cautions.append(f"Each difference is a mean over up to {pooled} pairs of rows a seed, such as a sweep's cells.")
     if any(effect.seeds == 2 for effect in found.effects):
         cautions.append("Two seeds hardly tell how much trainings differ: intervals are wide. Five would do.")
-    names = {name for effect in found.effects for name in (effect.value, effect.against)}
-    flagged = [e.id for e in entries if doubts(e) and (e.id in names or e.provenance.method_id in names)]
-    if flagged:
+    compared = {row.id for effect in found.effects for pair in effect.rows for row in pair}
+    rows = [entry for entry in entries if entry.id in compared]
+    if flagged := [row.id for row in rows if doubts(row)]:
         cautions.append(f"Doubtful figures: {', '.join(flagged[:MOST_STATED])} ({len(flagged)} flagged, see below).")
-    cautions += _unscored(entries, found)
-    judges = dict.fromkeys(judge_name(e) or "unnamed" for e in entries if not is_calibrated(e))
-    if judges and found.figure.benchmark != "heldout":
+    cautions += _unscored(rows, found)
+    judges = dict.fromkeys(judge_name(row) or "unnamed" for row in rows if not is_calibrated(row))
+    if judges and found.figure.benchmark != HELDOUT:
         cautions.append(f"Judge: {'; '.join(judges)}, not calibrated: these figures don't measure quality.")
     return cautions
 
 
-def _unscored(entries: Sequence[Entry], found: Primary) -> list[str]:
+def _unscored(rows: Sequence[Entry], found: Primary) -> list[str]:
     """How many verdicts are missing, and how far the largest difference could move if all of them were losses or
-    wins."""
-    missing = 0
-    shares: dict[str, list[float]] = {}
-    for entry in entries:
-        outcomes = entry.outcomes.get(found.figure.benchmark, {})
-        unscored = sum(value is None for value in outcomes.values())
-        missing += unscored
-        if outcomes:
-            shares.setdefault(entry.provenance.method_id or entry.id, []).append(unscored / len(outcomes))
-    if not missing:
+    wins. `rows`: those that are compared."""
+    by_row = {row.id: row.outcomes.get(found.figure.benchmark, {}).values() for row in rows}
+    missing = {row: sum(value is None for value in values) for row, values in by_row.items()}
+    count = sum(missing.values())
+    if not count:
         return []
+    share = {row: missing[row] / max(1, len(values)) for row, values in by_row.items()}
+    moves = [fmean(share[one.id] + share[other.id] for one, other in effect.rows) for effect in found.effects]
+    said = "1 verdict is" if count == 1 else f"{count:,} verdicts are"
+    text = f"{found.figure.group or found.figure.metric}: {said} not scored"
     reach = found.figure.reach
-    moves = [fmean(shares.get(e.value, [0.0])) + fmean(shares.get(e.against, [0.0])) for e in found.effects]
-    count = "1 verdict is" if missing == 1 else f"{missing:,} verdicts are"
-    text = f"{found.figure.group or found.figure.metric}: {count} not scored"
     if reach is None or not max(moves):
         return [f"{text}."]
     size = number(reach * max(moves), found.figure.difference_decimals + 1)

@@ -4,16 +4,18 @@ Each value of an axis is compared with the axis's first value. The methods of th
 trained and measured with is its cell; the training seed is a setting of its own.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.boards.entry import Entry
 from harness.boards.facts import row_costs
 from harness.boards.provenance import SweepFacts
 
 METHOD = "method"
-SEEDS = ("seed", "training seed")
+RUN_SEED, TRAINING_SEED = "seed", "training seed"
+SEEDS = (RUN_SEED, TRAINING_SEED)
 """Settings of a cell that repeat a training rather than vary it."""
 
 
@@ -60,7 +62,7 @@ def cell_rows(entries: Iterable[Entry]) -> list[CellRow]:
         if about.training is None:
             continue
         method = about.method_id or sweep.row or entry.id
-        seed = [] if about.training_seed is None else [("training seed", str(about.training_seed))]
+        seed = [] if about.training_seed is None else [(TRAINING_SEED, str(about.training_seed))]
         for cell in sweep.cells or ({},):
             rows.append(CellRow(method, frozenset([*cell.items(), *seed]), entry))
     return rows
@@ -104,12 +106,14 @@ RowPair = tuple[frozenset[tuple[str, str]], Entry, Entry]
 """(settings, row with the value, row with the axis's first value)."""
 
 
-def row_pairs(rows: Sequence[CellRow], axis: SweepAxis, value: str) -> list[RowPair]:
-    """All pairs of a row with the value and a row with the axis's first value that differ in nothing else."""
+def row_pairs(rows: Sequence[CellRow], axis: SweepAxis, value: str, *, across_runs: bool = False) -> list[RowPair]:
+    """All pairs of a row with the value and a row with the axis's first value that differ in nothing else. Outside of a
+    sweep they come from one run, unless `across_runs`."""
 
-    def rest(row: CellRow) -> tuple[str, frozenset[tuple[str, str]]]:
+    def rest(row: CellRow) -> tuple[str, str, frozenset[tuple[str, str]]]:
         method = "" if axis.name == METHOD else row.method
-        return method, frozenset(item for item in row.settings if item[0] != axis.name)
+        run = "" if across_runs else json.dumps(run_of(row.entry), sort_keys=True, default=str)
+        return run, method, frozenset(item for item in row.settings if item[0] != axis.name)
 
     first = {rest(row): row for row in rows if setting_of(row, axis.name) == axis.values[0]}
     pairs: dict[tuple[str, str], RowPair] = {}
@@ -118,6 +122,15 @@ def row_pairs(rows: Sequence[CellRow], axis: SweepAxis, value: str) -> list[RowP
         if setting_of(row, axis.name) == value and other is not None and other.entry.id != row.entry.id:
             pairs.setdefault((row.entry.id, other.entry.id), (row.settings, row.entry, other.entry))
     return list(pairs.values())
+
+
+def run_of(row: Entry) -> dict[str, Any]:
+    """What the rows of one run share outside of a sweep: on a merged board two runs may differ in more than a method.
+    Empty for a row of a sweep or without a recipe."""
+    recipe = row.provenance.recipe
+    if recipe is None or row.provenance.sweep is not None:
+        return {}
+    return {name: recipe.get(name) for name in ("data", "policy", "seed")}
 
 
 def _mean_costs(entries: Iterable[Entry]) -> dict[str, float]:

@@ -12,15 +12,15 @@ from statistics import fmean
 from typing import NamedTuple
 
 from harness.boards.catalog import Figures
-from harness.boards.entry import Entry, measured_by
+from harness.boards.entry import Entry
 from harness.boards.facts import loss_facts
-from harness.boards.outcomes import able_rows, figure_values, has_resamples, strata_of
 from harness.boards.provenance import TrainingFacts
-from harness.claims.cells import METHOD, SEEDS, RowPair, SweepAxis, cell_rows, row_pairs
-from harness.figures import HELDOUT, Figure
-from harness.stats.bounds import FEWEST, Mean, mean_of
-from harness.stats.crossed import Crossed, crossed, crossed_resamples, mean_of_resamples
-from harness.stats.paired import ALPHA, detectable, holm, per_prompt, prompt_of
+from harness.claims.cells import METHOD, RowPair, SweepAxis, cell_rows, row_pairs
+from harness.claims.pooling import pooled
+from harness.figures import Figure
+from harness.stats.bounds import FEWEST, Mean
+from harness.stats.crossed import Crossed
+from harness.stats.paired import ALPHA, detectable, holm
 from harness.stats.power import Design, Parts
 from harness.stats.power import detectable as detectable_by_methods
 
@@ -31,14 +31,31 @@ SAME_LOSS_AT = 2
 
 
 class Effect:
-    """A value against another, by one metric, pooled over `pairs` pairs of rows. `estimate`: with one seed a mean over
-    prompts, else crossed over seeds and prompts."""
+    """A value against another, by one metric, pooled over pairs of rows. `estimate`: with one seed a mean over prompts,
+    else crossed over seeds and prompts. `rows`: the pairs, each the row with the value first."""
 
-    def __init__(self, value: str, against: str, figure: Figure, estimate: Mean | Crossed, pairs: int) -> None:
+    def __init__(
+        self,
+        value: str,
+        against: str,
+        figure: Figure,
+        estimate: Mean | Crossed,
+        rows: Sequence[tuple[Entry, Entry]],
+    ) -> None:
         self.value, self.against, self.figure = value, against, figure
-        self.estimate, self.pairs = estimate, pairs
+        self.estimate, self.rows = estimate, tuple(rows)
         self._adjusted_p: float | None = None
         self._family = 1
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs of rows."""
+        return len(self.rows)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a training is part of it; else it compares systems, which have no seeds."""
+        return any(row.provenance.training is not None for pair in self.rows for row in pair)
 
     @property
     def metric(self) -> str:
@@ -62,8 +79,12 @@ class Effect:
 
     @cached_property
     def ci95(self) -> tuple[float, float] | None:
-        """The 95 % confidence interval; None for fewer than FEWEST prompts, which are too few to tell anything."""
-        return self.estimate.interval() if self.prompts >= FEWEST else None
+        """The 95 % confidence interval, within what a difference can be; None for fewer than FEWEST prompts, which are
+        too few to tell anything."""
+        if self.prompts < FEWEST:
+            return None
+        (low, high), reach = self.estimate.interval(), self.figure.reach
+        return (low, high) if reach is None else (max(low, -reach), min(high, reach))
 
     @cached_property
     def p(self) -> float:
@@ -92,10 +113,15 @@ class Effect:
     @cached_property
     def detectable(self) -> float:
         """The smallest true difference that as many seeds and prompts detect with 80 % power, at the 5 % level shared
-        by the family: the first step of Holm's correction."""
-        level = ALPHA / self._family
+        by the family: the first step of Holm's correction. Infinite where it is larger than any difference can be."""
+        size = self._detected(ALPHA / self._family)
+        return math.inf if self.figure.reach is not None and size > self.figure.reach else size
+
+    def _detected(self, level: float) -> float:
         if isinstance(self.estimate, Mean):
             return detectable(self.estimate, level / 2)
+        if self.estimate.stderr == 0:  # only what was not seen can make these rows differ
+            return detectable(self.estimate.over_prompts, level / 2)
         return detectable_by_methods(self.parts, Design(self.seeds, self.prompts), level=1 - level)
 
     @property
@@ -205,92 +231,8 @@ def adjusted(family: Sequence[Effect]) -> Sequence[Effect]:
 
 def effect_of(figure: Figure, pairs: Sequence[RowPair], value: str, against: str) -> Effect | None:
     """The effect over these pairs of rows; None where they have no shared outcomes."""
-    usable = [pair for pair in pairs if _are_comparable(figure, pair)]
-    by_seed: dict[tuple[str, ...], list[RowPair]] = {}
-    for pair in usable:
-        seed = tuple(label for axis, label in sorted(pair[0]) if axis in SEEDS)
-        by_seed.setdefault(seed, []).append(pair)
-    resampled = figure.pairing is not None and figure.pairing.kind == "resamples"
-    pooled = _pooled_resamples(figure, by_seed) if resampled else _pooled(figure, by_seed)
-    return Effect(value, against, figure, *pooled) if pooled else None
-
-
-def _are_comparable(figure: Figure, pair: RowPair) -> bool:
-    """Whether both rows have the figure, measured in the same way."""
-    _, one, other = pair
-    if len(able_rows([one, other], figure)) < 2:
-        return False
-    # In a sweep over policies or judges, figures by another judge or against other answers are not comparable.
-    return figure.benchmark == HELDOUT or measured_by(one) == measured_by(other)
-
-
-BySeed = dict[tuple[str, ...], list[RowPair]]
-
-
-def _pooled(figure: Figure, by_seed: BySeed) -> tuple[Mean | Crossed, int] | None:
-    """(the estimate, the number of pairs in it); None where no pair has two shared prompts."""
-    differences: list[dict[str, float]] = []
-    used = 0
-    for pairs in by_seed.values():
-        of_seed: dict[str, list[float]] = {}
-        for _, one, other in pairs:
-            first, second = figure_values(one, figure), figure_values(other, figure)
-            shared = {k: x - y for k, x in first.items() if x is not None and (y := second.get(k)) is not None}
-            used += bool(shared)
-            for key, difference in shared.items():
-                of_seed.setdefault(key, []).append(difference)
-        if of_seed:
-            differences.append({key: fmean(values) for key, values in of_seed.items()})
-    keys = sorted(set.intersection(*(set(of_seed) for of_seed in differences))) if differences else []
-    prompts = list(dict.fromkeys(map(prompt_of, keys)))
-    if len(prompts) < 2:
-        return None
-    rows = [per_prompt(of_seed, keys) for of_seed in differences]
-    all_rows = [row for pairs in by_seed.values() for pair in pairs for row in pair[1:]]
-    categories = strata_of(all_rows, figure)
-    strata = None if categories is None else [categories.get(prompt, "") for prompt in prompts]
-    if len(rows) == 1:
-        return mean_of(rows[0], figure.reach, 0.0, strata), used
-    return crossed(rows, figure.reach, strata), used
-
-
-def _pooled_resamples(figure: Figure, by_seed: BySeed) -> tuple[Mean | Crossed, int] | None:
-    """`_pooled` for a figure that is not a mean over prompts: the mean over the pairs, also in each resample."""
-    complete = {
-        seed: kept
-        for seed, pairs in by_seed.items()
-        if (kept := [pair for pair in pairs if _share_resamples(figure, pair[1], pair[2])])
-    }
-    pairs = [pair for kept in complete.values() for pair in kept]
-    if not pairs or len({len(row.resamples[figure.metric]) for pair in pairs for row in pair[1:]}) > 1:
-        return None
-    prompts = min(len(pair[1].outcomes[figure.benchmark]) for pair in pairs)
-    values = [
-        fmean(_value(one, figure) - _value(other, figure) for _, one, other in kept) for kept in complete.values()
-    ]
-    resamples = [_mean_resamples(figure, kept) for kept in complete.values()]
-    reach = figure.reach or 0.0
-    if len(values) == 1:
-        return mean_of_resamples(values[0], resamples[0], prompts, reach), len(pairs)
-    return crossed_resamples(values, resamples, prompts, reach), len(pairs)
-
-
-def _share_resamples(figure: Figure, one: Entry, other: Entry) -> bool:
-    both = has_resamples(one, figure) and has_resamples(other, figure)
-    return both and one.outcomes[figure.benchmark].keys() == other.outcomes[figure.benchmark].keys()
-
-
-def _value(row: Entry, figure: Figure) -> float:
-    return float(row.metrics[figure.metric].value or 0.0)
-
-
-def _mean_resamples(figure: Figure, pairs: Sequence[RowPair]) -> list[float]:
-    """The mean difference over the pairs, in each resample."""
-    differences = [
-        [x - y for x, y in zip(one.resamples[figure.metric], other.resamples[figure.metric], strict=True)]
-        for _, one, other in pairs
-    ]
-    return [fmean(column) for column in zip(*differences, strict=True)]
+    found = pooled(figure, pairs)
+    return Effect(value, against, figure, found.estimate, found.pairs) if found else None
 
 
 def mean_ratio(pairs: Sequence[RowPair], name: str) -> float | None:

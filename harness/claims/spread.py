@@ -163,7 +163,7 @@ def _observed(pilot: tuple[str, Sequence[Entry]], prior: Spread, figure: Figure)
         raise DataError(f"{where}: no two of its rows can be compared by {figure.metric}, which this recipe is about")
     several = [effect for effect in found.effects if effect.seeds > 1]
     untrained = {entry.id for entry in entries if entry.provenance.training is None}
-    trained = [2 - (effect.against in untrained) for effect in several]
+    trained = [2 - sum(name in untrained for name in (effect.value, effect.against)) for effect in several]
     spread = _crossed(several, trained, prior) if several else _of_one_seed(found.effects, prior)
     if math.hypot(spread.prompts, spread.sampling) < SLIGHT * math.hypot(prior.prompts, prior.parts().rest):
         source = f"the pilot's rows hardly differ on its prompts, which proves nothing: {prior.sources.get('rest', '')}"

@@ -132,9 +132,9 @@ def diff(
 
     if len(boards) > 2:
         raise DataError(f"harness diff compares two boards, got {len(boards)}; name the old one, then the new one")
-    new = boards[-1]
-    old = boards[0] if len(boards) == 2 else last_kept(new)
-    changes = changes_between(read_board(old), read_board(new))
+    now = read_board(boards[-1])
+    old = boards[0] if len(boards) == 2 else last_kept(boards[-1])
+    changes = changes_between(read_board(old), now)
     terminal().print(DrawnChanges(changes))
     if markdown:
         from harness.boards.writing import append_output

@@ -109,8 +109,8 @@ def gate(
 ) -> None:
     """Check that a row is not worse than a baseline's by more than a margin: a paired test over shared prompts.
 
-    Exit code 0: not worse than the margin; 1: worse, or below the floor; 2: the rows can't be compared; 3: this number
-    of prompts can't settle it.
+    Exit code 0: not worse by more than the margin; 1: worse, or below the floor;
+    2: the rows can't be compared; 3: inconclusive, on this number of prompts.
     """
     from harness.gate.margins import Check
     from harness.servers.hosts import allowing
@@ -199,8 +199,9 @@ def promote(
 ) -> None:
     """Make a board's row the baseline that gates compare with: one file, with its anchor and its history.
 
-    A row is refused that is worse than the baseline it replaces, or that has drifted from the anchor: the first row
-    that was promoted, or the one promoted with --new-anchor.
+    A row is refused that is worse than the baseline it replaces, or that has
+    drifted from the anchor: the first row that was promoted, or the one
+    promoted with --new-anchor.
     """
     from harness.gate.baseline import promote as write_baseline
     from harness.gate.margins import Check

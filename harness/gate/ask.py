@@ -42,7 +42,7 @@ def gate(
     `baseline`: another board, or the file that `harness baseline promote` writes; without it, `baseline_row` is a row
     of the same board, and without either only `minimum` is checked. `row`: by default the only trained row.
     `baseline_row`: by default the row with the same id, else the only trained one. `margin`: in the unit of the
-    figure's differences (percent points for shares), or a share of the baseline's value ("10%"); by default what its
+    figure's differences (percentage points for shares), or a share of the baseline's value ("10%"); by default what its
     benchmark declares. `anchor_margin`: the same against the baseline's anchor; by default `margin`. `alpha`: one-sided
     level of the tests. `minimum`: an absolute floor, tested by a bound. `allow`: a row may pass that a validity guard
     has flagged. Raises HarnessError for a board, a row or a number that can't be used.

@@ -152,7 +152,7 @@ def power_line(entry: Entry, figure: Figure, check: Check, result: Result | None
         reach = 2 * own.reach if figure.reach is None else figure.reach
         differences = own._replace(stderr=own.stderr * math.sqrt(2 * (1 - CORRELATED)), reach=reach)
     power = power_of_equal(differences, points, check.alpha)
-    return of_power(power, differences.n, points, check.alpha, assumed)
+    return of_power(power, differences.n, points, check.alpha, assumed, figure)
 
 
 def power_of_equal(differences: Mean, margin: float, alpha: float) -> float:

@@ -5,13 +5,14 @@ a floor. Rows that can't be compared (different judge, template, prompt set or r
 refused with the reason and never pass. Nor does a row that a validity guard has flagged, unless that is allowed.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
 
 from harness.boards.catalog import Figures
 from harness.boards.entry import Entry
 from harness.boards.facts import doubts
 from harness.boards.outcomes import able_rows
+from harness.boards.versions.measured import measured_differently
 from harness.components import benchmark_class
 from harness.errors import nearest, quoted
 from harness.figures import HELDOUT, Figure
@@ -20,7 +21,6 @@ from harness.gate.means import MOST_MISSING, Tested, compare_rows, missing_of, o
 from harness.gate.words import of_comparison, of_floor
 from harness.stats.bounds import FEWEST
 from harness.stats.noninferiority import NonInferiority
-from harness.stats.paired import prompt_of
 
 Code = Literal[0, 1, 2, 3]
 PASS: Final = 0
@@ -122,14 +122,14 @@ def _figure(row: Entry, baseline: Entry | None, metric: str) -> Figure | str:
         return figures[metric]
     declared = benchmark_class(metric.split(".")[0]).figures_of({})
     if metric in {figure.metric for figure in declared if figure.pairing is not None}:
-        return f"row '{row.id}' has no {metric}; evaluate it with that benchmark"
+        return f"row '{row.id}' has no {metric}; evaluate it with that benchmark, or name another metric"
     return f"unknown metric {quoted(metric)}; {nearest(metric, metrics)}"
 
 
 def unusable(entry: Entry, metric: str, figure: Figure) -> str | None:
     """Why a gate can't use a row's figure, in one line; None where it can."""
     if metric not in entry.metrics:
-        return f"row '{entry.id}' has no {metric}; evaluate it with that benchmark"
+        return f"row '{entry.id}' has no {metric}; evaluate it with that benchmark, or name another metric"
     group = figure.benchmark
     if group not in entry.outcomes:
         return f"row '{entry.id}' has no outcomes by prompt; expected its entry file beside board.json"
@@ -151,42 +151,13 @@ def incomparable(row: Entry, baseline: Entry, metric: str, figure: Figure) -> st
     for entry in (row, baseline):
         if reason := unusable(entry, metric, figure):
             return reason
-    if reason := _different(row, baseline, figure.benchmark):
+    if reason := measured_differently(row, baseline, figure.benchmark):
         return reason
     if figure.benchmark == HELDOUT and not able_rows([baseline], figure):
         return f"row '{baseline.id}' is untrained: on held-out pairs it is a constant, and no opponent; use a floor"
     if len(row.resamples.get(metric, ())) != len(baseline.resamples.get(metric, ())):
         return f"their {metric} were resampled differently; run the older one again"
     return None
-
-
-def _different(row: Entry, baseline: Entry, group: str) -> str | None:
-    """How the two were measured differently: judge, benchmark, reference answers or prompts."""
-    if group != HELDOUT:
-        judges = [entry.provenance.judge or {} for entry in (baseline, row)]
-        if judges[0] != judges[1]:
-            return f"different judge: {_difference(*judges)}"
-        mine, theirs = (entry.provenance.benchmark(group) for entry in (row, baseline))
-        if mine != theirs:
-            return f"different {group}: {_difference(theirs, mine)}"
-        new_reference, old_reference = (entry.provenance.references.get(group) for entry in (row, baseline))
-        if new_reference != old_reference:
-            return f"{group} was judged against different answers of row '{mine.get('reference')}'"
-    mine, theirs = row.outcomes[group], baseline.outcomes[group]
-    if mine.keys() != theirs.keys():
-        only = len(theirs.keys() - mine.keys()), len(mine.keys() - theirs.keys())
-        return f"different prompts: {only[0]} of the baseline's are missing, and {only[1]} are new"
-    if len({prompt_of(key) for key in mine}) < 2:
-        return "one prompt is too few for a test"
-    return None
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The first field that differs, as `model: a -> b`."""
-    for key in sorted({*old, *new}):
-        if old.get(key) != new.get(key):
-            return f"{key}: {str(old.get(key))[:60]} -> {str(new.get(key))[:60]}"
-    return "the descriptions differ"
 
 
 ORDER: Final[tuple[Code, ...]] = (REFUSED, WORSE, INCONCLUSIVE, PASS)

@@ -12,9 +12,9 @@ class Check(Record):
     """What a gate requires: by `metric`, the row is not worse than the baseline by more than `margin` at the one-sided
     level `alpha`, and not below `minimum` (not above it, where lower is better).
 
-    `margin`: a number in the unit of the figure's differences (percent points for shares), or a share of the baseline's
-    value such as `10%`; None: as the figure declares. `anchor_margin`: the same against a baseline's anchor; None:
-    `margin`. `allow`: a row that a validity guard has flagged may pass."""
+    `margin`: a number in the unit of the figure's differences (percentage points for shares), or a share of the
+    baseline's value such as `10%`; None: as the figure declares. `anchor_margin`: the same against a baseline's anchor;
+    None: `margin`. `allow`: a row that a validity guard has flagged may pass."""
 
     metric: str = "alpaca_eval.win_rate"
     margin: float | str | None = None
@@ -78,5 +78,6 @@ def floor(minimum: float, figure: Figure) -> float | str:
     if figure.ends is not None and not figure.ends[0] <= value <= figure.ends[1]:
         low, high = figure.ends
         unit = " %" if figure.in_percent else ""
-        return f"a floor of {minimum:g} is outside of what {figure.metric} can be, {low:g} to {high:g}{unit}"
+        given = f"{minimum:g}".replace("-", "−")
+        return f"a floor of {given} is outside of what {figure.metric} can be, {low:g} to {high:g}{unit}"
     return value

@@ -1,5 +1,6 @@
 """The means that a gate tests, with what verdicts that are missing could make of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -10,10 +11,12 @@ from harness.gate.margins import Allowed
 from harness.stats.bounds import Mean, mean_of
 from harness.stats.crossed import mean_of_resamples
 from harness.stats.noninferiority import NonInferiority, non_inferiority
-from harness.stats.paired import per_prompt, prompt_of
+from harness.stats.paired import per_prompt, prompt_of, within
 
 MOST_MISSING = 0.05
 """The share of a row's prompts that may lack a verdict."""
+ENOUGH_UNBOUNDED = 100
+"""Prompts from which a figure without limits can be tested."""
 Case = Literal[-1, 0, 1]
 """What missing verdicts are taken for: the worst for the row (its own lost, the baseline's won), left out, the best."""
 
@@ -56,7 +59,10 @@ def compare_rows(row: Entry, baseline: Entry, figure: Figure, margin: Allowed, a
             outcome=outcomes.pop() if len(outcomes) == 1 else "inconclusive", lower=low.lower, upper=high.upper
         )
         ci95 = worst.interval()[0], best.interval()[1]
-    return Tested(test, ci95, allowed, missing, plain)
+    if figure.reach is None and plain.n < ENOUGH_UNBOUNDED:
+        # Without limits, few prompts can't tell that a large loss is not among those that nobody has seen.
+        test = test._replace(outcome="inconclusive")
+    return Tested(test, within(ci95, figure.reach or math.inf), allowed, missing, plain)
 
 
 def own_bounds(entry: Entry, figure: Figure, alpha: float) -> tuple[float, float, int]:
@@ -67,6 +73,8 @@ def own_bounds(entry: Entry, figure: Figure, alpha: float) -> tuple[float, float
         cases = cases[1], cases[0]
     low, high = (_own(entry, figure, case) for case in cases)
     lower, upper = low.bound(alpha, -1), high.bound(alpha, 1)
+    if figure.reach is None and low.n < ENOUGH_UNBOUNDED:
+        lower, upper = -math.inf, math.inf
     if figure.ends is not None:
         lower, upper = max(lower, figure.ends[0]), min(upper, figure.ends[1])
     return lower, upper, low.n

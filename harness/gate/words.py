@@ -2,7 +2,7 @@
 
 from harness.boards.format import number, signed
 from harness.figures import Figure
-from harness.gate.means import Tested
+from harness.gate.means import ENOUGH_UNBOUNDED, Tested
 from harness.stats.bounds import FEWEST
 from harness.stats.sequential import Betting
 
@@ -25,14 +25,16 @@ def natural(tested: Tested, figure: Figure) -> tuple[float, float, float]:
     return tested.test.difference, low, high
 
 
+_HIDDEN = f"of a figure without limits fewer than {ENOUGH_UNBOUNDED} prompts can hide a large loss"
+
+
 def of_comparison(tested: Tested, figure: Figure, alpha: float, against: str, anchor: bool) -> str:
     """`alpaca_eval.win_rate −1.2 points (95 % CI −2.0 to −0.3) on 805 prompts: worse than allowed (margin 0.5; ...)`.
     `anchor`: the comparison is with a baseline's anchor."""
     test, decimals = tested.test, decimals_of(figure, tested.margin)
     difference, low, high = natural(tested, figure)
-    unit = " points" if figure.in_percent else f" {figure.unit}" if figure.unit else ""
     against = f"against the anchor {against}: " if anchor else ""
-    head = f"{against}{figure.metric} {minus(signed(difference, decimals))}{unit}"
+    head = f"{against}{figure.metric} {minus(signed(difference, decimals))}{_unit(figure)}"
     if figure.higher_is_better is False:
         head += ", lower is better"
     lacking = (
@@ -51,6 +53,8 @@ def of_comparison(tested: Tested, figure: Figure, alpha: float, against: str, an
         return f"{head}not worse than {than}{' by more than allowed' if anchor else ''} ({margin}; {level} {lower})"
     if test.outcome == "worse":
         return f"{head}worse than {than}{' by more than allowed' if anchor else ''} ({margin}; {level} {upper})"
+    if figure.reach is None and test.n < ENOUGH_UNBOUNDED:
+        return f"{head}inconclusive ({margin}), since {_HIDDEN}"
     settles = minus(number(test.settles, decimals))
     ends = f"{level}s {lower} and {upper}" if flip == 1 else f"{level}s {upper} and {lower}"
     return f"{head}inconclusive ({margin}; {ends}); {test.n:,} prompts can settle a margin of {settles}"
@@ -67,6 +71,8 @@ def of_floor(value: float, bounds: tuple[float, float, int], floor: float, figur
     limit = f"the {name} of {minus(f'{floor:.6g}')}{unit}"
     if n < FEWEST:
         return f"{head}: inconclusive, since fewer than {FEWEST} prompts tell nothing about {limit}"
+    if figure.reach is None and n < ENOUGH_UNBOUNDED:
+        return f"{head}: inconclusive, since {_HIDDEN}"
     low, high = (minus(number(x, decimals + 1)) for x in (lower, upper))
     level = f"one-sided {percent(1 - alpha)} bound"
     if (upper <= floor) if lower_is_better else (lower >= floor):
@@ -76,10 +82,11 @@ def of_floor(value: float, bounds: tuple[float, float, int], floor: float, figur
     return f"{head}: inconclusive, whether that is {side} {limit} can't be told ({level}s {low} and {high})"
 
 
-def of_power(power: float, n: int, margin: float, alpha: float, assumption: str) -> str:
-    """`with these 805 prompts a gate at margin 2 passes an equal row with 93 % power (...)`."""
+def of_power(power: float, n: int, margin: float, alpha: float, assumption: str, figure: Figure) -> str:
+    """`with these 805 prompts a gate on mt_bench.score at margin 0.2 passes an equal row with 93 % power (...)`."""
     return (
-        f"with these {n:,} prompts a gate at margin {margin:.3g} passes an equal row with {100 * power:.0f} % power "
+        f"with these {n:,} prompts a gate on {figure.metric} at margin {margin:.3g}{_unit(figure)} passes an equal row "
+        f"with {100 * power:.0f} % power "
         f"(one-sided {percent(1 - alpha)} bound; {assumption})"
     )
 
@@ -88,6 +95,11 @@ def decimals_of(figure: Figure, *others: float) -> int:
     """As many as tables show, and one more where the margin has more."""
     base = 1 if figure.in_percent else figure.difference_decimals
     return base + any(round(x, base) != round(x, 6) for x in others)
+
+
+def _unit(figure: Figure) -> str:
+    """What follows a difference."""
+    return " points" if figure.in_percent else f" {figure.unit}" if figure.unit else ""
 
 
 def _counted(count: int, noun: str) -> str:
@@ -100,8 +112,7 @@ def of_sequence(betting: Betting, figure: Figure, margin: float, alpha: float, p
     flip = -1 if figure.higher_is_better is False else 1
     ends = sorted(flip * x for x in betting.bounds())
     low, high = (minus(number(x, decimals + 1)) for x in ends)
-    unit = " points" if figure.in_percent else f" {figure.unit}" if figure.unit else ""
-    head = f"{figure.metric} {minus(signed(flip * betting.difference, decimals))}{unit}"
+    head = f"{figure.metric} {minus(signed(flip * betting.difference, decimals))}{_unit(figure)}"
     lacking = f", {_counted(missing, 'verdict')} missing and taken at worst and at best" if missing else ""
     level = f"one-sided {percent(1 - alpha)} bounds {low} and {high}, valid at every n"
     said = {

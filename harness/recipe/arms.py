@@ -115,6 +115,9 @@ def _wrong_primary(recipe: Recipe) -> list[Problem]:
             for name in pair
             if name not in names and not _may_be_row(name, row_ids(recipe))
         ]
+        if len(set(pair)) == 1:
+            message = f"expected two methods, got {quoted(pair[0])} against itself"
+            problems.append(Problem(("primary", "comparisons", i), message))
     return problems
 
 

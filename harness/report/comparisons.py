@@ -145,8 +145,9 @@ def significant_differences(board: Board) -> list[str]:
     for metric, comparisons in board.comparisons.items():
         figure, count = figures[metric], sum(c.is_significant for c in comparisons)
         detectable = detectable_difference(comparisons, figure) or " each difference is the same on every prompt"
+        differ = "pair of rows differs" if len(comparisons) == 1 else "pairs of rows differ"
         lines.append(
-            f"{figure.difference_head}: {count} of {len(comparisons)} pairs of rows differ significantly "
+            f"{figure.difference_head}: {count} of {len(comparisons)} {differ} significantly "
             f"(paired, 5 % level, Holm);{detectable}."
         )
     return lines

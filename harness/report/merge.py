@@ -35,7 +35,7 @@ def merge_boards(boards: Sequence[Path], out: Path, *, replace: bool = False, re
     """Write a board of all rows of several boards, with their answers and verdicts, and return its `board.json`. A row
     that is the same on two boards (see `harness.boards.versions.substance`) is taken once, from the first of them; of a
     JSONL file of several boards, each line. `rename`: `OLD=NEW`, for the last board that has such a row, or
-    `BOARD:OLD=NEW` for one board, named by its path or its number. What `replace` replaces is kept in its history.
+    `BOARD:OLD=NEW` for one board, named by its path or its number. A board that was in `out` is kept in its history.
 
     Raises DataError where one id stands for different rows, or one name for different files. Unless `replace`, raises
     StoreError for an `out` with rows that none of the boards has, or with files of others."""
@@ -44,10 +44,9 @@ def merge_boards(boards: Sequence[Path], out: Path, *, replace: bool = False, re
     files = _merged_data(sources, repeated)
     own_file(out, "entries/x")
     with writing(out):
-        if replace:
-            keep_board(out, merged)
-        else:
+        if not replace:
             _check(out, merged, files)
+        keep_board(out, merged)
         board_json = write_board(out, out.absolute().name, merged)
         try:
             # The page was drawn from the old rows.

@@ -72,7 +72,7 @@ def sweep_markdown(entries: Sequence[Entry]) -> list[str]:
 
 
 def verdict(effect: Effect, entries: Sequence[Entry]) -> str:
-    """An effect in one line: `4 against 2: AlpacaEval win rate, % points +3.1 (0.4 to 5.8), p 0.02`."""
+    """An effect in one line: `4 against 2: AlpacaEval win rate, percentage points +3.1 (0.4 to 5.8), p 0.02`."""
     figure = Figures(entries)[effect.metric]
     return (
         f"{effect.value} against {effect.against}: {figure.difference_head} "

@@ -87,7 +87,7 @@ def compare(
         of_prompt = None if strata is None else [strata.get(prompt, "") for prompt in prompts]
         for (first, second), mean, unpaired in _means(values, group, reach, of_prompt):
             left_out = len(answered[first] | answered[second]) - mean.n
-            by_pair[first, second] = comparison(first, second, mean, unpaired, left_out)
+            by_pair[first, second] = comparison(first, second, mean, unpaired, left_out, reach)
     comparisons = [by_pair[pair] for pair in selected if pair in by_pair]
     adjusted = holm([c.p for c in comparisons])
     return [c.model_copy(update={"adjusted_p": p}) for c, p in zip(comparisons, adjusted, strict=True)]
@@ -141,9 +141,12 @@ def _means_by_numpy(
     return means
 
 
-def comparison(first: str, second: str, mean: Mean, unpaired_stderr: float, left_out: int) -> Comparison:
-    """What a mean difference says; `adjusted_p` is `p`."""
+def comparison(
+    first: str, second: str, mean: Mean, unpaired_stderr: float, left_out: int, reach: float | None
+) -> Comparison:
+    """What a mean difference says; `adjusted_p` is `p`. `reach`: as in `compare`."""
     enough = mean.n >= FEWEST
+    most = math.inf if reach is None else reach
     p = mean.p_value() if enough else 1.0
     return Comparison(
         first=first,
@@ -151,13 +154,18 @@ def comparison(first: str, second: str, mean: Mean, unpaired_stderr: float, left
         difference=mean.value,
         stderr=mean.stderr,
         unpaired_stderr=unpaired_stderr,
-        ci95=mean.interval() if enough else None,
+        ci95=within(mean.interval(), most) if enough else None,
         p=p,
         adjusted_p=p,
-        detectable=detectable(mean),
+        detectable=min(most, detectable(mean)),
         prompts=mean.n,
         left_out=left_out,
     )
+
+
+def within(interval: tuple[float, float], most: float) -> tuple[float, float]:
+    """The part of an interval that lies within what a difference can be."""
+    return max(-most, interval[0]), min(most, interval[1])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -192,4 +200,4 @@ def compare_resamples(
     one, other = resamples
     mean = mean_of_resamples(values[0] - values[1], [x - y for x, y in zip(one, other, strict=True)], n, reach)
     alone = [mean_of_resamples(0.0, row, n, reach).stderr for row in resamples]
-    return comparison(first, second, mean, math.hypot(*alone), 0)
+    return comparison(first, second, mean, math.hypot(*alone), 0, reach)

@@ -56,10 +56,10 @@ def power(difference: float, parts: Parts, design: Design, level: float = 0.95) 
     """The probability that the two-sided test of two methods detects a true difference of this size. With one seed it
     is that of two checkpoints, which says nothing about the methods."""
     spread, tail = stderr(parts, design), (1 - level) / 2
-    if spread == 0:
-        return float(difference != 0)
     size, n = abs(difference), design.prompts
     shrunk = n / (n + UNSEEN)
+    if spread == 0:  # nothing varies: only what nobody has seen is in doubt
+        return float(shrunk * size > _reach(parts, design, 0.0, tail, size))
     total = 0.0
     for seen in _seen_over_seeds(parts, design):
         reach = _reach(parts, design, seen, tail, size)
@@ -120,7 +120,9 @@ def detectable(parts: Parts, design: Design, wanted: float = 0.8, level: float =
         if high >= most:
             return math.inf
         low, high = high, min(most, 1.5 * high)
-    while high - low > 1e-3 * high:
+    for _ in range(60):
+        if high - low <= 1e-3 * high:
+            break
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, parts, design, level) >= wanted else (middle, high)
     return high

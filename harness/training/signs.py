@@ -52,10 +52,11 @@ def _spikes(steps: Sequence[Step]) -> str | None:
     ]
     if not spikes:
         return None
+    numbers = "number" if len(spikes) == 1 else "numbers"
     where = ", ".join(map(str, spikes[:5])) + (", ..." if len(spikes) > 5 else "")
     return (
-        f"loss spikes: {len(spikes)} of {len(steps)} steps (number {where}) had a loss over {SPIKE:g} times that of "
-        "any step shortly before; lower learning_rate or max_grad_norm"
+        f"loss spikes: {len(spikes)} of {len(steps)} steps ({numbers} {where}) had a loss over {SPIKE:g} times that "
+        "of any step shortly before; lower learning_rate or max_grad_norm"
     )
 
 

@@ -86,7 +86,7 @@ def test_it_is_on_the_board(site: Site) -> None:
     heads = [" ".join(line.split()) for line in text.split("\n") if line.startswith("| row ")]
     assert heads[0].startswith("| row | loss | Arena-Hard score, % (n=9) | Arena-Hard words an answer, words (n=9) |")
     assert "### Arena-Hard by category" in text
-    assert "### Arena-Hard score, % points" in text
+    assert "### Arena-Hard score, percentage points" in text
     shown = site("show", "leaderboards/arena").stdout
     assert "Arena-Hard" in shown
     assert "score %" in shown
@@ -133,7 +133,7 @@ def test_it_is_in_a_sweep(site: Site) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     text = (site.folder / "leaderboards" / "swept" / "board.md").read_text()
     assert "### n (data.responses.n)" in text
-    assert "Arena-Hard score, % points" in text.split("## What was varied")[1]
+    assert "Arena-Hard score, percentage points" in text.split("## What was varied")[1]
     assert "Arena-Hard by category:" in text
     page = (site.folder / "leaderboards" / "swept" / "index.html").read_text()
     assert "n: Arena-Hard by category" in page

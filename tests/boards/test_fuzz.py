@@ -205,7 +205,7 @@ def not_shown(printed: str, entries: dict[str, Any], lines: list[dict[str, str]]
     for name in {line["metric"] for line in lines} if all(entry["outcomes"] for entry in entries.values()) else ():
         pairs = [line for line in lines if line["metric"] == name]
         real = sum(float(line["adjusted_p"]) < 0.05 for line in pairs)
-        if f"{real} of {len(pairs)} pairs of rows differ" not in words:
+        if f"{real} of {len(pairs)} pair{'s of rows differ' if len(pairs) > 1 else ' of rows differs'}" not in words:
             yield f"{name}: {real} of {len(pairs)} pairs differ, which is not shown"
     for row_id, entry in entries.items():
         value = derived(entry["outcomes"])["alpaca_eval.win_rate"]

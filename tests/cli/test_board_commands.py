@@ -47,6 +47,7 @@ def test_diff_needs_an_old_board_that_can_be_read(tmp_path: Path, capsys: pytest
     board, torn = str(tmp_path / "one"), str(tmp_path / "torn")
     for arguments, named in (
         ([board], "has replaced no board"),
+        ([str(tmp_path / "none")], "none does not exist"),
         ([board, torn], "torn/board.json can't be read"),
         ([str(tmp_path / "none"), board], "none does not exist"),
         ([board, board, board], "compares two boards, got 3"),

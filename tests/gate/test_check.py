@@ -74,7 +74,7 @@ def test_the_margin_that_is_said_to_be_settled_is_settled_in_four_cases_of_five(
 @pytest.mark.parametrize(
     ("new", "said"),
     [
-        (without(row("new", 5), 5), "5 of the baseline's are missing"),
+        (without(row("new", 5), 5), "5 are missing, and 0 are new"),
         (without(row("new", 5), 21, none=True), "21 of 400 verdicts of alpaca_eval are missing"),
         (with_provenance(row("new", 5), judge={**LOCAL, "model": "other"}), "different judge: model:"),
         (
@@ -184,6 +184,7 @@ def test_a_floor_needs_no_baseline_and_is_tested_by_a_bound() -> None:
     assert both.code == WORSE
     assert both.reason.startswith("alpaca_eval.win_rate is ")  # what decides comes first
     assert "not worse than allowed" in both.reason
+    assert "a floor of −5 is outside of" in run_gate(row("new", 0), None, Check(minimum=-5)).reason
     beyond = run_gate(row("new", 0), None, Check(minimum=101))
     assert (beyond.code, "outside of what alpaca_eval.win_rate can be, 0 to 100 %" in beyond.reason) == (REFUSED, True)
 
@@ -213,11 +214,11 @@ def test_a_floor_of_a_share_is_a_share_or_a_percentage(floor: float) -> None:
 def test_a_figure_that_is_not_in_percent_needs_a_margin() -> None:
     seconds = Figure(metric="speed.seconds", group="Speed", title="seconds", unit="s", pairing=Pairing())
     assert (seconds.default_margin, seconds.model_copy(update={"margin": 0.5}).default_margin) == (None, 0.5)
-    times = {f"q{i}": 2 + 0.01 * (i % 7) for i in range(40)}
+    times = {f"q{i}": 2 + 0.01 * (i % 7) for i in range(120)}
     entry = Entry(
         id="new",
         method="system",
-        metrics={"speed.seconds": Metric(value=float(np.mean(list(times.values()))), n=40)},
+        metrics={"speed.seconds": Metric(value=float(np.mean(list(times.values()))), n=120)},
         outcomes={"speed": times},
         figures=(seconds,),
     )

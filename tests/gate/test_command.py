@@ -61,7 +61,7 @@ def test_five_deleted_verdicts_are_no_pass(tmp_path: Path) -> None:
     new = board(tmp_path / "fewer", row("new", 5, N - 5))
     done = gate(str(new / "board.json"), "--baseline", str(old / "board.json"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "5 of the baseline's are missing" in done.stderr
+    assert "5 are missing, and 0 are new" in done.stderr
 
 
 def test_two_rows_of_one_board(tmp_path: Path) -> None:

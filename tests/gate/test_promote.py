@@ -178,8 +178,8 @@ def test_the_power_that_is_promised_is_the_power_there_is(tmp_path: Path) -> Non
     folder = board(tmp_path / "x", OLD, row("new", 0))
     (line,) = promote(folder, "old", None).lines
     assert re.fullmatch(
-        rf"with these {N} prompts a gate at margin 2 passes an equal row with \d+ % power "
-        r"\(one-sided 95 % bound; if the two rows' values correlate at 0.5\)",
+        rf"with these {N} prompts a gate on alpaca_eval\.win_rate at margin 2 points passes an equal row with "
+        r"\d+ % power \(one-sided 95 % bound; if the two rows' values correlate at 0.5\)",
         line,
     )
     assert "by the differences to the row that it replaces" in promote(folder, "new", None).lines[-1]

@@ -405,6 +405,8 @@ PROBLEMS = [
     (("--detect", "-2"), "--detect -2: expected a difference above 0"),
     (("--detect", "0"), "--detect 0: expected a difference above 0"),
     (("--detect", "inf"), "--detect inf: expected a difference above 0"),
+    (("--detect", "101"), "--detect 101: two rows differ by at most 100 points in alpaca_eval."),
+    (("--detect", "2", "--assume", "training=0,prompts=0,rest=0,judge=0"), "every standard deviation is 0"),
     (("--detect", "2", "--power", "1.5"), "--power 1.5: expected a probability"),
     (("--detect", "2", "--power", "nan"), "--power nan: expected a probability"),
     (("--power", "0.9"), "--power is for --detect"),

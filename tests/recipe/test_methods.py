@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.a_recipe import edited, load, refused
+from tests.a_recipe import RECIPE, edited, load, refused
 
 DPO = "{id: dpo, loss: {name: dpo_best_worst, beta: 0.1}}"
 UNIT = "20: methods.1.match: expected 'steps', 'prompts' or 'tokens', got 'step'; did you mean 'steps'?"
@@ -173,3 +173,16 @@ def test_a_training_seed_without_a_match_is_refused(folder: Path) -> None:
     )
     load(folder, text, "methods.1.training.seeds=[1, 7]")  # the other method's only training matches every seed
     load(folder, text, "methods.0.training.seeds=[0, 1]")
+
+
+@pytest.mark.parametrize(
+    ("primary", "message"),
+    [
+        ("{metric: alpaca_eval.length}", "metric: boards don't compare rows by 'alpaca_eval.length'; "),
+        ("{comparisons: [[dpo, ipo]]}", "comparisons.0: no method 'ipo' in this recipe; "),
+        ("{comparisons: [[multi-dpo, base], [dpo, dpo]]}", "comparisons.1: expected two methods, got 'dpo' against"),
+        ("{margin: 0}", "margin: expected more than 0, got 0"),
+    ],
+)
+def test_a_primary_question_that_no_row_answers_is_refused(folder: Path, primary: str, message: str) -> None:
+    assert refused(folder, RECIPE + f"primary: {primary}\n").startswith(f"recipes/x.yaml:30: primary.{message}")

@@ -163,7 +163,7 @@ def test_other_prompts_and_missing_figures_are_said() -> None:
     bare = ours("a").model_copy(update={"metrics": {"mt_bench.score": ours("a").metrics["mt_bench.score"]}})
     changes = changes_between(board_of(bare), board_of(ours("a", 1)))
     (found,) = [found for found in changes.moves if found.figure.metric == "alpaca_eval.win_rate"]
-    assert found.apart == (("only the later board has it", ("a",)),)
+    assert found.apart == (("only the later board has AlpacaEval win rate", ("a",)),)
 
 
 # --- recipe, code and data

@@ -136,7 +136,7 @@ def test_a_row_without_a_value_leaves_the_shared_count_in_the_head(tmp_path: Pat
 
 def test_negative_zero_is_zero(tmp_path: Path) -> None:
     write_board(tmp_path, "quickstart", [entry("base", "base", {"heldout.margin": metric(-0.00001, 0.00002)})])
-    assert "| 0.0000 [0.0000, 0.0000] |" in (tmp_path / "board.md").read_text()
+    assert " 0.0000 [0.0000, 0.0000] |" in (tmp_path / "board.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,10 @@ def test_what_a_merge_replaces_is_kept(tmp_path: Path) -> None:
     merge_boards([one], both, replace=True)
     assert [e.id for e in read_board(both).entries] == ["one"]
     assert [e.id for e in read_board(last_kept(both)).entries] == ["one", "two"]
+    # Without --replace too: the row has the old one's name, and other figures.
+    merge_boards([board(tmp_path / "later", row("one", 5))], both)
+    kept = read_board(last_kept(both)).entries
+    assert [e.value("alpaca_eval.win_rate") for e in kept] == [row("one", 0).value("alpaca_eval.win_rate")]
 
 
 # --- folders of strangers

@@ -40,6 +40,9 @@ def test_spikes_are_counted_and_placed() -> None:
     losses[12] = losses[25] = 5.0
     (sign,) = failure_signs(steps(losses))
     assert sign.startswith("loss spikes: 1 of 40 steps (number 13)")
+    losses[25] = 50.0
+    (sign,) = failure_signs(steps(losses))
+    assert sign.startswith("loss spikes: 2 of 40 steps (numbers 13, 26)")
 
 
 def test_small_losses_do_not_spike_by_ratio_alone() -> None:

@@ -80,6 +80,7 @@ def detect(study_with: Callable[[Sequence[str]], Study], store: Store, wanted: W
         subject = subject_of(recipe)
         pilot = None if wanted.pilot is None else (f"--pilot {wanted.pilot}", read_board(wanted.pilot).entries)
         spread = spread_of(subject.figure, subject.trained, wanted.assume, pilot)
+        _check_range(wanted, subject, spread)
         estimates = Estimates(make_study_plan(study), store)
         sizable = Sizable(recipe, subject.evaluation, subject.benchmark)
         costs = _costs(sizable, lambda edits: Estimates(make_study_plan(study_with(edits)), store))
@@ -96,6 +97,16 @@ def _check(wanted: Wanted) -> None:
         raise RecipeError(f"--detect {wanted.difference:g}: expected a difference above 0, such as 2.0")
     if not ALPHA < wanted.power < 1:
         raise RecipeError(f"--power {wanted.power:g}: expected a probability between {ALPHA:g} and 1, such as 0.8")
+
+
+def _check_range(wanted: Wanted, subject: Subject, spread: Spread) -> None:
+    """Raises RecipeError for a difference that no two rows can have, and where nothing varies."""
+    figure = subject.figure
+    if figure.reach is not None and wanted.difference > figure.reach:
+        most = f"{figure.reach:g}{' points' if figure.in_percent else ''}"
+        raise RecipeError(f"--detect {wanted.difference:g}: two rows differ by at most {most} in {figure.metric}")
+    if stderr(spread.parts(), Design(seeds=1, prompts=1)) == 0:
+        raise RecipeError("--assume: every standard deviation is 0, and then any design shows any difference")
 
 
 def _costs(sizable: Sizable, estimates: Callable[[Sequence[str]], Estimates]) -> Costs:

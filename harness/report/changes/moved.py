@@ -75,7 +75,7 @@ def _compared(pair: Pair, figure: Figure) -> Comparison | str | None:
     if not any(there):
         return None
     if not all(there):
-        return f"only the {'later' if there[1] else 'earlier'} board has it"
+        return f"only the {'later' if there[1] else 'earlier'} board has {figure.group} {figure.title}"
     if len(able_rows([pair.old, pair.new], figure)) < 2:
         return None  # an untrained policy on held-out pairs
     if reason := measured_differently(pair.new, pair.old, figure.benchmark):
