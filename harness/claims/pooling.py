@@ -65,7 +65,7 @@ def _of_means(figure: Figure, by_seed: BySeed) -> Pooled | None:
             for key, difference in shared.items():
                 of_seed.setdefault(key, []).append(difference)
         if of_seed:
-            differences.append({key: fmean(values) for key, values in of_seed.items()})
+            differences.append({key: sum(values) / len(values) for key, values in of_seed.items()})
     if len(differences) > 1 and sum(map(len, differences)) == len(set().union(*differences)):
         return _nested(differences, figure, used)
     keys = sorted(set.intersection(*(set(of_seed) for of_seed in differences))) if differences else []

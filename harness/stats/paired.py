@@ -8,6 +8,7 @@ counted. Interval and p value are of one method, `harness.stats.bounds`, and so 
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.stats.bounds import FEWEST, UNSEEN, Mean, mean_of
@@ -56,6 +57,7 @@ Strata = Mapping[str, str]
 """Prompt -> its stratum; prompts that are not named share one."""
 
 
+@lru_cache(maxsize=100_000)
 def prompt_of(key: str) -> str:
     """The prompt id of a value's key, without turn (`81/1`) and sample (`81#2`)."""
     return key.split("/")[0].split("#")[0]
@@ -96,9 +98,12 @@ def compare(
 def per_prompt(values: Mapping[str, float], keys: Sequence[str]) -> list[float]:
     """One value per prompt whose mean is the mean over all keys: with as many values of each prompt its mean, else that
     mean moved so that prompts with more values weigh more (the linearised ratio of sums)."""
+    prompts = [prompt_of(key) for key in keys]
+    if len(set(prompts)) == len(keys):
+        return [values[key] for key in keys]
     sums: dict[str, list[float]] = {}
-    for key in keys:
-        sums.setdefault(prompt_of(key), []).append(values[key])
+    for key, prompt in zip(keys, prompts, strict=True):
+        sums.setdefault(prompt, []).append(values[key])
     total = math.fsum(x for group in sums.values() for x in group) / len(keys)
     scale = len(sums) / len(keys)
     return [total + scale * (math.fsum(group) - len(group) * total) for group in sums.values()]

@@ -80,8 +80,9 @@ def test_the_quickstart_runs_from_python(wordy_tiny_model: Path, tmp_path: Path)
     run = harness.run(ROOT / "recipes" / "quickstart.yaml", **options)
     assert list(run.rows) == ["base", "dpo", "dpo-adjacent", "multi-dpo"]
     assert list(run.checkpoints) == ["dpo", "dpo-adjacent", "multi-dpo"]
-    assert all(row.metrics["mt_bench.score"].n == 8 for row in run.rows.values())
-    assert harness.gate(run, row="multi-dpo", baseline_row="dpo", metric="mt_bench.score").code in (0, 1, 3)
+    assert all(row.metrics["mt_bench.score"].n == 4 for row in run.rows.values())
+    options_of_gate = {"row": "multi-dpo", "baseline_row": "dpo", "metric": "mt_bench.score", "allow": True}
+    assert harness.gate(run, **options_of_gate).code in (0, 1, 3)
     assert harness.run(ROOT / "recipes" / "quickstart.yaml", **options).ran == 0
 
 

@@ -34,7 +34,7 @@ evaluation:
   answers: {{max_new_tokens: 24}}
   benchmarks: [{{name: arena_hard}}]
 gates:
-  - {{row: multi-dpo, metric: arena_hard.score, baseline_row: dpo, margin: 100}}
+  - {{row: multi-dpo, metric: arena_hard.score, baseline_row: dpo, margin: 100, allow: true}}
 """
 SWEEP = "sweep: {{grid: {{data.responses.n: [2, 4]}}}}\n"
 

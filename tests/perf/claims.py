@@ -181,7 +181,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--boards", type=int, help="simulated boards a setting")
     chosen = parser.parse_args()
-    boards = chosen.boards or (20 if chosen.small else 2000)
+    boards = chosen.boards or (20 if chosen.small else 1000)
     chosen_settings = list(settings(chosen.small))
     gates = [(kind, n) for kind in KINDS for n in ((10, 44) if chosen.small else GATE_PROMPTS)]
     run: Callable[..., Iterator[Rates]] = map

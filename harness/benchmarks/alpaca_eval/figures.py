@@ -32,11 +32,11 @@ FIGURES = (
     ),
     _percent(
         "lc_unpenalised",
-        "LC win rate, no penalty",
+        "unpenalised LC win rate",
         "LC0 win %",
         pairing=Pairing(kind="resamples"),
         compared=True,
-        note="LC win rate, no penalty: the regression of the LC win rate fitted without its L1 penalty, which on many "
+        note="Unpenalised LC win rate: the regression of the LC win rate fitted without its L1 penalty, which on many "
         "boards removes the constant and so leaves no rate. It is not a figure of the package.",
     ),
     _figure("avg_length", "average length", "length", 0, unit="characters", higher_is_better=None),
