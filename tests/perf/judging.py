@@ -190,8 +190,8 @@ def loading(folder: Path, texts: Texts, wanted: int) -> dict[str, float]:
     score(*files[0])
     with Timer() as controlled:
         score(*files[0])
-    no_rate = (Metric(value=None), None)
-    with mock.patch.object(type(benchmark), "_lc_win_rate", return_value=no_rate), Timer() as timer:
+    no_rate = {"lc_win_rate": Metric(value=None)}
+    with mock.patch.object(type(benchmark), "_length_controlled", return_value=no_rate), Timer() as timer:
         scored = sum(score(*files[i % len(files)]) for i in range(systems))
     assert scored >= wanted
     reply = JudgeReply(text="m", logprobs={"m": -0.3, "M": -1.4}, prompt_tokens=900, completion_tokens=1, price=0.009)
