@@ -133,6 +133,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edits", SETTINGS.values(), ids=SETTINGS)
 def test_every_design_can_be_set(recipe: Path, edits: tuple[str, ...]) -> None:
     settings = sizable(with_edits(recipe, *edits)(()).cells[0].recipe)
@@ -216,6 +217,7 @@ def test_the_command_for_the_first_design_gives_it(recipe: Path) -> None:
     assert sizable(cheapest).own == detection.options[0].size
 
 
+@pytest.mark.slow
 def test_by_time_where_judges_are_free(recipe: Path) -> None:
     detection = found(recipe, 20.0, FREE)
     seconds = [option.cost.seconds for option in detection.options]
@@ -233,6 +235,7 @@ def test_the_recipe_s_own_design_is_one_of_them(recipe: Path) -> None:
     assert own.power == pytest.approx(power(20.0, detection.spread.parts(), design))
 
 
+@pytest.mark.slow
 def test_several_comparisons_are_one_family(recipe: Path) -> None:
     """Holm's first step: each of two comparisons needs p < 0.025."""
     losses = {"a": "dpo_best_worst", "b": "mdpo_linear", "c": "sdpo"}

@@ -73,7 +73,7 @@ def test_weighted_verdicts_and_ties_are_covered(rate: float, n: int) -> None:
     assert covered(tied(rate), 0.45 + 0.1 * rate, n, trials) >= LEAST - noise
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("rate", RATES)
 def test_weighted_verdicts_and_ties_are_covered_in_many_trials(rate: float, n: int) -> None:
@@ -83,7 +83,7 @@ def test_weighted_verdicts_and_ties_are_covered_in_many_trials(rate: float, n: i
     assert min(found.values()) >= LEAST - (0.05 * 0.95 / trials) ** 0.5, found
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("n", SIZES)
 def test_a_weak_systems_recorded_verdicts_are_covered(shared_data: Path, n: int) -> None:
     with gzip.open(shared_data / "alpaca_eval" / "recorded" / "alpaca-7b" / "annotations.json.gz") as file:
@@ -101,7 +101,7 @@ def ratings(shared_data: Path, model: str) -> np.ndarray:
     return np.array([np.mean(of_question[key]) for key in sorted(of_question)]).reshape(8, 10)
 
 
-@pytest.mark.parametrize("trials", [150, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [150, pytest.param(2000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("model", ["mistral-orpo-capybara", "claude-3-opus-20240229"])
 def test_ratings_of_few_questions_are_covered(shared_data: Path, model: str, trials: int) -> None:
     table, rng = ratings(shared_data, model), np.random.default_rng(0)

@@ -50,7 +50,7 @@ def test_looking_after_every_prompt_errs_in_five_of_a_hundred(draw: object) -> N
         assert outcomes.count(outcome) / tries <= ALPHA + 2.33 * math.sqrt(ALPHA * (1 - ALPHA) / tries)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("draw", [dense, tied, rare], ids=lambda draw: draw.__name__)
 def test_it_errs_no_more_often_with_thousands_of_prompts(draw: object) -> None:
     rng, tries = np.random.default_rng(1), 1000
