@@ -105,6 +105,7 @@ def rows(folder: Path) -> dict[str, Any]:
     return {line["key"]: line["sample"] for line in lines}
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_killed_at_twenty_points_the_pool_in_process_is_the_same(tmp_path: Path, tiny_model: Path) -> None:
     fields = {"name": "hf", "model": str(tiny_model), "dtype": "float32", "batch_size": 6}

@@ -147,6 +147,7 @@ def journal(folder: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_killed_and_resumed_the_scores_are_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:
     model = saved("bert", tmp_path / "rm", tiny_model)

@@ -9,6 +9,7 @@ from tests.e2e.test_run import RECIPE, board, harness
 RUNTIME = "runtime: {score_batch_size: 8, launch: {accelerate: {num_processes: 2}}}\n"
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_processes_share_a_run(wordy_tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")

@@ -124,6 +124,7 @@ def small_disk(home: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", str(home)], check=True)
 
 
+@pytest.mark.soak
 def test_a_full_disk_is_a_line_and_nothing_finished_is_lost(runs: Runs) -> None:
     home = runs.home("full")
     with small_disk(home, "size=500k"):
