@@ -206,7 +206,10 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
     compared = {row.id for effect in found.effects for pair in effect.rows for row in pair}
     rows = [entry for entry in entries if entry.id in compared]
     if flagged := [row.id for row in rows if doubts(row)]:
-        cautions.append(f"Doubtful figures: {', '.join(flagged[:MOST_STATED])} ({len(flagged)} flagged, see below).")
+        more = f" and {len(flagged) - MOST_STATED} more" if len(flagged) > MOST_STATED else ""
+        cautions.append(
+            f"Doubtful figures: {', '.join(flagged[:MOST_STATED])}{more} ({len(flagged)} flagged, see below)."
+        )
     cautions += _unscored(rows, found)
     judges = dict.fromkeys(judge_name(row) or "unnamed" for row in rows if not is_calibrated(row))
     if judges and found.figure.benchmark != HELDOUT:

@@ -120,8 +120,6 @@ class Effect:
     def _detected(self, level: float) -> float:
         if isinstance(self.estimate, Mean):
             return detectable(self.estimate, level / 2)
-        if self.estimate.stderr == 0:  # only what was not seen can make these rows differ
-            return detectable(self.estimate.over_prompts, level / 2)
         return detectable_by_methods(self.parts, Design(self.seeds, self.prompts), level=1 - level)
 
     @property
