@@ -7,7 +7,7 @@ has the same id in every file and run and on every machine. "Not scored" is None
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -167,7 +167,9 @@ class JudgeReply(Record):
     """A judge's reply. `logprobs`: natural-log probabilities of whole choices (a logits judge) or of first tokens (a
     served judge). `price` in US dollars, None if unknown. `error` set: there was no reply, and `text` is empty;
     `transient`: a later retry may help. `faults`: kinds (`HTTP 429`) of failed calls that were retried. `from_text`:
-    `logprobs` was derived from the text. `model`, `fingerprint`: those that a server says have answered."""
+    `logprobs` was derived from the text. `model`, `fingerprint`: those that a server says have answered. `thought`:
+    characters of a thought before `text`, which is left out of it. `adapted`: how the request was changed for the
+    server (`without temperature`)."""
 
     text: str
     logprobs: dict[str, Annotated[float, Field(le=LARGEST_LOGPROB, allow_inf_nan=False)]] | None = None
@@ -180,6 +182,8 @@ class JudgeReply(Record):
     from_text: bool = Field(False, exclude=True)
     model: str | None = None
     fingerprint: str | None = None
+    thought: int = Field(0, ge=0)
+    adapted: tuple[str, ...] = ()
 
 
 class Verdict(Record):
@@ -260,41 +264,3 @@ class Ask:
     def readable(self, requests: Sequence[JudgeRequest], why: Unread) -> list[JudgeReply]:
         """Like a call, but a subclass may retry replies that can't be parsed, for the reason returned by `why`."""
         return self(requests)
-
-
-class StageKind(NamedTuple):
-    """Facts common to all stages of one name. `overhead`: fixed cost in seconds, measured on two cores with a model
-    that has almost no weights. `uses_model`: it may run a model, and is given a GPU by default if the cluster has
-    any. `leaf`: no row of a board depends on it. `title`: its name on a board; None if boards don't show it."""
-
-    overhead: float = 0.05
-    uses_model: bool = False
-    leaf: bool = False
-    title: str | None = None
-
-
-STAGE_KINDS = {
-    "seeds": StageKind(title="Seed pairs"),
-    "prompts": StageKind(1.3, uses_model=True, title="New prompts"),
-    "responses": StageKind(0.1, uses_model=True, title="Responses"),
-    "reward": StageKind(1.4, uses_model=True, title="Reward model"),
-    "ranked": StageKind(0.1, uses_model=True, title="Ranked data"),
-    "agreement": StageKind(uses_model=True, title="Reward models compared"),
-    "sft": StageKind(1.8, uses_model=True),
-    "reference": StageKind(0.05, uses_model=True),
-    "train": StageKind(1.8, uses_model=True),
-    "heldout": StageKind(0.1, uses_model=True),
-    "answers": StageKind(0.2, uses_model=True),
-    "recorded_answers": StageKind(),
-    "verdicts": StageKind(uses_model=True),
-    "recorded_verdicts": StageKind(),
-    "report": StageKind(1.2, uses_model=True, leaf=True),
-    "dataset": StageKind(leaf=True),
-}
-"""The kinds of stage by name, in the order in which they run as far as their inputs allow: an in-process judge is
-loaded last."""
-
-
-def phase(stage: str) -> int:
-    """The position of a stage's kind in STAGE_KINDS; other kinds come last."""
-    return list(STAGE_KINDS).index(stage) if stage in STAGE_KINDS else len(STAGE_KINDS)

@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 # Ground first. A package may import those on earlier lines only; packages on one line don't know each other.
 FLOORS = [
     ["settings"],
-    ["types", "errors", "memo", "outside", "outside_yaml", "printable"],
+    ["types", "stage_kinds", "errors", "memo", "outside", "outside_yaml", "printable"],
     ["figures", "stats", "files", "variables", "children"],
     ["protocols"],
     ["benchmark"],  # the seam of benchmarks: the largest of the six, and the only one that figures are declared by
@@ -42,6 +42,7 @@ FRONT_DOOR = {
     *("types", "errors", "protocols", "components", "files", "figures", "memo", "__init__"),
     "outside",  # opens every file and reads all JSON that others wrote
     "outside_yaml",  # reads all YAML that others wrote
+    "stage_kinds",  # the order in which stages run, which boards, plans and the cluster follow
     "settings",  # what sections of a recipe and components have in common
     "printable",  # what text from outside passes before it is printed or logged
     "variables",  # what `${NAME}` in a recipe may become

@@ -13,7 +13,7 @@ from harness.engine.journal_line import journal_damage
 from harness.engine.runs import live_runs
 from harness.engine.store import RECORD, ArtifactRecord, Store, stage_key
 from harness.errors import DataError
-from harness.types import STAGE_KINDS
+from harness.stage_kinds import STAGE_KINDS
 
 LARGEST_RECORD = 50_000_000
 """Maximal size in bytes of an `artifact.json`."""

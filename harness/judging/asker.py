@@ -12,42 +12,18 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from pydantic import Field
-
 from harness.engine.journal import Journal, content_key
 from harness.errors import CostError, JudgeError
+from harness.judging.ledger import Ledger, total
 from harness.judging.threads import in_threads
 from harness.protocols import Judge
 from harness.servers.prices import at_most
 from harness.servers.replies import answering
 from harness.servers.spending import Spending, Tab
-from harness.types import FREE, Advance, Ask, JudgeReply, JudgeRequest, Price, Record, Unread
+from harness.types import FREE, Advance, Ask, JudgeReply, JudgeRequest, Price, Unread
 
 OnReply = Callable[[str, JudgeReply], None]
 """Called with the key and the reply of each request, as replies arrive."""
-
-
-class Ledger(Record):
-    """Counts and costs of replies. `asked`: answered by the judge now; `from_journal`: answered earlier; `failed`:
-    without a reply; `transient`: failed requests that may succeed later. `unreadable`: replies that could not be read,
-    each requested again if `retries_invalid` allows it, and `unreadable_dollars` their cost. `faults`: failed calls, by
-    kind, including those that succeeded on a retry; a time-out, a broken connection or a broken reply may have been
-    charged, which only the server's bill shows. `models`: replies by the model that the server says has answered, with
-    its fingerprint. Tokens and `dollars` cover all replies, old and new, readable or not; `dollars_now` only new ones.
-    None if a reply's price is unknown."""
-
-    asked: int = 0
-    from_journal: int = 0
-    failed: int = 0
-    transient: int = 0
-    unreadable: int = 0
-    faults: dict[str, int] = Field(default_factory=dict)
-    models: dict[str, int] = Field(default_factory=dict)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    dollars: float | None = 0.0
-    dollars_now: float | None = 0.0
-    unreadable_dollars: float | None = 0.0
 
 
 class Asker(Ask):
@@ -251,8 +227,8 @@ class Asker(Ask):
                 "models": dict(sorted(models.items())),
                 "prompt_tokens": before.prompt_tokens + sum(r.prompt_tokens for r in replies),
                 "completion_tokens": before.completion_tokens + sum(r.completion_tokens for r in replies),
-                "dollars": _total(before.dollars, replies),
-                "dollars_now": _total(before.dollars_now, answered),
+                "dollars": total(before.dollars, replies),
+                "dollars_now": total(before.dollars_now, answered),
             }
         )
 
@@ -261,7 +237,7 @@ class Asker(Ask):
         self.ledger = before.model_copy(
             update={
                 "unreadable": before.unreadable + len(replies),
-                "unreadable_dollars": _total(before.unreadable_dollars, replies),
+                "unreadable_dollars": total(before.unreadable_dollars, replies),
             }
         )
 
@@ -274,12 +250,6 @@ def unpriced(judge: Judge) -> str:
         f"the price of {judge.model_name} is not known; set the judge's `price: {{input: ..., output: ...}}` (dollars "
         "per million tokens), or add the model to $HARNESS_HOME/prices.yaml"
     )
-
-
-def _total(before: float | None, replies: Sequence[JudgeReply]) -> float | None:
-    prices = [r.price for r in replies]
-    amounts = [p for p in prices if p is not None]
-    return None if before is None or len(amounts) < len(prices) else before + sum(amounts)
 
 
 def make_ask(

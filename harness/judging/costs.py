@@ -14,7 +14,8 @@ from harness.engine.store import Store
 from harness.errors import CostError
 from harness.judging.asker import make_ask, unpriced
 from harness.protocols import Judge
-from harness.recipe.recipe import Evaluation, Recipe
+from harness.recipe.evaluation import Evaluation
+from harness.recipe.recipe import Recipe
 from harness.servers.prices import at_most, dollars, price_table
 from harness.servers.spending import JudgeCost, Spending, total
 from harness.types import FREE, Answer, Ask, JudgeReply, JudgeRequest, Price

@@ -12,7 +12,8 @@ from itertools import combinations
 from typing import Any
 
 from harness.components import identity
-from harness.judging.asker import Asker, Ledger
+from harness.judging.asker import Asker
+from harness.judging.ledger import Ledger
 from harness.protocols import Judge
 from harness.stats.agreement import cohen_kappa, krippendorff_alpha
 from harness.stats.intervals import mean_metric

@@ -2,8 +2,9 @@
 
 A prompt is rendered by the tokenizer's chat template and tokenised without adding special tokens, because the template
 already contains them (no second BOS). A response is tokenised separately, followed by exactly one end-of-turn token of
-the template. A tokenizer without a template (a base model) uses `PLAIN_TEMPLATE` of `harness.models.rendering`. Control
-tokens that a message or a response spells out are tokenised as plain text (see `harness.models.control_tokens`).
+the template. A tokenizer without a template (a base model) uses `PLAIN_TEMPLATE` of
+`harness.models.templates.rendering`. Control tokens that a message or a response spells out are tokenised as plain text
+(see `harness.models.templates.control_tokens`).
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import ModelError
-from harness.models.control_tokens import encode_marked, encode_text, marked
-from harness.models.rendering import render
+from harness.models.templates.control_tokens import encode_marked, encode_text, marked
+from harness.models.templates.rendering import render
 from harness.types import Message
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from harness.models.builtin.fetch import BUILTIN, builtin_folder
 from harness.models.checkpoints import adapters, hub
 from harness.models.checkpoints.complete import quiet, readable
 from harness.models.checkpoints.folder import CONFIG, check_regular, is_adapter, is_whole
-from harness.models.rendering import render
+from harness.models.templates.rendering import render
 from harness.printable import printable
 from harness.types import Message, PreferencePair
 

@@ -25,8 +25,10 @@ from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag, 
 from harness.pipeline.plan import Plan, PlannedRow
 from harness.pipeline.study import StudyPlan, StudyRow
 from harness.protocols import Loss
+from harness.recipe.evaluation import Evaluation
 from harness.recipe.load import recipe_dict
-from harness.recipe.recipe import Evaluation, Recipe, policy_identity
+from harness.recipe.policy import policy_identity
+from harness.recipe.recipe import Recipe
 from harness.recipe.sweep import Axis
 from harness.stages._metrics import categories, metrics, outcomes, resamples
 from harness.training.steps import read_steps

@@ -10,7 +10,7 @@ from harness.memo import remembering
 from harness.models.workload import device
 from harness.pipeline.study import StudyPlan
 from harness.servers.spending import JudgeCost
-from harness.types import STAGE_KINDS, StageKind
+from harness.stage_kinds import STAGE_KINDS, StageKind
 
 START = 11.0
 """Seconds of a run outside its stages, such as imports and writing the board, measured on two cores."""

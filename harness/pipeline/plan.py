@@ -8,8 +8,10 @@ from harness.engine.stage import Stage
 from harness.errors import RecipeError
 from harness.recipe.arms import Arm, arms_of, matched_arm, method_problems
 from harness.recipe.data import Data
-from harness.recipe.plain_yaml import shown_path
-from harness.recipe.recipe import BASE, SFT, Evaluation, Policy, Recipe, System
+from harness.recipe.evaluation import Evaluation, System
+from harness.recipe.policy import Policy
+from harness.recipe.reading.plain_yaml import shown_path
+from harness.recipe.recipe import BASE, SFT, Recipe
 from harness.recipe.sizes import Sizes
 from harness.recipe.systems import SYSTEM, system_problems
 from harness.recipe.training import Lora, Training

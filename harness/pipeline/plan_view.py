@@ -15,7 +15,7 @@ from harness.printable import printable
 from harness.recipe.load import models_of
 from harness.servers.prices import dollars
 from harness.servers.spending import JudgeCost, total
-from harness.types import phase
+from harness.stage_kinds import phase
 
 SHOWN = 60
 """The largest number of cells listed."""

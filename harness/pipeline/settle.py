@@ -31,7 +31,8 @@ from harness.pipeline.guards import answer_flags, family_flag
 from harness.pipeline.plan import PlannedRow, make_plan
 from harness.protocols import Judge
 from harness.recipe.load import Study
-from harness.recipe.recipe import Recipe, policy_identity
+from harness.recipe.policy import policy_identity
+from harness.recipe.recipe import Recipe
 from harness.servers.prices import dollars, price_table
 from harness.servers.spending import Spending
 from harness.stats.paired import prompt_of

@@ -12,7 +12,7 @@ from harness.pipeline.plan import Plan, PlannedRow, make_plan
 from harness.recipe.load import Cell, Study
 from harness.recipe.recipe import Gate
 from harness.recipe.sweep import cell_id
-from harness.types import phase as phase_of
+from harness.stage_kinds import phase as phase_of
 
 
 class StudyRow(NamedTuple):

@@ -8,7 +8,7 @@ from harness.errors import HarnessError, nearest, quoted
 from harness.figures import HELDOUT, HELDOUT_FIGURES, Figure
 from harness.protocols import Loss
 from harness.recipe.launch import SHARDED
-from harness.recipe.problems import Problem
+from harness.recipe.reading.problems import Problem
 from harness.recipe.recipe import BASE, SFT, Method, Recipe
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Training

@@ -9,9 +9,9 @@ from pydantic_core import PydanticCustomError
 from harness.components import build, component_class
 from harness.errors import RecipeError
 from harness.protocols import Component
-from harness.recipe.document import Document
 from harness.recipe.load import about_variables, components_in, first_error, load_recipe
-from harness.recipe.problems import problems_of
+from harness.recipe.reading.document import Document
+from harness.recipe.reading.problems import problems_of
 
 
 def load_judge(path: Path) -> Any:

@@ -18,9 +18,9 @@ from harness.models.tokenizers import check_conversations
 from harness.printable import is_secret, printable
 from harness.protocols import Component
 from harness.recipe.arms import launch_problems, method_problems
-from harness.recipe.document import Document
-from harness.recipe.plain_yaml import LONGEST_MESSAGE, FieldPath, shown_path
-from harness.recipe.problems import Problem, problems_of
+from harness.recipe.reading.document import Document
+from harness.recipe.reading.plain_yaml import LONGEST_MESSAGE, FieldPath, shown_path
+from harness.recipe.reading.problems import Problem, problems_of
 from harness.recipe.recipe import Recipe
 from harness.recipe.systems import system_problems
 from harness.recipe.training import Training

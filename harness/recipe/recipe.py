@@ -1,11 +1,9 @@
 """The recipe: the full description of a run, validated once. `harness.recipe.load` reads it from YAML."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -17,46 +15,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from harness.benchmark import Benchmark
-from harness.components import BenchmarkField, JudgeField, ModelReference, RecipePath
-from harness.errors import DataError, nearest, quoted
+from harness.components import RecipePath
 from harness.figures import Margin
-from harness.models.load import Dtype
-from harness.models.load import identity as model_identity
-from harness.models.processor import AutoDtype
-from harness.protocols import Judge, Loss
+from harness.protocols import Loss
 from harness.recipe.data import Data
+from harness.recipe.evaluation import Evaluation, System
+from harness.recipe.policy import Name, Policy
 from harness.recipe.training import Runtime, Training
 from harness.recipe.trl_loss import Engine, TrlLoss, parse_method_loss
-from harness.servers.prices import read_prices
 from harness.types import RecipeSection
-from harness.variables import Filled, Variables
-
-
-def _safe_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", value):
-        raise ValueError("expected letters, digits, '.', '_' or '-', starting with a letter or digit, at most 80")
-    return value
-
-
-Name = Annotated[str, BeforeValidator(lambda v: _safe_name(v) if isinstance(v, str) else v)]
-"""A name that is also used as a folder or file name."""
-
-
-class Policy(RecipeSection):
-    """The model to train. In its untrained state it is also the reference model of the preference losses."""
-
-    model: ModelReference
-    revision: str | None = None
-    dtype: AutoDtype = Field("auto", validate_default=True)
-
-    @field_validator("dtype")
-    @classmethod
-    def _not_float16(cls, value: Dtype) -> Dtype:
-        if value == "float16":
-            raise ValueError("small gradients are lost in float16; expected bfloat16 or float32")
-        return value
-
+from harness.variables import Filled
 
 BASE = "base"
 """The id and method of the untrained policy's row."""
@@ -84,89 +52,6 @@ class Method(RecipeSection):
     def label(self) -> str:
         """The loss's name on boards."""
         return self.loss.label if isinstance(self.loss, TrlLoss) else self.loss.name
-
-
-class AnswerSampling(RecipeSection):
-    """How checkpoints sample answers to a benchmark's questions. `temperature` None: as the benchmark prescribes."""
-
-    max_new_tokens: int = Field(512, ge=1)
-    temperature: float | None = Field(None, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-
-
-class Evaluation(RecipeSection):
-    """Benchmarks and their judge. `judges`: other judges for single benchmarks, by the benchmark's name."""
-
-    judge: JudgeField
-    benchmarks: list[BenchmarkField] = Field(min_length=1)
-    judges: dict[str, JudgeField] = Field(default_factory=dict)
-    answers: AnswerSampling = AnswerSampling()
-    retries_invalid: int = Field(1, ge=0, le=20)
-    """Retries for an unreadable reply, for judges whose replies vary from call to call."""
-    prices: RecipePath | None = None
-    """A price table (see `harness.servers.prices`) that takes precedence over the user's and the built-in one."""
-
-    @field_validator("prices")
-    @classmethod
-    def _readable(cls, value: Any) -> Any:
-        try:
-            if value is not None:
-                read_prices(value)
-        except DataError as error:
-            raise ValueError(str(error)) from None
-        return value
-
-    @field_validator("benchmarks")
-    @classmethod
-    def _each_once(cls, value: list[Any]) -> list[Any]:
-        names = [b.name for b in value]
-        if repeated := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"expected each benchmark once, because figures are named after it; repeated: {repeated}")
-        return value
-
-    @field_validator("judges")
-    @classmethod
-    def _known_benchmarks(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        names = [b.name for b in info.data.get("benchmarks", [])]
-        if unknown := sorted(value.keys() - names) if names else []:
-            raise ValueError(f"no benchmark {quoted(unknown[0])} in evaluation; {nearest(unknown[0], names)}")
-        if any(judge.recorded for judge in value.values()):
-            raise ValueError("'replay' applies to all benchmarks or none: set it as evaluation.judge")
-        return value
-
-    def judge_of(self, benchmark: Benchmark) -> Judge:
-        """The judge of a benchmark."""
-        return self.judges.get(benchmark.name, self.judge)
-
-
-class RecordedFile(RecipeSection):
-    """A file of recorded answers or verdicts, as its path alone or with the model and the judge that are meant, if it
-    has several."""
-
-    file: RecipePath
-    model: str | None = Field(None, min_length=1)
-    judge: str | None = Field(None, min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str | Path | Variables) else value
-
-
-class System(RecipeSection):
-    """A row whose answers come from files in the benchmarks' public formats, plain or .gz, one per benchmark.
-    `verdicts`: files of recorded verdicts, for the judge `replay`."""
-
-    id: Name
-    answers: dict[str, RecordedFile] = Field(min_length=1)
-    verdicts: dict[str, RecordedFile] = Field(default_factory=dict)
-
-    @field_validator("answers")
-    @classmethod
-    def _answers_have_no_judge(cls, value: dict[str, RecordedFile]) -> dict[str, RecordedFile]:
-        if any(recorded.judge for recorded in value.values()):
-            raise ValueError("answers have no judge; name it at the verdicts")
-        return value
 
 
 class Gate(RecipeSection):
@@ -292,8 +177,3 @@ class Recipe(RecipeSection):
         if isinstance(method.training.get("sft"), dict) and self.training.sft is not None:
             merged["sft"] = self.training.sft.model_dump() | method.training["sft"]
         return Training.model_validate(merged)
-
-
-def policy_identity(policy: Policy) -> dict[str, Any]:
-    """The untrained policy's part of a stage key."""
-    return {"dtype": policy.dtype, **model_identity(policy.model, policy.revision)}

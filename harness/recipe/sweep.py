@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness.errors import nearest, quoted
-from harness.recipe.plain_yaml import FieldPath
+from harness.recipe.reading.plain_yaml import FieldPath
 from harness.recipe.training import TrainingSeed
 from harness.types import RecipeSection
 

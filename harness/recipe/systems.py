@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from harness.errors import nearest, quoted
-from harness.recipe.plain_yaml import FieldPath
-from harness.recipe.problems import Problem
-from harness.recipe.recipe import BASE, Recipe, RecordedFile
+from harness.recipe.evaluation import RecordedFile
+from harness.recipe.reading.plain_yaml import FieldPath
+from harness.recipe.reading.problems import Problem
+from harness.recipe.recipe import BASE, Recipe
 
 SYSTEM = "system"
 """The method of a row whose answers come from files."""

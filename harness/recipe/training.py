@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from harness.engine.resources import Resources
 from harness.errors import nearest, quoted
 from harness.recipe.launch import Launch
-from harness.types import STAGE_KINDS, RecipeSection
+from harness.stage_kinds import STAGE_KINDS
+from harness.types import RecipeSection
 
 
 def _installed(package: str, value: Any, remedy: str) -> Any:

@@ -10,7 +10,8 @@ from harness.boards.entry import BoardRow, Entry
 from harness.boards.facts import MOST_NAMED, is_calibrated, judge_name, loss_facts
 from harness.boards.format import number, with_interval
 from harness.components import benchmark_class
-from harness.types import STAGE_KINDS, Metric
+from harness.stage_kinds import STAGE_KINDS
+from harness.types import Metric
 
 
 def benchmark_notes(entries: Iterable[BoardRow]) -> list[str]:

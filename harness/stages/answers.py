@@ -16,7 +16,8 @@ from harness.memo import once
 from harness.models import chat
 from harness.models import load as models
 from harness.models.workload import GENERATING, loading, work
-from harness.recipe.recipe import AnswerSampling, RecordedFile, System, policy_identity
+from harness.recipe.evaluation import AnswerSampling, RecordedFile, System
+from harness.recipe.policy import policy_identity
 from harness.training.checkpoint import RowModel
 from harness.types import Advance, Answer, Completion, Message, Question, Sampling
 

@@ -13,7 +13,7 @@ from harness.models import embedding
 from harness.models import load as models
 from harness.models.workload import work
 from harness.recipe.data import Report
-from harness.recipe.recipe import Policy, policy_identity
+from harness.recipe.policy import Policy, policy_identity
 from harness.recipe.sizes import Sizes
 from harness.types import Messages, PreferencePair, RankedExample
 

@@ -12,7 +12,7 @@ from harness.figures import MARGIN, MARGIN_KEPT, TRAINED_MARGIN
 from harness.models import chat
 from harness.models import load as models
 from harness.models.workload import loading, work
-from harness.recipe.recipe import Policy, policy_identity
+from harness.recipe.policy import Policy, policy_identity
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
 from harness.stages._metrics import write_metrics

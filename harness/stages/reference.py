@@ -10,7 +10,7 @@ from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import write_json
 from harness.models.load import Dtype
 from harness.models.workload import loading, work
-from harness.recipe.recipe import Policy, policy_identity
+from harness.recipe.policy import Policy, policy_identity
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
 from harness.training.checkpoint import (

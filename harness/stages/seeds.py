@@ -12,7 +12,7 @@ from harness.data.read import split
 from harness.engine.stage import Context, Stage
 from harness.engine.store import write_rows
 from harness.recipe.data import Data, Decontamination
-from harness.recipe.recipe import Evaluation
+from harness.recipe.evaluation import Evaluation
 from harness.types import PreferencePair, Record
 
 

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
-from harness.recipe.recipe import policy_identity
+from harness.recipe.policy import policy_identity
 from harness.recipe.training import Sft, Training
 from harness.training.setup import TrainingSetup, products_identity, training_identity
 from harness.types import RankedExample

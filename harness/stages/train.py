@@ -7,7 +7,7 @@ from harness.components import identity, source_hash
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.protocols import Loss
 from harness.recipe.arms import Arm
-from harness.recipe.recipe import policy_identity
+from harness.recipe.policy import policy_identity
 from harness.recipe.training import Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.budget import Budget, budget_used

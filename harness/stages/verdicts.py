@@ -12,7 +12,7 @@ from harness.judging.panel import collect_verdicts, members_of
 from harness.models.workload import REPLY_SECONDS, loading, work
 from harness.printable import printable
 from harness.protocols import Judge
-from harness.recipe.recipe import Evaluation, System
+from harness.recipe.evaluation import Evaluation, System
 from harness.servers.prices import price_table
 from harness.servers.spending import JudgeCost
 from harness.stages._metrics import write_metrics

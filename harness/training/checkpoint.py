@@ -8,7 +8,7 @@ from harness.engine.stage import Context, Stage
 from harness.engine.store import Artifact
 from harness.models.checkpoints.folder import is_adapter
 from harness.models.load import Dtype, load_causal_lm, with_adapter
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.types import Record
 

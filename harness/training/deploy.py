@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.models.checkpoints.folder import CONFIG
 from harness.models.load import Dtype, load_causal_lm, with_adapter
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Training
 from harness.training.checkpoint import CHECKPOINT, TRAINED
 from harness.training.policy import save_policy

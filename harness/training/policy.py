@@ -20,7 +20,7 @@ from harness.models.checkpoints.saving import follow_umask
 from harness.models.load import load_causal_lm, refuse_adapter
 from harness.models.lora import round_once
 from harness.models.processor import bfloat16_here
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora
 
 

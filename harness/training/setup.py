@@ -9,7 +9,7 @@ from harness.engine.stage import Estimate
 from harness.errors import ModelError
 from harness.models.processor import bfloat16_here
 from harness.models.workload import TRAINING, loading, work
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
 from harness.recipe.trl_loss import Engine

@@ -6,7 +6,8 @@ import yaml
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.recipe.recipe import Gate, System
+from harness.recipe.evaluation import System
+from harness.recipe.recipe import Gate
 from tests.docs.pages import all_blocks
 
 DOCUMENTS = [yaml.safe_load(block.text) for block in all_blocks("yaml")]

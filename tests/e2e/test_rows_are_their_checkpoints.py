@@ -17,8 +17,9 @@ from harness.engine.stage import Context, Stage
 from harness.engine.store import Artifact, Store
 from harness.pipeline.plan import make_plan
 from harness.pipeline.progress import SilentView
+from harness.recipe.evaluation import AnswerSampling
 from harness.recipe.load import load_study
-from harness.recipe.recipe import AnswerSampling, Policy
+from harness.recipe.policy import Policy
 from harness.stages._metrics import metrics
 from harness.stages.answers import answers_stage
 from harness.training import rounding

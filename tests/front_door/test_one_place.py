@@ -49,7 +49,7 @@ MAY_READ = {  # methods of Path, which follow links and wait for FIFOs
     "pipeline/injections.py",
     "pipeline/run.py",  # an artifact of the run
     "judging/calibration/record.py",
-    "models/rendering.py",  # /proc
+    "models/templates/rendering.py",  # /proc
     "models/batching.py",
     "models/processor.py",
     "models/checkpoints/stamps.py",  # our own cache of hashes

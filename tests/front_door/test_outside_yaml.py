@@ -8,9 +8,9 @@ import pytest
 
 from harness.errors import DataError, HarnessError, RecipeError
 from harness.outside_yaml import YamlError, parse_yaml
-from harness.recipe.document import Document
 from harness.recipe.launch import Accelerate
 from harness.recipe.prompt_template import load_template
+from harness.recipe.reading.document import Document
 from harness.servers.prices import read_prices
 
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))

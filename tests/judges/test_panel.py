@@ -16,8 +16,9 @@ from harness.engine.journal import content_key
 from harness.engine.store import Store
 from harness.errors import CostError, JudgeError, RecipeError
 from harness.judges.panel import Panel
-from harness.judging.asker import Asker, Ledger, make_ask
+from harness.judging.asker import Asker, make_ask
 from harness.judging.costs import judges_of, start_spending
+from harness.judging.ledger import Ledger
 from harness.judging.panel import collect_verdicts
 from harness.pipeline.plan import make_plan
 from harness.protocols import Judge

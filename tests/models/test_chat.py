@@ -9,7 +9,7 @@ from harness.logprobs.rows import IGNORED
 from harness.models import chat
 from harness.models import load as models
 from harness.models.classifier import classifier_ids
-from harness.models.rendering import PLAIN_TEMPLATE
+from harness.models.templates.rendering import PLAIN_TEMPLATE
 from harness.training.ranked.batch import collate, tokenize
 from harness.types import Message, Messages, RankedExample, Response
 

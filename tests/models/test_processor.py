@@ -13,7 +13,7 @@ import pytest
 from harness.components import build
 from harness.models import processor
 from harness.models.processor import GOOD, bfloat16_here, bfloat16_speed, record_file
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from tests.stand_ins import record_processor
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from harness.errors import ModelError
-from harness.models import chat, rendering
+from harness.models import chat
 from harness.models import load as models
+from harness.models.templates import rendering
 from harness.models.tokenizers import check_conversations
 from harness.types import Message, PreferencePair
 from tests.tiny import tiny_tokenizer

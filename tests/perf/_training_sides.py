@@ -105,7 +105,7 @@ def train_ours(model: str, dtype: str, groups: Sequence[Any], tokenizer: Any, fo
     from harness.logprobs.layout import shared_prefix_obstacle
     from harness.logprobs.rows import FORWARD
     from harness.models import load as models
-    from harness.recipe.recipe import Policy
+    from harness.recipe.policy import Policy
     from harness.training.memory import give_back
     from harness.training.policy import load_policy
     from harness.training.ranked.batch import collate, lengths_of

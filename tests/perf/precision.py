@@ -31,7 +31,7 @@ from harness.logprobs.score import score_rows
 from harness.losses.mdpo_linear import MdpoLinear
 from harness.models import load as models
 from harness.protocols import Ready
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Training
 from harness.rewards.trained import Trained
 from harness.training.deploy import save_result

@@ -12,7 +12,8 @@ from harness.engine.stage import Context, Stage
 from harness.engine.store import Store
 from harness.models import decoding
 from harness.pipeline.progress import SilentView
-from harness.recipe.recipe import AnswerSampling, Policy
+from harness.recipe.evaluation import AnswerSampling
+from harness.recipe.policy import Policy
 from harness.stages.answers import answers_stage
 from harness.training.checkpoint import RowModel
 

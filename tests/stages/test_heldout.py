@@ -14,7 +14,7 @@ from harness.models import chat
 from harness.models import load as models
 from harness.models.load import load_tokenizer
 from harness.pipeline.progress import SilentView
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Runtime, Training
 from harness.stages.heldout import References, heldout_stage, references
 from harness.stages.reference import heldout_reference_stage

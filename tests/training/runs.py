@@ -12,7 +12,7 @@ from harness.logprobs.score import score_rows
 from harness.losses.mdpo_linear import MdpoLinear
 from harness.models import load as models
 from harness.protocols import Loss
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.training.budget import Budget
 from harness.training.ranked.trainer import train_policy

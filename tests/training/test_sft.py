@@ -13,7 +13,7 @@ from harness.errors import DataError, ModelError
 from harness.logprobs.score import score_rows
 from harness.models import chat
 from harness.models import load as models
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.training.trl import sft
 from harness.training.trl.sft import best_responses, fine_tune

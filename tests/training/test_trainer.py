@@ -16,7 +16,7 @@ from harness.losses.mdpo_linear import MdpoLinear
 from harness.models import chat
 from harness.models import load as models
 from harness.protocols import Loss, RankedLogps
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.training.budget import Budget
 from harness.training.policy import autocast_dtype

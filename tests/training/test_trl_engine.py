@@ -19,7 +19,7 @@ from harness.losses.dpo_best_worst import DpoBestWorst
 from harness.models import chat
 from harness.models import load as models
 from harness.protocols import RankedLogps
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.recipe.trl_loss import TRL_LOSSES, TrlLoss
 from harness.training.curves import tensorboard_in

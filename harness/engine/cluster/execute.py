@@ -20,7 +20,7 @@ from harness.engine.stage import Progress, Stage
 from harness.engine.store import Store
 from harness.errors import HarnessError
 from harness.servers.spending import Spending
-from harness.types import STAGE_KINDS
+from harness.stage_kinds import STAGE_KINDS
 
 log = logging.getLogger("harness")
 

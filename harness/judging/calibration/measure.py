@@ -7,10 +7,11 @@ from typing import Any
 from harness.benchmarks.alpaca_eval.annotator import Annotator, annotate
 from harness.components import identity
 from harness.files import sha256
-from harness.judging.asker import Asker, Ledger
+from harness.judging.asker import Asker
 from harness.judging.calibration.figures import JudgedPair, calibration_figures
 from harness.judging.calibration.record import Calibration, SystemRates
 from harness.judging.calibration.sample import RecordedPair, RecordedVerdicts, draw_sample
+from harness.judging.ledger import Ledger
 from harness.judging.panel import collect_verdicts
 from harness.types import Ask, Verdict
 

@@ -13,7 +13,8 @@ from harness.benchmark import Benchmark
 from harness.errors import RecipeError
 from harness.judging.panel import members_of
 from harness.pipeline.estimates import Cost, Estimates
-from harness.recipe.recipe import Evaluation, Recipe
+from harness.recipe.evaluation import Evaluation
+from harness.recipe.recipe import Recipe
 from harness.recipe.training import Training
 from harness.stages.answers import turn_count
 from harness.stats.paired import prompt_of

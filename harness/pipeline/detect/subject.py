@@ -7,7 +7,8 @@ from harness.claims.primary import LC, OFFICIAL, UNPENALISED
 from harness.components import identity
 from harness.errors import RecipeError
 from harness.figures import HELDOUT, Figure
-from harness.recipe.recipe import BASE, Evaluation, Recipe
+from harness.recipe.evaluation import Evaluation
+from harness.recipe.recipe import BASE, Recipe
 from harness.stats.paired import ALPHA
 
 

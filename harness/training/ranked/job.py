@@ -10,7 +10,7 @@ from harness.components import build
 from harness.models.load import Dtype
 from harness.protocols import Keep, Loss
 from harness.recipe.launch import Accelerate
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Training
 from harness.training.budget import Budget
 from harness.training.curves import tensorboard_in

@@ -20,7 +20,7 @@ from harness.models.checkpoints.folder import is_adapter
 from harness.models.config import text_config
 from harness.models.load import Dtype, device, load_tokenizer
 from harness.protocols import Loss
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Training
 from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.deploy import save_result

@@ -21,7 +21,7 @@ from harness.errors import DataError, ModelError
 from harness.logprobs.layout import check_window
 from harness.models.load import Dtype, load_tokenizer
 from harness.models.lora import round_once
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.budget import Budget, Epoch, steps_for

@@ -15,7 +15,7 @@ from harness.logprobs.layout import check_window
 from harness.logprobs.rows import IGNORED
 from harness.models import chat
 from harness.models.load import load_tokenizer
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.training.deploy import save_fine_tuned
 from harness.training.policy import autocast_dtype, load_policy, products, trainable_parameters

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.models.checkpoints.saving import follow_umask
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora
 from harness.training.policy import load_policy, save_policy
 

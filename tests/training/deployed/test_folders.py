@@ -14,7 +14,7 @@ from harness.losses.mdpo_linear import MdpoLinear
 from harness.models import load as models
 from harness.models.builtin.fetch import BUILTIN
 from harness.models.checkpoints.adapters import Base, base_of, name_base
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.deploy import save_result, save_whole

@@ -10,7 +10,7 @@ import torch
 
 from harness.losses.mdpo_linear import MdpoLinear
 from harness.models import load as models
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.ranked import trainer

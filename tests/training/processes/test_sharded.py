@@ -10,7 +10,7 @@ import torch
 
 import harness.training.processes as processes
 from harness.recipe.launch import Accelerate, Launch
-from harness.recipe.recipe import Policy
+from harness.recipe.policy import Policy
 from harness.recipe.training import Lora
 from harness.training.passes import log_probabilities
 from tests.stand_ins import record_processor

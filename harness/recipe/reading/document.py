@@ -9,7 +9,7 @@ from typing import Any
 from harness.errors import RecipeError, nearest, quoted
 from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.printable import is_secret
-from harness.recipe.plain_yaml import FieldPath, Location, parse, plain, shown_path, shown_value
+from harness.recipe.reading.plain_yaml import FieldPath, Location, parse, plain, shown_path, shown_value
 from harness.variables import Filled, with_variables
 
 _STEP = re.compile(r"\.([^.\[\]]+)|\[([^\[\]]+)\]")

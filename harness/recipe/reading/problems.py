@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from harness.components import component_class, loss_class, modules
 from harness.errors import closest, nearest
 from harness.protocols import Component
-from harness.recipe.document import Document
-from harness.recipe.plain_yaml import FieldPath, shown_value
+from harness.recipe.reading.document import Document
+from harness.recipe.reading.plain_yaml import FieldPath, shown_value
 
 
 class Problem(NamedTuple):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from harness.errors import ModelError
-from harness.models.rendering import render
+from harness.models.templates.rendering import render
 from harness.types import Message
 
 if TYPE_CHECKING:
