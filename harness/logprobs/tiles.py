@@ -118,11 +118,14 @@ class _Matrix:
             total += torch.mm(values[:, part].to(self.dtype), self.weight[part].to(self.dtype))
         return total
 
-    def add_gradient(self, total: Tensor, values: Tensor, hidden: Tensor) -> None:
-        """Add the product of values [K, V] and hidden states [K, H] to `total` [V, H]."""
+    def add_gradient(self, total: Tensor, values: Tensor, hidden: Tensor, *, is_first: bool) -> None:
+        """Add the product of values [K, V] and hidden states [K, H] to `total` [V, H], or write it there first: zeros
+        of that size would cost as much time as a layer's products."""
         for part in self.parts:
             if self.dtype == total.dtype == torch.float32:
-                total[part].addmm_(values[:, part].t(), hidden)
+                total[part].addmm_(values[:, part].t(), hidden, beta=0 if is_first else 1)
+            elif is_first:
+                total[part] = torch.mm(values[:, part].to(self.dtype).t(), hidden)
             else:
                 total[part] += torch.mm(values[:, part].to(self.dtype).t(), hidden)
 
@@ -174,7 +177,7 @@ class _PlainHead(torch.autograd.Function):
         ctx.last = None  # it is modified below, so a second backward can't use it
         if buffer is None:
             buffer = hidden.new_empty(min(ctx.size, len(hidden)), len(weight), dtype=torch.float32)
-        d_hidden, d_weight = [], torch.zeros_like(weight)
+        d_hidden, d_weight = [], torch.empty_like(weight) if len(hidden) else torch.zeros_like(weight)
         parts = [torch.split(x, ctx.size) for x in (hidden, targets, normalisers, weights)]
         for h, t, normaliser, w in reversed(list(zip(*parts, strict=True))):
             # d logp / d logits = one-hot(target) - probabilities, times the token's incoming gradient.
@@ -184,7 +187,7 @@ class _PlainHead(torch.autograd.Function):
                 slope = matrix.logits(h, buffer[: len(h)]).sub_(normaliser).exp_().mul_(-w[:, None])
             slope.scatter_add_(1, t[:, None], w[:, None])
             d_hidden.append(matrix.mean(slope))
-            matrix.add_gradient(d_weight, slope, h)
+            matrix.add_gradient(d_weight, slope, h, is_first=len(d_hidden) == 1)
         return torch.cat(d_hidden[::-1]).to(ctx.hidden_dtype), d_weight, None, None, None
 
 
