@@ -7,11 +7,14 @@ from pydantic import Field
 
 from harness.components import ModelReference
 from harness.models import chat
+from harness.models.conversation import tokenizer_with
 from harness.models.decode import sampling
 from harness.models.load import check as check_model
 from harness.models.load import identity as model_identity
-from harness.models.load import load_causal_lm, load_tokenizer
+from harness.models.load import load_causal_lm, sampling_identity
 from harness.models.processor import AutoDtype
+from harness.models.templates.checking import check_prompts
+from harness.models.templates.variables import TemplateVariables
 from harness.protocols import Arrived, Generator, SampleRequest
 from harness.types import Messages
 
@@ -23,7 +26,8 @@ class Hf(Generator):
     """Samples from `model` (a built-in name, a hub id or a local folder) with `transformers`, in process.
 
     `batch_size` counts sequences per forward (None: as many as the model and the device allow). It affects speed and
-    memory, but samples only by rounding (see `harness.models.decoding`). Raises ModelError if the model can't be
+    memory, but samples only by rounding (see `harness.models.decoding`). `chat_template_kwargs`: values for variables
+    of the chat template; of the policy's own model, by default the policy's. Raises ModelError if the model can't be
     loaded, or a single sequence doesn't fit in memory.
     """
 
@@ -33,22 +37,31 @@ class Hf(Generator):
     revision: str | None = None
     dtype: AutoDtype = Field("auto", validate_default=True)
     batch_size: int | None = Field(None, ge=1)
+    chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
 
     def models_in_process(self) -> list[str]:
         return [self.model]
 
     def identity(self) -> dict[str, Any]:
         fields = {"name": self.name, "dtype": self.dtype, "sampling": sampling.VERSION}
-        return fields | model_identity(self.model, self.revision)
+        model = model_identity(self.model, self.revision)
+        values = self.chat_template_kwargs
+        variables = {"chat_template_kwargs": values} if values else {}
+        return fields | model | sampling_identity(self.model, self.revision) | variables
 
     def check(self) -> None:
         check_model(self.model, self.revision)
+        if self.chat_template_kwargs:
+            tokenizer_with(self.model, self.revision, self.chat_template_kwargs)
+
+    def check_prompts(self, prompts: Sequence[Messages], fold: bool) -> None:
+        check_prompts(self.model, self.revision, prompts, fold, self.chat_template_kwargs)
 
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
         from harness.models.batching import Job
         from harness.models.decoding import decode
 
-        tokenizer = load_tokenizer(self.model, self.revision)
+        tokenizer = tokenizer_with(self.model, self.revision, self.chat_template_kwargs)
         model = load_causal_lm(self.model, self.revision, self.dtype)
         jobs = [Job(_ids(tokenizer, r.prompt), r.sampling, r.samples) for r in requests]
         decode(model, tokenizer, jobs, seed=seed, batch_size=self.batch_size, arrived=arrived)

@@ -56,7 +56,7 @@ def longest_first(jobs: Sequence[Job]) -> list[IndexedJob]:
     """Jobs in decoding order. Longest first: the largest batch runs first, so running out of memory shows at once.
     Neighbours have similar lengths, so there is little padding."""
     indexed = [IndexedJob(i, job) for i, job in enumerate(jobs)]
-    return sorted(indexed, key=lambda p: (-len(p.job.prompt), -p.job.sampling.max_new_tokens, p.request))
+    return sorted(indexed, key=lambda p: (-len(p.job.prompt), -p.job.sampling.most_tokens, p.request))
 
 
 def batches(jobs: Sequence[IndexedJob], limits: BatchLimits) -> Iterator[list[IndexedJob]]:
@@ -71,7 +71,7 @@ def batches(jobs: Sequence[IndexedJob], limits: BatchLimits) -> Iterator[list[In
     rows = widest = most = 0
     for indexed, left in zip(jobs, following, strict=True):
         job = indexed.job
-        length, limit = len(job.prompt), job.sampling.max_new_tokens
+        length, limit = len(job.prompt), job.sampling.most_tokens
         if batch:
             padding = (widest - length) * min(left, limits.sequences - rows)
             rows, most = rows + len(job.samples), max(most, limit)

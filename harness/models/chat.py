@@ -4,7 +4,8 @@ A prompt is rendered by the tokenizer's chat template and tokenised without addi
 already contains them (no second BOS). A response is tokenised separately, followed by exactly one end-of-turn token of
 the template. A tokenizer without a template (a base model) uses `PLAIN_TEMPLATE` of
 `harness.models.templates.rendering`. Control tokens that a message or a response spells out are tokenised as plain text
-(see `harness.models.templates.control_tokens`).
+(see `harness.models.templates.control_tokens`). Before a given response stands what the template itself writes before
+an answer, which isn't always where it has a model begin to write (see `harness.models.templates.answered`).
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import ModelError
+from harness.models.templates.answered import bridge
 from harness.models.templates.control_tokens import encode_marked, encode_text, marked
 from harness.models.templates.rendering import render
 from harness.types import Message
@@ -28,15 +30,20 @@ class Encoded(NamedTuple):
     truncated: bool
 
 
-def encode_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
-    """Ids of a conversation up to where the assistant's answer begins. A final assistant message is left open, to be
-    continued."""
+def encode_prompt(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, answered: bool = False
+) -> list[int]:
+    """Ids of a conversation up to where the assistant's answer begins; `answered`: one that is given, rather than to be
+    written. A final assistant message is left open, to be continued."""
     continued = bool(messages) and messages[-1].role == "assistant"
     options = {"continue_final_message": True} if continued else {"add_generation_prompt": True}
     enclosed = marked(tokenizer, messages)
+    text = render(tokenizer, messages if enclosed is None else enclosed, **options)
+    if answered and not continued:
+        text = bridge(tokenizer).over(text)
     if enclosed is not None:
-        return encode_marked(tokenizer, render(tokenizer, enclosed, **options))
-    return list(tokenizer.encode(render(tokenizer, messages, **options), add_special_tokens=False))
+        return encode_marked(tokenizer, text)
+    return list(tokenizer.encode(text, add_special_tokens=False))
 
 
 def beginning(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -52,6 +59,8 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
     if tokenizer.chat_template:
         answer = "harness"
         text = render(tokenizer, [Message(role="user", content="x"), Message(role="assistant", content=answer)])
+        if answer not in text:
+            raise ModelError(f"{tokenizer.name_or_path}: its chat template leaves out the answer; use another model")
         tail = tokenizer.encode(text[text.rindex(answer) + len(answer) :], add_special_tokens=False)
         # `all_special_ids` is not enough: the end of turn may only be flagged special among the added tokens (Phi-3).
         special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
@@ -80,7 +89,7 @@ def encode(
     A prompt longer than `max_prompt_length` loses its beginning. If prompt and response together exceed `max_length`,
     the response loses its end, including the end-of-turn token. Either is reported as truncated.
     """
-    prompt = encode_prompt(tokenizer, messages)
+    prompt = encode_prompt(tokenizer, messages, answered=True)
     answer = encode_response(tokenizer, response)
     cut_prompt = prompt[-max_prompt_length:]
     cut_answer = answer[: max(1, max_length - len(cut_prompt))]

@@ -12,6 +12,7 @@ from harness.children.shares import gathered, own
 from harness.errors import ModelError, nearest
 from harness.models import chat
 from harness.models.config import context_window
+from harness.models.templates.taking import folded
 from harness.protocols import Keep
 from harness.types import Advance, Messages
 
@@ -51,22 +52,31 @@ class _Input(NamedTuple):
 
 def reads_pairs(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether the tokenizer is an encoder's, which joins two texts by its own tokens and has no chat template."""
-    return not tokenizer.chat_template and None not in (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    if tokenizer.chat_template or None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
+        return False
+    return tokenizer.sep_token_id in tokenizer("a", "b")["input_ids"]
+
+
+def single_question(name: str, prompts: Sequence[Messages]) -> list[str]:
+    """Prompts as an encoder reads them: the only question of each, a system message in front of it. Raises ModelError
+    for conversations of several turns."""
+    questions = [folded(messages) for messages in prompts]
+    if others := sum([m.role for m in messages] != ["user"] for messages in questions):
+        raise ModelError(
+            f"{name}: {others} of {len(prompts)} conversations have several turns, and an encoder without a chat "
+            "template reads one question and one answer; remove them, or use another reward model"
+        )
+    return [messages[0].content for messages in questions]
 
 
 def _pairs(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[tuple[Messages, str]], max_length: int) -> list[_Input]:
     """Questions and answers as pairs; the longer one loses its end where both don't fit. Raises ModelError for prompts
     that aren't a single question."""
-    others = sum(len(messages) != 1 or messages[0].role != "user" for messages, _ in rows)
-    if others:
-        raise ModelError(
-            f"{tokenizer.name_or_path}: {others} of {len(rows)} conversations have several messages, and an encoder "
-            "without a chat template reads one question and one answer; remove them, or use another reward model"
-        )
     inputs = []
-    for messages, response in rows:
+    questions = single_question(tokenizer.name_or_path, [messages for messages, _ in rows])
+    for question, (_, response) in zip(questions, rows, strict=True):
         pair = tokenizer(
-            messages[0].content,
+            question,
             response,
             truncation="longest_first",
             max_length=max_length,
@@ -99,14 +109,14 @@ def output_weights(name: str, labels: Sequence[str], outputs: Mapping[str, float
             "weights that combine them into a score: outputs: {label: weight, ...}"
         )
     weights = [0.0] * count
-    for name, weight in outputs.items():
-        if name in labels:
-            weights[labels.index(name)] = weight
-        elif name.isdecimal() and int(name) < count:
-            weights[int(name)] = weight
+    for output, weight in outputs.items():
+        if output in labels:
+            weights[labels.index(output)] = weight
+        elif output.isdecimal() and int(output) < count:
+            weights[int(output)] = weight
         else:
-            expected = f"a label or a number below {count}; {nearest(name, labels)}"
-            raise ModelError(f"outputs: reward model {name} has no output '{name}'; expected {expected}")
+            expected = f"a label or a number below {count}; {nearest(output, labels)}"
+            raise ModelError(f"outputs: reward model {name} has no output '{output}'; expected {expected}")
     return weights
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import GenerationConfig, PretrainedConfig
 
 
 def text_config(model: Any) -> "PretrainedConfig":
@@ -52,6 +52,18 @@ def shortest_window(model: Any) -> int | None:
         if types is None or "sliding" in types[i]
     ]
     return min((int(window) for window in windows if window is not None), default=None)
+
+
+def declared_ends(config: "PretrainedConfig", generation: "GenerationConfig | None") -> set[int]:
+    """The ids of the tokens that end a text by a model's configurations, those of its vocabulary."""
+    text = config.get_text_config()
+    size = getattr(text, "vocab_size", None)
+    ends: set[int] = set()
+    for part in (config, text, generation):
+        declared = getattr(part, "eos_token_id", None)
+        ids = declared if isinstance(declared, list | tuple) else [declared]
+        ends |= {i for i in ids if type(i) is int and 0 <= i < (size or i + 1)}
+    return ends
 
 
 def context_window(model: Any) -> int | None:

@@ -19,8 +19,7 @@ from harness.models import chat
 from harness.models.batching import Job, batch_limits, batches, longest_first
 from harness.models.config import context_window, rope_class
 from harness.models.decode.padded import PaddedDecoder
-from harness.models.decode.rows import EMPTY, Ending, Row, Sample, samples_of
-from harness.models.decode.sampling import stream
+from harness.models.decode.rows import Ending, Row, Sample, samples_of
 from harness.models.decode.support import decodes_in_slots
 from harness.models.decode.waiting import Waiting
 from harness.models.decode.workers import decode_waiting
@@ -91,7 +90,7 @@ class _Decoding:
         self._seed = seed
         self._arrived = arrived
         self._then = then
-        self._ending = Ending.of(tokenizer)
+        self._ending = Ending.of(tokenizer, model)
         self._limits = batch_limits(model, batch_size)
         self._window = context_window(model) or 1 << 30
         beginning = chat.beginning(tokenizer)
@@ -113,11 +112,11 @@ class _Decoding:
         def put(jobs: list[tuple[int, Job]]) -> int:
             groups = self._groups(jobs)
             for group in groups:
-                waiting.put([Row(s, stream(self._seed, s.prompt, s.sample)) for s in group])
+                waiting.put([self._ending.row(s, self._seed) for s in group])
             return sum(map(len, groups))
 
         def finished(rows: list[Row]) -> None:
-            put(self._deliver([(row.sample, row.written) for row in rows]))
+            put(self._deliver(rows))
 
         count = put(jobs)
         decode_waiting(self._model, self._ending, self._seed, waiting, self._limits, count, self._beginning, finished)
@@ -135,7 +134,7 @@ class _Decoding:
                 if rows:
                     with torch.inference_mode():
                         written = decoder.batch(rows)
-                    following += self._deliver(list(zip(rows, written, strict=True)))
+                    following += self._deliver(written)
             jobs = following
 
     def _groups(self, jobs: list[tuple[int, Job]]) -> list[list[Sample]]:
@@ -144,17 +143,14 @@ class _Decoding:
         for request, job in jobs:
             samples = samples_of(request, job, self._window)
             if samples and samples[0].limit <= 0:
-                more = self._deliver([(sample, []) for sample in samples])
+                more = self._deliver([self._ending.row(sample, self._seed) for sample in samples])
                 groups += self._groups(more)
             elif samples:
                 groups.append(samples)
         return groups
 
-    def _deliver(self, finished: Sequence[tuple[Sample, list[int]]]) -> list[tuple[int, Job]]:
+    def _deliver(self, finished: Sequence[Row]) -> list[tuple[int, Job]]:
         """Pass on finished samples; returns the jobs that continue them."""
-        sampled = [
-            Sampled(s.request, s.sample, self._ending.completion(written, s.sampling) if written else EMPTY)
-            for s, written in finished
-        ]
+        sampled = [Sampled(row.sample.request, row.sample.sample, self._ending.completion(row)) for row in finished]
         self._arrived(sampled)
         return [(one.request, job) for one in sampled if (job := self._then(one)) is not None]

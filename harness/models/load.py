@@ -17,10 +17,13 @@ from harness.models.checkpoints import adapters, hub
 from harness.models.checkpoints.complete import Use, auto_class, check_complete, check_report, quiet, readable, skeleton
 from harness.models.checkpoints.empty import without_values
 from harness.models.checkpoints.folder import CONFIG, check_files, is_adapter, is_whole, loaded_files, read_object
-from harness.models.checkpoints.identity import identity as identity
 from harness.models.checkpoints.sizes import check_sizes
 from harness.models.checkpoints.stamps import cached
+from harness.models.facts import identity as identity
+from harness.models.facts import notices
+from harness.models.facts import sampling_identity as sampling_identity
 from harness.models.lora import round_once
+from harness.models.templates.checking import tell
 from harness.models.tokenizers import load_tokenizer as load_tokenizer
 
 if TYPE_CHECKING:
@@ -37,6 +40,11 @@ def check(model: str, revision: str | None = None, use: Use | None = "language m
     describes, if they are on this machine. `use`: what it will be loaded as; None: by another program, which compares
     weights itself. Raises ModelError."""
     _check(model, revision, use, with_tokenizer=True)
+    if model not in BUILTIN:
+        if not Path(model).is_absolute():
+            hub.fetch_tokenizer(model, revision)
+        for notice in notices(model, revision):
+            tell(notice)
     if use is None or model in BUILTIN or (folder := _checked_folder(model, revision)) is None:
         return
 
@@ -104,12 +112,12 @@ def check_trainable(model: str, revision: str | None = None) -> None:
     refuse_adapter(model, revision)
 
 
-def refuse_adapter(model: str, revision: str | None = None) -> None:
-    """Raise a ModelError if the model is a PEFT adapter: training needs a whole model."""
+def refuse_adapter(model: str, revision: str | None = None, what: str = "policy") -> None:
+    """Raise a ModelError if the model, used as `what`, is a PEFT adapter: training needs a whole model."""
     if model not in BUILTIN:
         folder = Path(model) if Path(model).is_absolute() else hub.configuration(model, revision).parent
         if is_adapter(folder):
-            raise ModelError(f"policy {model} is a PEFT adapter; expected a whole model: merge it into its base first")
+            raise ModelError(f"{what} {model} is a PEFT adapter; expected a whole model: merge it into its base first")
 
 
 def check_classifier(model: str, revision: str | None = None) -> "dict[int, str] | None":

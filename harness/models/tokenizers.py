@@ -1,6 +1,5 @@
 """Tokenizers by a model's name, with what the model can't do without: padding, an end, and an embedding per token."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,8 @@ from harness.models.builtin.fetch import BUILTIN, builtin_folder
 from harness.models.checkpoints import adapters, hub
 from harness.models.checkpoints.complete import quiet, readable
 from harness.models.checkpoints.folder import CONFIG, check_regular, is_adapter, is_whole
-from harness.models.templates.rendering import render
 from harness.printable import printable
-from harness.types import Message, PreferencePair
+from harness.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,14 +85,3 @@ def _check_embeddings(tokenizer: "PreTrainedTokenizerBase", model: str, rows: in
                 f"{model}: a conversation contains {names}, for which the model has no embedding, as it has only "
                 f"{rows}; resize its embeddings and save it again"
             )
-
-
-def check_conversations(model: str, pairs: Iterable[PreferencePair]) -> None:
-    """Render one prompt of each order of roles. Raises ModelError if the model's chat template refuses one, as Gemma's
-    refuses a system message. Prompts of one question are not tried: every template takes them."""
-    by_roles = {tuple(m.role for m in pair.messages): pair.messages for pair in pairs}
-    by_roles.pop(("user",), None)
-    if by_roles:
-        tokenizer = load_tokenizer(model)
-        for messages in by_roles.values():
-            render(tokenizer, messages, add_generation_prompt=True)

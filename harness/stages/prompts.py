@@ -13,8 +13,10 @@ from harness.components import identity
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import write_rows
 from harness.errors import DataError
+from harness.models.templates.stripping import Thoughts
 from harness.recipe.data import PromptGeneration
 from harness.recipe.sizes import CHARACTERS_PER_TOKEN
+from harness.servers.addressed import engines_of
 from harness.stages.responses import sample_pools, sampling_estimate
 from harness.stages.seeds import LeakSearch
 from harness.types import Completion, Messages, PreferencePair, Prompt, Sampling
@@ -63,20 +65,22 @@ def prompts_stage(config: PromptGeneration, seeds: Stage, search: LeakSearch, se
     return Stage(
         "prompts",
         "prompts",
-        4,
+        5,
         params,
         {"seeds": seeds},
         body,
         estimate,
         exclusive=sample_pools(seeds, [config.generator], "prompts"),
         serves=config.count,
+        engines=engines_of(config.generator),
     )
 
 
 def _write_prompts(
     ctx: Context, config: PromptGeneration, seed: int, train: Sequence[PreferencePair], filters: PromptFilter
 ) -> tuple[list[Prompt], Counter[str], dict[str, int]]:
-    """(prompts, how many texts were `written` and how many `tokens` they have, which served models wrote how many),
+    """(prompts, how many texts were `written`, how many `tokens` they have and, if any, how many had a thought, which
+    was left out, which served models wrote how many),
     round by round until there are enough or the attempts are used up. A round follows from the seed and the rounds
     before it alone, so that a stopped run finds its samples in the pool."""
     rng = random.Random(seed)
@@ -90,7 +94,7 @@ def _write_prompts(
     prompts: list[Prompt] = []
     counts: Counter[str] = Counter()
     written: list[Completion] = []
-    rounds = 0
+    rounds, thoughts = 0, Thoughts("strip")
     while len(prompts) < config.count and rounds < config.max_attempts:
         rounds += 1
         size = math.ceil(ROUND * (config.count - len(prompts)))
@@ -101,9 +105,12 @@ def _write_prompts(
         requests = [config.template.render([user_text(p.messages) for p in pairs]) for pairs in shots]
         texts = _sample(pool, requests, sampling)
         written += texts
+        texts = [text.model_copy(update={"text": thoughts.answer(text)}) for text in texts]
         counts.update(written=size, tokens=sum(text.tokens for text in texts))
         accepted = [filters.accept(text, pairs) for text, pairs in zip(texts, shots, strict=True)]
         prompts += [prompt for prompt in accepted if prompt is not None]
+    if thoughts.with_thoughts:
+        counts.update(with_thoughts=thoughts.with_thoughts)
     if len(prompts) < config.count:
         warning = "only %d of %d new prompts after %d rounds; raise max_attempts or relax the filters (dropped: %s)"
         ctx.log.warning(warning, len(prompts), config.count, rounds, filters.counts)

@@ -114,8 +114,9 @@ def test_a_server_that_refuses_is_told_in_one_line_without_the_key(
 def test_a_vendor_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ModelError, match="generator 'openai' needs a key: set OPENAI_API_KEY"):
-        generator("https://api.example.org/v1").check()
+        generator("https://api.mistral.ai/v1").check()
     generator("http://127.0.0.1:1/v1").check()
+    generator("https://api.example.org/v1").check()
     assert (
         generator("http://127.0.0.1:1/v1", concurrency=3).identity() == generator("http://127.0.0.1:1/v1/").identity()
     )

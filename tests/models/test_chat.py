@@ -174,14 +174,14 @@ def test_prompts_of_one_message_begin_with_what_the_template_writes_first(tokeni
         assert start[0] == tokenizer.bos_token_id
 
 
-def test_a_system_message_is_kept_or_refused_in_one_line(tokenizer: Any, kind: Kind) -> None:
+def test_a_system_message_is_kept_or_put_before_the_question(tokenizer: Any, kind: Kind) -> None:
     messages = (Message(role="system", content="Be brief."), *said("2 + 2?"))
     if kind.system:
         assert chat.encode_prompt(tokenizer, messages) == own(tokenizer, messages, add_generation_prompt=True)
         assert "Be brief." in tokenizer.decode(chat.encode_prompt(tokenizer, messages))
     else:
-        with pytest.raises(Exception, match=r"rejects the roles \[system, user\]"):
-            chat.encode_prompt(tokenizer, messages)
+        one = said("Be brief.\n\n2 + 2?")
+        assert chat.encode_prompt(tokenizer, messages) == own(tokenizer, one, add_generation_prompt=True)
 
 
 @pytest.mark.parametrize("messages", CONVERSATIONS)

@@ -14,8 +14,7 @@ from harness.errors import ModelError
 from harness.models import chat
 from harness.models import load as models
 from harness.models.templates import rendering
-from harness.models.tokenizers import check_conversations
-from harness.types import Message, PreferencePair
+from harness.types import Message
 from tests.tiny import tiny_tokenizer
 
 HELLO = [Message(role="user", content="Hello")]
@@ -136,21 +135,3 @@ def test_threads_share_the_limits_in_turn(tokenizer: Any, monkeypatch: pytest.Mo
         thread.join(20)
     assert texts == ["Hello"] * 200
     assert resource.getrlimit(resource.RLIMIT_AS) == limit
-
-
-def test_conversations_that_a_template_refuses_are_found_before_a_run(tmp_path: Path) -> None:
-    def pair(*roles: str) -> PreferencePair:
-        messages = tuple(Message.model_validate({"role": role, "content": "x"}) for role in roles)
-        return PreferencePair(id="a", messages=messages, chosen="b", rejected="c", source="s")
-
-    tiny_tokenizer(tmp_path)
-    tokenizer = models.load_tokenizer(str(tmp_path))
-    tokenizer.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-        "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    )
-    tokenizer.save_pretrained(tmp_path)
-    check_conversations(str(tmp_path), [pair("user"), pair("user", "assistant", "user")])
-    with pytest.raises(ModelError, match=r"rejects the roles \[system, user\]: no system; use another model"):
-        check_conversations(str(tmp_path), [pair("user"), pair("system", "user")])
-    check_conversations("/no/such/model", [pair("user")])  # nothing is loaded

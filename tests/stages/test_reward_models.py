@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from harness.components import build
+from harness.files import FITTED, pair_hash
 from harness.pipeline.plan import make_plan
 from harness.recipe.recipe import Recipe
+from harness.types import PreferencePair, prompt_id
 from tests.a_recipe import RECIPE, recipe_folder, refused
 from tests.stages.scripted import groups, recipe, run
 
@@ -30,6 +32,22 @@ def test_the_reward_model_is_measured_on_heldout_pairs(tmp_path: Path) -> None:
     assert accuracy["n"] == 5
     assert accuracy["ci95"][0] <= accuracy["value"] <= accuracy["ci95"][1]
     assert artifacts["reward"].report["training"] == {"pairs": 15}
+
+
+def test_a_trained_one_says_what_it_was_fitted_on(tmp_path: Path) -> None:
+    artifacts = run(with_rewards({"name": "features"}), tmp_path)
+    folder = artifacts["reward"].folder
+    judge = build("judge", {"name": "reward_model", "reward": {"name": "features"}, "checkpoint": str(folder)})
+    train = artifacts["seeds"].rows("train.jsonl", PreferencePair)
+    assert judge.fitted_on() == {pair_hash(prompt_id(p.messages), (p.chosen, p.rejected)) for p in train}
+    panel = build("judge", {"name": "panel", "judges": [judge, {"name": "reward_model", "reward": LENGTH}]})
+    assert panel.fitted_on() == judge.fitted_on()
+    before = judge.identity()
+    (folder / FITTED).unlink()
+    again = build("judge", {"name": "reward_model", "reward": {"name": "features"}, "checkpoint": str(folder)})
+    assert again.identity() == before  # a list of what it was fitted on makes it no other judge
+    assert not again.fitted_on()
+    assert not (run(recipe(), tmp_path / "untrained")["reward"].folder / FITTED).exists()
 
 
 def test_reward_models_are_compared(tmp_path: Path) -> None:

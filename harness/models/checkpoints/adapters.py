@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness import outside
 from harness.errors import ModelError
 from harness.models.builtin.fetch import BUILTIN, builtin_name
 from harness.models.checkpoints.complete import complain, quiet, readable
@@ -50,15 +49,13 @@ def settings(folder: Path) -> dict[str, Any]:
 
 def name_base(folder: Path, model: str, revision: str | None) -> None:
     """Make an adapter that was saved in a folder name its base so that it is found on another machine and after a move:
-    by its built-in name or hub id, or by its folder relative to the adapter's."""
+    by its built-in name or hub id, or by its folder relative to the adapter's. PEFT's card is removed: it is blank but
+    for the base's path. (`harness.pipeline.export` writes one that is filled.)"""
     name = os.path.relpath(Path(model).resolve(), folder.resolve()) if Path(model).is_absolute() else model
-    path, card = folder / ADAPTER_CONFIG, folder / "README.md"
-    config = read_object(path, folder)
-    saved = config["base_model_name_or_path"]
-    config |= {"base_model_name_or_path": name, "revision": revision}
+    path = folder / ADAPTER_CONFIG
+    config = read_object(path, folder) | {"base_model_name_or_path": name, "revision": revision}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if card.exists() and saved:  # PEFT's model card
-        card.write_text(outside.read_text(card, outside.LARGEST_TEXT, folder).replace(saved, name), encoding="utf-8")
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def base_of(folder: Path) -> Base:
@@ -75,8 +72,8 @@ def base_of(folder: Path) -> Base:
         return Base(name, None)
     if name.startswith("."):
         name = str((folder / name).resolve())
-        if not Path(name).is_dir():
-            raise ModelError(f"{path}: there is no base model in {name}; set base_model_name_or_path to its folder")
+    if Path(name).is_absolute() and not Path(name).is_dir():
+        raise ModelError(f"{path}: there is no base model in {name}; set base_model_name_or_path to its folder")
     if Path(name).is_dir():
         name = str(Path(name).absolute())
         if is_adapter(Path(name)) and not is_whole(Path(name)):

@@ -1,5 +1,6 @@
 """Files of models on the Hugging Face hub, and which of them this machine has."""
 
+import contextlib
 from pathlib import Path
 
 from harness.errors import ModelError
@@ -13,7 +14,8 @@ from harness.models.checkpoints.folder import (
 )
 from harness.printable import first_line
 
-_ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors", "*token*", "*vocab*", "merges.txt", "*.jinja"]
+_TOKENIZER_FILES = ["*token*", "*vocab*", "merges.txt", "*.jinja"]
+_ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors", *_TOKENIZER_FILES]
 
 
 def configuration(model: str, revision: str | None) -> Path:
@@ -72,6 +74,16 @@ def is_whole_snapshot(folder: Path) -> bool:
         return all(path.exists() for path in weight_files(folder))
     except ModelError:
         return False  # shards that its index names are missing; they are fetched with the rest
+
+
+def fetch_tokenizer(model: str, revision: str | None) -> None:
+    """Fetch, unless cached, what a hub model's prompts and the ends of its texts depend on, so that its keys are the
+    same before and after its weights are fetched. What can't be fetched is missed where it is loaded."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_TOKENIZER_FILES, "*.model", "generation_config.json"]
+    with contextlib.suppress(Exception):  # network, access and not-found errors come in many classes
+        snapshot_download(model, revision=revision, allow_patterns=patterns)
 
 
 def fetch_adapter(model: str, revision: str | None) -> Path:

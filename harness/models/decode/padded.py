@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ModelError
 from harness.models.batching import is_out_of_memory, prefill_groups
 from harness.models.decode.padded_cache import join, keeps_every_token, without_gaps
-from harness.models.decode.rows import Ending, Sample
-from harness.models.decode.sampling import Sampler, stream
+from harness.models.decode.rows import Ending, Row, Sample
+from harness.models.decode.sampling import Sampler
 from harness.types import Sampling
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class PaddedDecoder:
         self._too_large: int | None = None
         """Tokens of the smallest batch that didn't fit."""
 
-    def batch(self, rows: Sequence[Sample]) -> list[list[int]]:
-        """Token ids of each sample of a batch, end token included; `_decode`, split into halves if the rows don't fit
-        in memory together. A batch at least as large as one that failed is split without another attempt."""
+    def batch(self, rows: Sequence[Sample]) -> list[Row]:
+        """The finished rows of a batch's samples; `_decode`, split into halves if the rows don't fit in memory
+        together. A batch at least as large as one that failed is split without another attempt."""
         tokens = len(rows) * (max(len(row.prompt) for row in rows) + max(row.limit for row in rows))
         if len(rows) == 1 or self._too_large is None or tokens < self._too_large:
             try:
@@ -71,23 +71,22 @@ class PaddedDecoder:
             self._joinable = keeps_every_token(self._prefill([row])[0])
         return self._joinable
 
-    def _decode(self, rows: Sequence[Sample]) -> list[list[int]]:
-        """Token ids of each sample, end token included. Prefill groups are decoded together, or one after the other if
-        their caches can't be joined."""
+    def _decode(self, rows: Sequence[Sample]) -> list[Row]:
+        """The finished rows. Prefill groups are decoded together, or one after the other if their caches can't be
+        joined."""
         groups = _groups(rows)
         if len(groups) == 1 or self._can_join_caches():
             return self._decode_together(rows, groups)
-        return [tokens for group in groups for tokens in self._decode_together(group, [group])]
+        return [row for group in groups for row in self._decode_together(group, [group])]
 
-    def _decode_together(self, rows: Sequence[Sample], groups: Sequence[Sequence[Sample]]) -> list[list[int]]:
-        """Token ids of each row. Finished rows are removed from the batch along the way."""
+    def _decode_together(self, samples: Sequence[Sample], groups: Sequence[Sequence[Sample]]) -> list[Row]:
+        """The finished rows, which are removed from the batch along the way."""
         import torch
 
-        limits = [row.limit for row in rows]
+        rows = [self._ending.row(sample, self._seed) for sample in samples]
+        limits = [sample.limit for sample in samples]
         cache, logits, mask = self._prefill_groups(groups, max(limits))
-        streams = [stream(self._seed, row.prompt, row.sample) for row in rows]
-        sampler = Sampler([row.sampling for row in rows], streams)
-        written: list[list[int]] = [[] for _ in rows]
+        sampler = Sampler([sample.sampling for sample in samples], [row.stream for row in rows])
         finished = [False] * len(rows)
         in_batch = list(range(len(rows)))
         lengths = mask.sum(-1, keepdim=True)
@@ -97,8 +96,9 @@ class PaddedDecoder:
             tokens = sampler.pick(logits.float())
             for r, token in zip(in_batch, tokens.tolist(), strict=True):
                 if not finished[r]:
-                    written[r].append(token)
-                    finished[r] = self._ending.reached(written[r], rows[r])
+                    finished[r] = self._ending.add(rows[r], token)
+            if any(row.budget for row in rows):  # which may have written another token than the drawn one
+                tokens = tokens.new_tensor([rows[r].written[-1] for r in in_batch])
             active = [i for i, r in enumerate(in_batch) if not finished[r]]
             if not active:
                 break
@@ -117,7 +117,7 @@ class PaddedDecoder:
                 use_cache=True,
             )
             logits = out.logits[:, -1]
-        return written
+        return rows
 
     def _prefill_groups(self, groups: Sequence[Sequence[Sample]], steps: int) -> tuple[Any, "Tensor", "Tensor"]:
         """(cache with room for `steps` new tokens, logits of the first new token [R, V], mask of the prompts

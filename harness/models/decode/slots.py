@@ -98,8 +98,7 @@ class SlotBatch:
         length = rows[0].length
         finished: list[Row] = []
         for row, token in zip(rows, drawn, strict=True):
-            row.written.append(token)
-            if self._ending.reached(row.written, row.sample):
+            if self._ending.add(row, token):
                 finished.append(row)
                 continue
             self.place(len(self.active), prompt, length)
@@ -129,8 +128,7 @@ class SlotBatch:
         drawn = self._sampler.pick(logits).tolist()
         finished = []
         for row, token in zip(self.active, drawn, strict=True):
-            row.written.append(token)
-            if self._ending.reached(row.written, row.sample):
+            if self._ending.add(row, token):
                 finished.append(row)
         self.leave(finished)
         return finished

@@ -74,7 +74,7 @@ def _in_slots(model: "PreTrainedModel", texts: list[list[int]], windows: list[in
     """The logits after each text's prompt and each later token [N - P + 1, V]; notes the windows of all layers."""
     import torch
 
-    batch = SlotBatch(model, Ending(set(), str), len(texts), max(map(len, texts)))
+    batch = SlotBatch(model, Ending(set()), len(texts), max(map(len, texts)))
     logits: list[list[Tensor]] = []
     starts = [prompt for prompt, _ in TEXTS]
     beginning = compute_beginning(model, texts[1][:2])

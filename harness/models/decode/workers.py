@@ -15,7 +15,6 @@ from harness.models.decode.attention import slot_attention
 from harness.models.decode.packed import packed_weights
 from harness.models.decode.prompts import SHORTEST, Beginning, compute_beginning
 from harness.models.decode.rows import Ending, Row
-from harness.models.decode.sampling import stream
 from harness.models.decode.slots import SlotBatch
 from harness.models.decode.waiting import Waiting
 
@@ -137,8 +136,7 @@ class Worker:
         at_once = min(self._rows, max(1, len(rows)))
         longest = max((row.length for row in rows.values()), default=0)
         for row in rows.values():
-            sample = row.sample
-            self._waiting.put_back([Row(sample, stream(self._seed, sample.prompt, sample.sample))])
+            self._waiting.put_back([self._ending.row(row.sample, self._seed)])
         if self._model.device.type != "cpu":
             import torch
 

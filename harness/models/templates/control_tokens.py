@@ -61,6 +61,12 @@ def _read(tokenizer: "PreTrainedTokenizerBase") -> tuple[re.Pattern[str], re.Pat
     return _any_of(turns), _any_of(turns | {token for token in others if token in template})
 
 
+def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
+    """A tokenizer's special tokens by id, those among them that only its added tokens flag."""
+    added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+
+
 def _around_a_message(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[str]) -> set[str]:
     """The tokens that the template writes around messages of the user and the system, and the one that opens the
     answer."""

@@ -1,20 +1,29 @@
 """Rendering of chat templates, within limits of time and memory: a template is a program that comes with the model.
 
+The same conversation is rendered the same in training, sampling and scoring, and every day: a template that asks for
+the date gets `DATE`, and one that draws random numbers always draws the same. A system message that a template refuses
+or leaves out is put in front of the user's next turn (`harness.models.templates.taking`).
+
 Jinja's sandbox bounds neither nested loops nor the size of texts. So the operating system does: while a template is
 compiled and rendered, the process may take `SECONDS` of processor time and `MEMORY` more bytes of addresses. (The time
 limit works in the main thread only, the memory limit on Linux only.)
 """
 
 import contextlib
+import random
+import re
 import resource
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from harness.errors import ModelError
+from harness.models.templates.taking import Takes, as_rows, folded, probed
 from harness.types import Message
 
 if TYPE_CHECKING:
@@ -36,8 +45,14 @@ LARGEST_TEMPLATE = 1 << 20
 LARGEST_FRAME = 1 << 20
 """Characters that a template may write besides the messages, which it may write up to four times."""
 
+DATE = datetime(2024, 7, 26)
+"""The day that every template is told. It is the one that Llama 3.1 and 3.2 write where no clock is at hand."""
+_DRAWS = re.compile(r"\|\s*random\b|\blipsum\b")
+"""What draws random numbers in Jinja."""
+
 _rendering = threading.RLock()
 """Held while limits are in force: they belong to the process, not to a thread."""
+_taken: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, Takes]]" = WeakKeyDictionary()
 
 
 class _OutOfTime(BaseException):
@@ -47,13 +62,38 @@ class _OutOfTime(BaseException):
 def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], **options: Any) -> str:
     """The conversation in the tokenizer's chat template, or in `PLAIN_TEMPLATE`. `options`: those of
     `apply_chat_template`. Raises ModelError if the template refuses the conversation or exceeds a limit."""
+    takes = taken(tokenizer)
+    if takes.system != "written":
+        messages = folded(messages)
+    return _render(tokenizer, messages, parts=takes.parts, **options)
+
+
+def taken(tokenizer: "PreTrainedTokenizerBase") -> Takes:
+    """What the tokenizer's chat template takes."""
+    template = str(tokenizer.chat_template)
+    cached = _taken.get(tokenizer)
+    if cached is None or cached[0] != template:
+        takes = probed(lambda messages, parts: _render(tokenizer, messages, parts=parts))
+        cached = _taken[tokenizer] = (template, takes if tokenizer.chat_template else Takes())
+    return cached[1]
+
+
+def fixed(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    """What the template would write differently another day or another time, by what is told to it instead."""
+    template = str(tokenizer.chat_template)
+    date = {"date": f"{DATE:%Y-%m-%d}"} if "strftime_now" in template else {}
+    return date | ({"draws": "seed 0"} if _DRAWS.search(template) else {})
+
+
+def _render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, parts: bool, **options: Any) -> str:
+    """The messages as they are. `parts`: their contents as lists of parts."""
     template, name = tokenizer.chat_template or PLAIN_TEMPLATE, tokenizer.name_or_path
     if len(str(template)) > LARGEST_TEMPLATE:
         raise ModelError(f"{name}: its chat template has more than {LARGEST_TEMPLATE:,} characters; use another model")
     own = None if tokenizer.chat_template else PLAIN_TEMPLATE
-    rows = [m.model_dump() for m in messages]
+    rows = as_rows(messages, parts)
     try:
-        with _limits():
+        with _limits(), _same_every_time(tokenizer):
             text = str(tokenizer.apply_chat_template(rows, chat_template=own, tokenize=False, **options))
     except _OutOfTime:
         raise ModelError(
@@ -74,6 +114,27 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], **
             f"{name}: its chat template writes {len(text):,} characters for {len(rows)} messages; use another model"
         )
     return text
+
+
+@contextlib.contextmanager
+def _same_every_time(tokenizer: "PreTrainedTokenizerBase") -> Iterator[None]:
+    """Tells the template `DATE`, and starts the random numbers that it draws anew. Held under the lock."""
+    needs = fixed(tokenizer)
+    if "date" in needs:
+        # transformers gives templates a clock, and makes a text of any other function that they are handed.
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        compiled = _compile_jinja_template(tokenizer.get_chat_template())
+        compiled.environment.globals["strftime_now"] = DATE.strftime
+    if "draws" not in needs:
+        yield
+        return
+    before = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 @contextlib.contextmanager
