@@ -2,76 +2,58 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.cli.console import AllowHostOption, question
+from harness.cli.run import MaxCostOption, StoreOption
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.judging.asker import Asker
-    from harness.judging.calibration.record import Calibration
     from harness.protocols import Judge
 
-SHARES = {
-    "balanced_agreement": "balanced agreement",
-    "longer_balanced_agreement": "  the longer answer wins",
-    "gain_over_longer": "  gain over that",
-    "both_orders_balanced_agreement": "  of both orders' mean",
-    "agreement": "agreement",
-    "consistency": "same winner in both orders",
-    "first_preferred": "prefers what is shown first",
-    "longer_preferred": "prefers the longer answer",
-    "longer_preferred_recorded": "  as the official judge does",
-    "length_bias": "  difference",
-}
-NUMBERS = {
-    "auc": "AUC",
-    "auc_within_systems": "AUC within systems",
-    "longer_auc_within_systems": "  the longer answer wins",
-    "gain_over_longer_within_systems": "  gain over that",
-    "cohen_kappa": "Cohen's kappa",
-    "board_kendall_tau": "win rates: Kendall's tau",
-    "board_slope": "win rates: slope",
-    "board_offset": "win rates: offset",
-}
-"""Figures in the order of the table, in words; see `harness.judging.calibration.figures`."""
+RecordedOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Annotation files, or a folder with one folder a system; by default those in $HARNESS_DATA."),
+]
+AnnotatorOption = Annotated[str, typer.Option(help="The alpaca_eval annotator whose prompt to send.")]
+TemperatureOption = Annotated[
+    float | None, typer.Option(min=0, max=2, help="By default the annotator's; above 0 for --samples.")
+]
+WithoutLogprobsOption = Annotated[
+    Literal["text", "stated", "refuse"],
+    typer.Option(help="A reply without log-probabilities: taken as certain, asked for a probability, or not scored."),
+]
 
 
 def calibrate(
     judge: Annotated[Path, typer.Option("--judge", help="A judge's fields in YAML, or a recipe.", show_default=False)],
-    recorded: Annotated[
-        list[Path] | None,
-        typer.Option(help="Annotation files, or a folder with one folder a system; by default those in $HARNESS_DATA."),
-    ] = None,
+    recorded: RecordedOption = None,
     pairs: Annotated[int, typer.Option(min=2, help="Number of recorded pairs to judge, each in both orders.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample of pairs.")] = 0,
-    annotator: Annotated[
-        str, typer.Option(help="The alpaca_eval annotator whose prompt to send.")
-    ] = "weighted_alpaca_eval_gpt4_turbo",
+    annotator: AnnotatorOption = "weighted_alpaca_eval_gpt4_turbo",
+    samples: Annotated[int, typer.Option(min=1, max=16, help="Replies to each prompt, averaged.")] = 1,
+    temperature: TemperatureOption = None,
+    without_logprobs: WithoutLogprobsOption = "text",
     concurrency: Annotated[int, typer.Option(min=1, help="Concurrent requests to a served judge.")] = 16,
-    max_cost: Annotated[
-        float | None, typer.Option("--max-cost", metavar="DOLLARS", min=0, help="Stop before it costs more than this.")
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option("--store", metavar="FOLDER", help="Where replies are kept; by default in the cache folder."),
-    ] = None,
+    max_cost: MaxCostOption = None,
+    store: StoreOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the calibration here instead of where boards look.")
     ] = None,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Measure how well a judge agrees with the official judge, on pairs that the official judge has judged."""
-    from harness.benchmarks.alpaca_eval.annotator import load_annotator
+    from harness.benchmarks.alpaca_eval.annotator import Asking
+    from harness.benchmarks.alpaca_eval.evaluators import load_annotator
     from harness.engine.store import Store
     from harness.files import store_folder
     from harness.judging.asker import make_ask
     from harness.judging.calibration.measure import calibrate as measure
     from harness.judging.calibration.record import save_calibration
     from harness.judging.calibration.sample import read_recorded
+    from harness.judging.calibration.table import show
     from harness.judging.costs import journal_of
     from harness.pipeline.progress import RunView
     from harness.printable import terminal
@@ -84,11 +66,12 @@ def calibrate(
     with allowing(allow_host, question()):
         component = load_judge(judge)
         config, verdicts = load_annotator(annotator), read_recorded(recorded or [_default_folder()])
+        asking = Asking(without_logprobs, temperature, samples)
         opened, spending = Store(store_folder(store)), Spending(max_cost)
         with RunView(console) as view:
 
             def asker(member: "Judge") -> "Asker":
-                view.start(f"judging recorded pairs: {member.name}", 2 * pairs)
+                view.start(f"judging recorded pairs: {member.name}", 2 * pairs * samples)
                 return make_ask(
                     member,
                     journal_of(member, opened),
@@ -99,12 +82,13 @@ def calibrate(
                     spending=spending,
                 )
 
-            calibration, ledger = measure(component, config, verdicts, pairs=pairs, seed=seed, asker=asker)
-    path = save_calibration(calibration, out)
-    _print(calibration, console)
-    replies = f"{ledger.asked + ledger.from_journal} replies, {ledger.asked} of them new"
-    console.print(f"{replies}; {dollars(ledger.dollars)}.")
-    console.print(f"{path}: {calibration.text}", soft_wrap=True)
+            found, ledger = measure(component, config, verdicts, pairs=pairs, seed=seed, asker=asker, asking=asking)
+    path = save_calibration(found, out)
+    show(found, console)
+    console.print(
+        f"{ledger.asked + ledger.from_journal} replies, {ledger.asked} of them new; cost: {dollars(ledger.dollars)}."
+    )
+    console.print(f"{path}: {found.text}", soft_wrap=True)
 
 
 def _default_folder() -> Path:
@@ -118,29 +102,3 @@ def _default_folder() -> Path:
             "`results/` has them), or set HARNESS_DATA to the folder that holds alpaca_eval/recorded"
         )
     return folder
-
-
-def _print(calibration: "Calibration", console: "Console") -> None:
-    from rich.table import Table
-
-    from harness.boards.format import with_interval
-    from harness.printable import printable
-
-    table = Table(box=None, header_style="bold")
-    table.add_column(f"{calibration.pairs} pairs, both orders")
-    table.add_column("", justify="right")
-    for names, decimals, unit in ((SHARES, 1, " %"), (NUMBERS, 2, "")):
-        for name, words in names.items():
-            metric = calibration.figures[name]
-            table.add_row(words, with_interval(metric, decimals) + (unit if metric.value is not None else ""))
-    console.print(table)
-    board = Table(box=None, header_style="bold")
-    for title in ("system", "pairs", "official win rate", "in the sample", "by this judge"):
-        board.add_column(title, justify="left" if title == "system" else "right")
-    for system, rates in sorted(calibration.systems.items(), key=lambda item: -item[1].official):
-        judge = "–" if rates.judge is None else f"{rates.judge:.1f}"
-        board.add_row(printable(system), str(rates.pairs), f"{rates.official:.1f}", f"{rates.recorded:.1f}", judge)
-    console.print(board)
-    reasons = [f"{count} {reason.replace('_', ' ')}" for reason, count in calibration.left_out.items() if count]
-    if reasons:
-        console.print(f"Recorded rows left out: {', '.join(reasons)}.")

@@ -2,26 +2,32 @@
 
     python -m tests.perf.features_judge --recorded FOLDER [--write]
 
-Three of the six recorded systems and half of the prompts to fit it, the other three and the other half to test it, in
-all four ways of choosing them; the first way is the one that ships, and `--write` writes its weights and calibration
-into `harness/assets`. The last line is one JSON object, a way and figure an entry. `--small`: 120 prompts, generated
-ones where the recorded verdicts are absent.
+For each recorded system and each half of the prompts, `features` is fitted to the other systems on the other half, and
+judges what it has not seen; all these verdicts together are its calibration, printed as its line, then as figures. What
+ships was fitted to three of the six systems on half of the prompts, and is also tested on the other three and the other
+half. `--write` writes its weights, the list of pairs that they were fitted to, and the calibration into
+`harness/assets`. Then leave-one-system-out, over `features` and made-up judges: how often a system's figure lies in the
+interval that the others give for it. The last line is one JSON object. `--small`: 120 prompts, generated ones where the
+recorded verdicts are absent.
 """
 
 import json
+import math
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.benchmarks.alpaca_eval.annotator import load_annotator
+from harness.benchmarks.alpaca_eval.evaluators import load_annotator
 from harness.components import build
-from harness.files import asset
+from harness.files import FITTED, asset, json_text
 from harness.judging.asker import Asker, make_ask
 from harness.judging.calibration import measure as calibrating
-from harness.judging.calibration.record import Calibration, save_calibration
-from harness.judging.calibration.sample import RecordedPair, RecordedVerdicts, read_recorded
+from harness.judging.calibration.equivalent import Rates, predicted
+from harness.judging.calibration.figures import JudgedPair, agreement_within, arranged, calibration_figures
+from harness.judging.calibration.record import save_calibration
+from harness.judging.calibration.sample import RecordedPair, RecordedVerdicts, fitted_hash, read_recorded
 from harness.types import Message, PreferencePair
 from tests.perf._shared import add_data, is_there, options, report
 
@@ -29,18 +35,7 @@ ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 FIRST = ("FuseChat-Llama-3.2-3B-Instruct", "vicuna-7b-v1.5", "alpaca-7b")
 SMALL = 120
 """Prompts of `--small`."""
-SHOWN = (
-    "balanced_agreement",
-    "longer_balanced_agreement",
-    "gain_over_longer",
-    "auc_within_systems",
-    "longer_auc_within_systems",
-    "cohen_kappa",
-    "longer_preferred",
-    "longer_preferred_recorded",
-    "board_slope",
-    "board_offset",
-)
+SHOWN = ("agreement", "longer_agreement", "gain_over_longer", "balanced_agreement", "longer_preferred", "board_slope")
 
 
 def part(recorded: RecordedVerdicts, systems: set[str], questions: set[str]) -> RecordedVerdicts:
@@ -76,14 +71,31 @@ def fitted(pairs: Sequence[RecordedPair], folder: Path) -> dict[str, Any]:
     return report
 
 
-def calibrated(weights: Path | str, test: RecordedVerdicts, folder: Path) -> Calibration:
-    judge = build("judge", {"name": "reward_model", "reward": {"name": "features", "weights": str(weights)}})
+def judge_of(weights: Path | str) -> Any:
+    return build("judge", {"name": "reward_model", "reward": {"name": "features", "weights": str(weights)}})
+
+
+def judged(weights: Path | str, test: RecordedVerdicts, folder: Path) -> list[JudgedPair]:
+    """All pairs with the verdicts of `features` with these weights."""
 
     def asker(member: Any) -> Asker:
         return make_ask(member, folder / "replies.jsonl", concurrency=1, advance=lambda _: None)
 
-    count = sum(map(len, test.systems.values()))
-    found, _ = calibrating.calibrate(judge, load_annotator(ANNOTATOR), test, pairs=count, seed=0, asker=asker)
+    pairs = [p for system in test.systems.values() for p in system]
+    found, *_ = calibrating.judged_by(judge_of(weights), load_annotator(ANNOTATOR), pairs, asker)
+    return found
+
+
+def refitted(recorded: RecordedVerdicts) -> list[JudgedPair]:
+    """All pairs, each judged by a refit without its system and without its prompt."""
+    found = []
+    both = halves(recorded)
+    for system in recorded.systems:
+        for test, train in (both, both[::-1]):
+            seen = part(recorded, recorded.systems.keys() - {system}, train)
+            with tempfile.TemporaryDirectory() as scratch:
+                fitted([p for pairs in seen.systems.values() for p in pairs], Path(scratch))
+                found += judged(Path(scratch) / "features.json", part(recorded, {system}, test), Path(scratch))
     return found
 
 
@@ -103,38 +115,110 @@ def generated(folder: Path, questions: int) -> Path:
     return folder
 
 
-def splits(recorded: RecordedVerdicts) -> Iterator[tuple[str, RecordedVerdicts, RecordedVerdicts]]:
-    """(what is fitted to, the verdicts to fit, those to test) in all four ways."""
-    both, first = halves(recorded), set(FIRST)
-    for i, half in enumerate(both):
-        for systems in (first, recorded.systems.keys() - first):
-            name = f"fitted to {', '.join(sorted(systems))}, half {i + 1}"
-            rest = recorded.systems.keys() - systems
-            yield name, part(recorded, set(systems), half), part(recorded, set(rest), both[1 - i])
+def ship(recorded: RecordedVerdicts) -> None:
+    """Fit what ships, and write its weights and the list of pairs that they come from."""
+    train = part(recorded, set(FIRST), halves(recorded)[0])
+    pairs = [p for system in train.systems.values() for p in system]
+    with tempfile.TemporaryDirectory() as scratch:
+        fitted(pairs, Path(scratch))
+        asset("judges", "features_gpt4_turbo.json").write_text((Path(scratch) / "features.json").read_text())
+    asset("judges", FITTED).write_text(json_text(sorted(fitted_hash(p) for p in pairs if p.won != 0.5)))
 
 
-def measured(recorded: RecordedVerdicts, *, write: bool) -> dict[str, dict[str, float | None]]:
-    """The figures by way."""
-    results: dict[str, dict[str, float | None]] = {}
-    for name, train, test in splits(recorded):
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            fit = fitted([p for pairs in train.systems.values() for p in pairs], folder)
-            weights: Path | str = folder / "features.json"
-            if write and not results:
-                shipped = asset("judges", "features_gpt4_turbo.json")
-                shipped.parent.mkdir(exist_ok=True)
-                shipped.write_text((folder / "features.json").read_text())
-                weights = "gpt4_turbo"
-            calibration = calibrated(weights, test, folder)
-        if weights == "gpt4_turbo":
-            save_calibration(calibration, asset("calibrations"))
-        print(f"{name}: {calibration.text}; weights {fit['weights']}")
-        for figure in SHOWN:
-            metric = calibration.figures[figure]
-            print(f"  {figure} {metric.value} {metric.ci95}", flush=True)
-        results[name] = {figure: calibration.figures[figure].value for figure in SHOWN}
-    return results
+def measured(recorded: RecordedVerdicts, *, write: bool) -> dict[str, Any]:
+    """The figures of the last line."""
+    annotator = load_annotator(ANNOTATOR)
+    if write:
+        ship(recorded)
+    pairs = refitted(recorded)
+    own = {"judge": judge_of("gpt4_turbo").identity(), "seed": 0, "refits": 2 * len(recorded.systems)}
+    calibration = calibrating.summary(pairs, annotator, recorded, **own)
+    if write:
+        save_calibration(calibration, asset("calibrations"))
+    print(calibration.text)
+    results: dict[str, Any] = {}
+    for figure in SHOWN:
+        metric = calibration.figures[figure]
+        print(f"  {figure} {metric.value} here {metric.here} elsewhere {metric.ci95}", flush=True)
+        results[figure] = metric.value
+    results["siblings"] = calibration.siblings.value
+    print(f"  siblings {calibration.siblings.value} {calibration.siblings.here}")
+    rest = part(recorded, recorded.systems.keys() - set(FIRST), halves(recorded)[1])
+    with tempfile.TemporaryDirectory() as scratch:
+        shipped = calibrating.summary(
+            judged("gpt4_turbo", rest, Path(scratch)), annotator, rest, **{**own, "refits": 0}
+        )
+    print(f"what ships, on what it has not seen: {shipped.text}")
+    results["shipped agreement"] = shipped.figures["agreement"].value
+    return results | left_out(pairs, recorded.win_rates)
+
+
+def left_out(pairs: Sequence[JudgedPair], official: dict[str, float]) -> dict[str, float]:
+    """How often a recorded system's figure lay in the interval from the others, over judges."""
+    inside: dict[str, list[bool]] = {"agreement covered": [], "official rate covered": []}
+    for name, verdicts in made_up(pairs).items():
+        own: dict[str, list[bool]] = {what: [] for what in inside}
+        for system in official:
+            others = arranged([p for p in verdicts if p.system != system], 200)
+            alone = arranged([p for p in verdicts if p.system == system], 200)
+            ends = calibration_figures(others, official)["agreement"].ci95
+            value = agreement_within(alone.systems[system])
+            if ends is not None and value is not None:
+                own["agreement covered"].append(ends[0] <= value <= ends[1])
+            rates = {s: Rates(official[s], _rate([p for p in verdicts if p.system == s])) for s in official}
+            rate = rates.pop(system).judge
+            if (found := predicted(list(rates.values()), rate, 0.0)) is not None:
+                own["official rate covered"].append(found[1] <= official[system] <= found[2])
+        print(name, {what: f"{sum(hits)} of {len(hits)}" for what, hits in own.items()}, flush=True)
+        for what, hits in own.items():
+            inside[what] += hits
+    return {what: round(100 * sum(hits) / len(hits), 1) for what, hits in inside.items() if hits}
+
+
+def _rate(pairs: Sequence[JudgedPair]) -> float:
+    return 50 * sum((p.plain or 0.0) + (p.switched or 0.0) for p in pairs) / len(pairs)
+
+
+def made_up(pairs: Sequence[JudgedPair]) -> dict[str, list[JudgedPair]]:
+    """`features`, what is longer, coins, and the recorded verdicts spoilt in several ways: everywhere alike, or more
+    for some systems than for others."""
+    draw = random.Random(1)
+    systems = sorted({p.system for p in pairs})
+
+    def made(verdict: Callable[[JudgedPair], float]) -> list[JudgedPair]:
+        found = []
+        for p in pairs:
+            value = verdict(p)
+            found.append(p._replace(plain=value, switched=value))
+        return found
+
+    def flipped(least: float, most: float) -> list[JudgedPair]:
+        share = {system: draw.uniform(least, most) for system in systems}
+        return made(lambda p: 1 - p.won if draw.random() < share[p.system] else p.won)
+
+    def shifted(noise: float, bias: float = 0.0, spread: float = 0.0, per_character: float = 0.0) -> list[JudgedPair]:
+        own = {system: draw.gauss(bias, spread) for system in systems}
+
+        def verdict(p: JudgedPair) -> float:
+            odds = math.log((p.won + 0.01) / (1.01 - p.won)) + draw.gauss(0, noise) + own[p.system]
+            return 1 / (1 + math.exp(-odds - per_character * (p.length - p.reference_length)))
+
+        return made(verdict)
+
+    found = {
+        "features": list(pairs),
+        "longer": made(lambda p: float(p.length > p.reference_length)),
+        "shorter": made(lambda p: float(p.length < p.reference_length)),
+        "coin": made(lambda p: float(draw.random() < 0.5)),
+        "long bias": shifted(2, per_character=1 / 300),
+        "lenient": shifted(2, 2),
+        "strict": shifted(2, -2),
+    }
+    found |= {f"noise {noise}": shifted(noise) for noise in (1, 3, 6, 12)}
+    found |= {f"flips {share}": flipped(share, share) for share in (0.1, 0.2, 0.3, 0.4)}
+    found |= {f"flips up to {most}, by system, {i}": flipped(0, most) for most in (0.2, 0.5) for i in range(3)}
+    found |= {f"bias {sd} by system, {i}": shifted(2, spread=sd) for sd in (0.5, 1.0) for i in range(3)}
+    return found
 
 
 def main() -> None:

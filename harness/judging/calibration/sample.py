@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from harness.benchmarks.alpaca_eval.annotator import OutputPair
 from harness.benchmarks.alpaca_eval.files import instruction_id
 from harness.errors import DataError
-from harness.files import json_list, read_bytes, sha256
+from harness.files import json_list, pair_hash, read_bytes, sha256
 
 NAMES = ("annotations.json", "annotations.json.gz")
 
@@ -68,16 +68,27 @@ def read_recorded(paths: Sequence[Path]) -> RecordedVerdicts:
 
 def draw_sample(recorded: RecordedVerdicts, count: int, seed: int) -> list[RecordedPair]:
     """`count` pairs, or all if there are fewer, drawn without replacement: equally many of each system, the first ones
-    giving one more if the division leaves a remainder. A system's draw doesn't depend on the other systems."""
+    giving one more if the division leaves a remainder. All systems give the same instructions, as far as they have
+    them, so that systems can be compared with each other. A larger sample contains the smaller one."""
+    ids = sorted({p.pair.question_id for pairs in recorded.systems.values() for p in pairs})
+    random.Random(f"instructions {seed}").shuffle(ids)
+    place = {question: i for i, question in enumerate(ids)}
     share, remainder = divmod(count, len(recorded.systems))
     drawn: list[RecordedPair] = []
-    for i, (system, pairs) in enumerate(recorded.systems.items()):
+    for i, pairs in enumerate(recorded.systems.values()):
         size = min(share + (i < remainder), len(pairs))
-        # Shuffled and truncated: a larger sample contains the smaller one, so its verdicts are not requested again.
-        shuffled = sorted(pairs, key=lambda p: p.pair.question_id)
-        random.Random(f"{seed}:{system}").shuffle(shuffled)
-        drawn += shuffled[:size]
+        drawn += sorted(pairs, key=lambda p: place[p.pair.question_id])[:size]
     return drawn
+
+
+def unseen(sample: Sequence[RecordedPair], fitted_on: frozenset[str]) -> list[RecordedPair]:
+    """The pairs that a judge was not fitted to. `fitted_on`: prompts and pairs, as its component says."""
+    return [p for p in sample if not {p.pair.question_id, fitted_hash(p)} & fitted_on]
+
+
+def fitted_hash(recorded: RecordedPair) -> str:
+    """A recorded pair as lists of what a model was fitted to have it."""
+    return pair_hash(recorded.pair.question_id, (recorded.pair.reference, recorded.pair.output))
 
 
 def _files(path: Path) -> list[Path]:

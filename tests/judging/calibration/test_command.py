@@ -11,9 +11,11 @@ import pytest
 
 from harness.cli.app import app
 from harness.components import build
+from harness.errors import DataError
 from harness.files import cache_root
 from harness.judging.calibration.record import Calibration, calibration_of
-from harness.judging.calibration.sample import draw_sample, read_recorded
+from harness.judging.calibration.sample import draw_sample, fitted_hash, read_recorded
+from harness.rewards.features import FEATURES
 from tests.cli.test_app import harness
 from tests.fake_server import FakeServer, completion
 from tests.judging.calibration.helpers import recorded_folder
@@ -38,7 +40,7 @@ def test_the_command_measures_keeps_and_asks_only_once(calibrate: Callable[..., 
     judge.write_text(json.dumps(LONGER))
     arguments = ["--judge", str(judge), "--recorded", str(folder), "--pairs", "24", "--store", str(tmp_path / "store")]
     said = calibrate(*arguments)
-    assert "48 replies, 48 of them new; $0.0000." in said
+    assert "48 replies, 48 of them new; cost: $0.0000." in said
     found = calibration_of(build("judge", LONGER).identity(), "weighted_alpaca_eval_gpt4_turbo")
     assert found is not None
     assert found.text in said
@@ -69,7 +71,7 @@ def test_a_served_judge_is_asked_in_both_orders(calibrate: Callable[..., str], t
         (tmp_path / "judge.yaml").write_text(json.dumps(recipe))
         said = calibrate("--judge", str(tmp_path / "judge.yaml"), "--recorded", str(folder))
         assert len(server.requests) == 12
-    assert "12 replies, 12 of them new; unknown." in said
+    assert "12 replies, 12 of them new; cost: unknown." in said
     files = list((cache_root() / "calibrations").glob("*.json"))
     found = Calibration.model_validate_json(files[0].read_text())
     assert found.figures["consistency"].value == 100
@@ -89,6 +91,29 @@ def test_a_panel_is_calibrated_with_its_agreement(calibrate: Callable[..., str],
     assert found.panel["pairs"][0]["agreement"]["value"] == pytest.approx(even)
     assert found.panel["pairs"][0]["agreement"]["n"] == 12
     assert str(tmp_path / "out") in said
+
+
+def test_a_judge_is_not_measured_on_what_it_was_fitted_to(
+    calibrate: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reward model that was trained on some of the recorded pairs, and says so in its folder."""
+    folder = recorded_folder(tmp_path, dict.fromkeys("ab", lambda i: 1.1 + i % 9 / 10))
+    drawn = draw_sample(read_recorded([folder]), 20, 0)
+    weights = tmp_path / "fit" / "features.json"
+    weights.parent.mkdir()
+    weights.write_text(json.dumps(dict.fromkeys(FEATURES, 0.1)))
+    judge = {"name": "reward_model", "reward": {"name": "features", "weights": str(weights)}}
+    (tmp_path / "judge.yaml").write_text(json.dumps(judge))
+    arguments = ["--judge", str(tmp_path / "judge.yaml"), "--recorded", str(folder), "--pairs", "20"]
+    identity = build("judge", judge).identity()
+    (weights.parent / "fitted_on.json").write_text(json.dumps([fitted_hash(p) for p in drawn[:6]]))
+    assert build("judge", judge).identity() == identity
+    said = calibrate(*arguments)
+    assert "28 replies" in said
+    assert "fitted on 6 of these 20 pairs, which are left out" in " ".join(said.split())
+    (weights.parent / "fitted_on.json").write_text(json.dumps([fitted_hash(p) for p in drawn]))
+    with pytest.raises(DataError, match="fitted on 20 of these 20 pairs"):
+        calibrate(*arguments)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DataError
-from harness.judging.calibration.sample import draw_sample, read_recorded
+from harness.judging.calibration.sample import draw_sample, fitted_hash, read_recorded, unseen
 from tests.benchmarks.alpaca_eval.helpers import official_row
 from tests.judging.calibration.helpers import recorded_folder, row
 
@@ -48,4 +48,13 @@ def test_a_sample_is_even_seeded_and_holds_the_smaller_one(tmp_path: Path) -> No
     assert set(drawn) != set(draw_sample(recorded, 20, 1))
     assert len(draw_sample(recorded, 1000, 0)) == 90
     ids = {s: {p.pair.question_id for p in drawn if p.system == s} for s in "abc"}
-    assert ids["a"] != ids["b"]
+    assert ids["a"] == ids["b"] > ids["c"]  # so that systems can be compared
+
+
+def test_what_a_judge_was_fitted_on_is_not_in_the_sample(tmp_path: Path) -> None:
+    recorded = read_recorded([recorded_folder(tmp_path, dict.fromkeys("ab", lambda i: 1.2))])
+    drawn = draw_sample(recorded, 20, 0)
+    assert unseen(drawn, frozenset()) == drawn
+    assert unseen(drawn, frozenset(map(fitted_hash, drawn[:7]))) == drawn[7:]
+    prompt = drawn[0].pair.question_id
+    assert unseen(drawn, frozenset({prompt})) == [p for p in drawn if p.pair.question_id != prompt]
