@@ -218,7 +218,9 @@ class TestWithoutKeys:
         with pytest.raises(JudgeError, match="needs a key: "):
             judge(address, variable).check()
 
-    @pytest.mark.parametrize("key", [f"“{KEY}”", f"{KEY}\n{KEY}", f"{KEY} {KEY}", f"{KEY}\x00"[:-1] + "\x01", "ключ"])
+    @pytest.mark.parametrize(
+        "key", [f"“{KEY}”", f'"{KEY}"', f"{KEY}\n{KEY}", f"{KEY} {KEY}", f"{KEY}\x00"[:-1] + "\x01", "ключ"]
+    )
     def test_a_malformed_key_is_not_sent(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MY_KEY", key)
         assert "MY_KEY holds no key" in refused("http://127.0.0.1:1/v1", "MY_KEY")

@@ -58,7 +58,7 @@ BROKEN = {
     "very deep lists": with_more(b"[" * 100_000 + b"]" * 100_000),
     "many values": with_more(b"[" + b"0," * 1_200_000 + b"0]"),
     "not UTF-8": b'{"choices": [{"message": {"content": "\xff\xfe"}}]}',
-    "a stream": b'data: {"choices": [{"delta": {"content": "[[5]]"}}]}\n\ndata: [DONE]\n\n',
+    "half a stream": b'data: {"choices": [{"delta": {"content": "[[5]]"}}]}\n\n',
     "half": with_choice()[:-20],
     "nothing": b"",
     "blanks": b"  \n ",
@@ -177,7 +177,10 @@ def test_a_token_without_probability_has_none(logprob: bytes) -> None:
 
 def test_ten_ratings_without_probability_are_no_rating(tmp_path: Path) -> None:
     top = [{"token": str(n), "logprob": -9999.0} for n in range(1, 11)]
-    with FakeServer(lambda _: (200, with_top(top), {})).running() as server:
+    odd = with_choice(
+        message={"content": "?"}, logprobs={"content": [{"token": "?", "logprob": 0, "top_logprobs": top}]}
+    )
+    with FakeServer(lambda _: (200, odd, {})).running() as server:
         judge = {"name": "openai", "model": "m", "base_url": server.url}
         reward = build("reward", {"name": "llm_judge", "judge": judge})
         ask = make_ask(reward.judge, tmp_path / "j.jsonl", concurrency=1, advance=lambda _: None)

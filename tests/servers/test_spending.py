@@ -41,7 +41,9 @@ def test_a_models_price_is_the_judges_own_then_the_recipes_then_the_users_then_t
     named = tmp_path / "p.yaml"
     named.write_text("mine: {input: 5, output: 6}\n")
     table = price_table(named)
-    assert judge(model="gpt-4o-mini").token_price(table) == Price(input=0.15, output=0.6)
+    assert judge(model="gpt-4o-mini").token_price(table) == Price(
+        input=0.15, output=0.6, batch_input=0.075, batch_output=0.3
+    )
     assert judge(model="gpt-4o").token_price(table) == Price(input=1, output=2)
     assert judge(model="mine").token_price(table) == Price(input=5, output=6)
     assert judge(model="mine", price={"input": 7, "output": 8}).token_price(table) == Price(input=7, output=8)
@@ -58,7 +60,14 @@ def test_a_judge_in_process_costs_nothing_and_one_made_of_served_ones_has_no_sin
     ("text", "said"),
     [
         ("gpt: {input: -1, output: 2}", "gpt.input: Input should be greater than or equal to 0"),
-        ("gpt: {input: 1}", "gpt.output: Field required"),
+        ("gpt: {input: 1}", "gpt: input and output belong together"),
+        ("gpt: {batch_input: 1, batch_output: 1}", "gpt: batch prices come beside input and output"),
+        ("gpt: {retires: 20270114}", "gpt.retires: expected a date like 2027-01-14"),
+        ("gpt: {retires: 2027-02-30}", "gpt.retires: expected a date"),
+        ("gpt: {}", "gpt: neither a price nor a date"),
+        ("gpt: {input: 1e9, output: 1}", "gpt.input: Input should be less than or equal to 100000"),
+        ("gpt: {input: '1e9999', output: 1}", "gpt.input"),
+        ("as_of: yesterday", "as_of is no date"),
         ("gpt: 3", "gpt: Input should be"),
         ("gpt: {input: .nan, output: 1}", "gpt.input"),
         ("- gpt", "the whole file"),
