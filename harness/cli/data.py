@@ -61,11 +61,39 @@ OutOption = Annotated[
 ]
 
 
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="ROW", help="Export this row's trained model, with its tokenizer and a card."),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(metavar="DTYPE", help="Of a whole model: float32, bfloat16 or float16.", show_default=False),
+]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(metavar="OWNER/NAME[@REVISION]", help="The base model on the hub, if the policy was a folder."),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="The store with the model, if the board doesn't link to it.")
+]
+
+
 def export_(
-    source: Annotated[Path, typer.Argument(help="A ranked dataset: its folder, or a JSONL or Parquet file.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATASET|BOARD",
+            help="A ranked dataset: its folder, or a JSONL or Parquet file. With --model: a board.",
+        ),
+    ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The file to write: Parquet if its name ends in .parquet."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE|FOLDER",
+            help="The file to write: Parquet if its name ends in .parquet. Of a model: the new folder.",
+        ),
     ] = None,
     form: FormatOption = None,
     pairs: Annotated[
@@ -74,11 +102,26 @@ def export_(
     split: Annotated[str, typer.Option(help="train, heldout, or all: then every row names its split.")] = "train",
     hub: Annotated[
         str | None,
-        typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Upload the dataset's folder and card unchanged."),
+        typer.Option(
+            "--push-to-hub", metavar="OWNER/NAME", help="Upload the dataset's folder unchanged, or the model."
+        ),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new dataset on the hub private.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository on the hub private.")] = False,
+    model: ModelOption = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Of an adapter: a whole model, merged in float32.")] = False,
+    dtype: DtypeOption = None,
+    base: BaseOption = None,
+    store: StoreOption = None,
 ) -> None:
-    """Write a ranked dataset in another trainer's format, or upload its folder to the Hugging Face hub."""
+    """Write a ranked dataset in another trainer's format, or a board's trained model as a folder that transformers and
+    vLLM load; or upload either to the Hugging Face hub."""
+    if model is not None:
+        if form or pairs != "best_worst" or split != "train":
+            raise HarnessError("--model: leave out --format, --pairs and --split, which are for datasets")
+        _export_model(source, model, out, merge=merge, dtype=dtype, base=base, hub=hub, private=private, store=store)
+        return
+    if merge or dtype or base or store:
+        raise HarnessError("--merge, --dtype, --base and --store are for models: name a board and --model ROW")
     if hub:
         if out or form or pairs != "best_worst" or split != "train":
             raise HarnessError("--push-to-hub uploads the folder as it is: leave out -o, --format, --pairs and --split")
@@ -98,6 +141,33 @@ def export_(
     chosen = _one_of("--format", form or out.suffix.removeprefix("."), formats)
     kind, half = _one_of("--pairs", pairs, get_args(PairSelection)), _one_of("--split", split, get_args(Split))
     _report(out, export(source, out, chosen, kind, half))  # type: ignore[arg-type]
+
+
+def _export_model(
+    board: Path,
+    row: str,
+    out: Path | None,
+    *,
+    merge: bool,
+    dtype: str | None,
+    base: str | None,
+    hub: str | None,
+    private: bool,
+    store: Path | None,
+) -> None:
+    if out is None and hub is None:
+        raise HarnessError("--model: expected -o FOLDER, or --push-to-hub OWNER/NAME")
+    if private and hub is None:
+        raise HarnessError("--private: only with --push-to-hub")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    from harness.pipeline.export.model import export_model
+
+    done = export_model(board, row, out, merge=merge, dtype=dtype, base=base, repo=hub, private=private, store=store)
+    if done.folder:
+        say(f"{done.folder}: its card is {done.folder}/README.md")
+    if done.url:
+        say(done.url)
+    say(f"serve it with: {done.serve}")
 
 
 def import_(

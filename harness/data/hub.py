@@ -1,57 +1,78 @@
-"""Datasets on the Hugging Face hub: uploading a ranked dataset, resolving and downloading a seed set."""
+"""The Hugging Face hub: uploading a ranked dataset, or files of any kind; resolving and downloading a seed set."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from harness.data.convert import read_ranked
 from harness.errors import DataError, HarnessError
 from harness.outside import open_file
 from harness.printable import first_line, masked, printable
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
 FILES = ("README.md", "ranked.jsonl", "heldout.jsonl")
 """The files of a folder that are uploaded. Not `artifact.json`, which describes the machine."""
 
 
 def push(folder: Path, repo: str, *, private: bool = False) -> str:
-    """Upload the card and the rows of a dataset's folder to the hub dataset `repo` (`OWNER/NAME`) in one commit.
-
-    Creates the dataset if it doesn't exist. Returns the commit's URL. The token is read from HF_TOKEN. Raises
-    DataError, whose text never contains the token.
-    """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII):
-        raise DataError(f"--push-to-hub: expected OWNER/NAME, got '{repo[:80]}'")
+    """Upload the card and the rows of a dataset's folder to the hub dataset `repo` (`OWNER/NAME`) in one commit, as
+    `upload` does. Returns the commit's URL. Raises DataError."""
+    _check_name(repo)
     if not (folder / "README.md").is_file() or not (folder / "ranked.jsonl").is_file():
         raise DataError(f"{folder}: expected a dataset's folder, with ranked.jsonl and its card, README.md")
     names = [name for name in FILES if (folder / name).exists() or (folder / name).is_symlink()]
     for name in names:
         _own_file(folder / name).close()
     read_ranked(folder)  # don't upload what can't be read back
+    from huggingface_hub import CommitOperationAdd
+
+    def commit_files(api: "HfApi") -> str:
+        with ExitStack() as opened:
+            files = {name: opened.enter_context(_own_file(folder / name)) for name in names}
+            added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in names]
+            created = api.create_commit(repo, added, commit_message="Ranked dataset", repo_type="dataset")
+        return str(created.commit_url)
+
+    return upload(repo, "dataset", commit_files, private=private)
+
+
+def upload(
+    repo: str, kind: Literal["dataset", "model"], commit_files: Callable[["HfApi"], str], *, private: bool = False
+) -> str:
+    """Create a repository (`OWNER/NAME`) on the hub unless it exists, and commit files to it. `commit_files`: does so
+    with the hub's client; returns the commit's URL, as this does.
+
+    The token is that in HF_TOKEN, else that of the stored login (`hf auth login`). It is sent to the hub alone, which
+    is the user's HF_ENDPOINT. Raises DataError, whose text never contains the token."""
+    _check_name(repo)
     token = _token()
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     try:
-        # Without --private, visibility is not set: the owner's default or the existing dataset's setting applies.
-        api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
-        public = private and not api.repo_info(repo, repo_type="dataset").private
+        # Without --private, visibility is not set: the owner's default or the existing repository's setting applies.
+        api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
+        public = private and not api.repo_info(repo, repo_type=kind).private
         if not public:
-            with ExitStack() as opened:
-                files = {name: opened.enter_context(_own_file(folder / name)) for name in names}
-                added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in names]
-                created = api.create_commit(repo, added, commit_message="Ranked dataset", repo_type="dataset")
-            return str(created.commit_url)
+            return commit_files(api)
     except HarnessError:
         raise
     except Exception as error:  # network, access and validation errors come in many classes
         reason = str(getattr(error, "server_message", None) or error) or type(error).__name__
         reason = printable(masked(reason, token), 300)
-        advice = "check the name, the network, and that HF_TOKEN may write there"
-        raise DataError(f"hub dataset '{repo}': not uploaded ({reason}); {advice}") from None
-    raise DataError(f"hub dataset '{repo}': not uploaded, because it already exists and is public; leave out --private")
+        advice = "check the name, the network, and that the token may write there"
+        raise DataError(f"hub {kind} '{repo}': not uploaded ({reason}); {advice}") from None
+    raise DataError(f"hub {kind} '{repo}': not uploaded, because it already exists and is public; leave out --private")
+
+
+def _check_name(repo: str) -> None:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII):
+        raise DataError(f"--push-to-hub: expected OWNER/NAME, got '{repo[:80]}'")
 
 
 def _own_file(path: Path) -> BinaryIO:
@@ -66,13 +87,27 @@ def _own_file(path: Path) -> BinaryIO:
 
 
 def _token() -> str:
-    token = os.environ.get("HF_TOKEN", "").strip()
+    """The user's token for the hub: HF_TOKEN, else what a login has stored. Raises DataError."""
+    token = os.environ.get("HF_TOKEN", "").strip() or _stored_token()
     if not token:
-        raise DataError("--push-to-hub: HF_TOKEN is not set; set it to a token with write access")
+        raise DataError(
+            "--push-to-hub: HF_TOKEN is not set, and there is no stored login; log in with hf auth login, or set it to "
+            "a token with write access"
+        )
     # Anything else would be rejected as a header, in an error message that shows the token.
     if not re.fullmatch(r"[!-~]+", token):
         raise DataError("--push-to-hub: HF_TOKEN is not a token; expected one word of ASCII characters")
     return token
+
+
+def _stored_token() -> str:
+    """The token of the login that huggingface_hub keeps, or that a CI provider gives; empty without one."""
+    from huggingface_hub import get_token
+
+    try:
+        return get_token() or ""
+    except Exception as error:  # of a CI provider's exchange, or a file that can't be read
+        raise DataError(f"--push-to-hub: no token for the hub ({first_line(error, 200)}); set HF_TOKEN") from None
 
 
 def commit(dataset: str, revision: str | None) -> str | None:

@@ -86,11 +86,30 @@ def test_what_is_to_be_private_never_goes_where_all_can_read_it(hub: UploadHub, 
 
 @pytest.mark.parametrize(
     ("token", "said"),
-    [(None, "HF_TOKEN is not set"), (" ", "is not set"), ("hf_other456", "may not write"), ("a\nb", "not a token")],
+    [
+        (None, "no stored login"),
+        (" ", "HF_TOKEN is not set"),
+        ("hf_other456", "may not write"),
+        ("a\nb", "not a token"),
+    ],
 )
 def test_a_token_that_is_not_enough(token: str | None, said: str, hub: UploadHub, folder: Path) -> None:
     assert said in refused(push(folder, "--push-to-hub", "me/mine", url=hub.url, token=token))
     assert hub.commits == {}
+
+
+def test_the_stored_login_counts(hub: UploadHub, folder: Path) -> None:
+    """As `hf auth login` stores it; a token in the variable comes first."""
+    stored = folder.parent / "hf" / "token"
+    stored.parent.mkdir()
+    stored.write_text(TOKEN + "\n")
+    assert push(folder, "--push-to-hub", "me/mine", url=hub.url, token=None).returncode == 0
+    assert set(hub.files["me/mine"]) == {"README.md", "ranked.jsonl", "heldout.jsonl"}
+    assert "may not write" in refused(push(folder, "--push-to-hub", "me/mine", url=hub.url, token="hf_other456"))
+    stored.write_text("hf_secret but not a token")
+    said = refused(push(folder, "--push-to-hub", "me/mine", url=hub.url, token=None))
+    assert "not a token" in said
+    assert "hf_secret" not in said
 
 
 def test_what_the_hub_says_of_the_card_is_told(hub: UploadHub, folder: Path) -> None:
