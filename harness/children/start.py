@@ -11,6 +11,7 @@ from typing import IO
 from harness.children import watch
 from harness.printable import is_secret
 
+Process = subprocess.Popen[str]
 ROOT = Path(__file__).parents[2]
 """The folder that `harness` is imported from."""
 DROPPED = ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHONPATH")
@@ -64,14 +65,17 @@ def _python_path() -> str:
 
 def start(command: Sequence[str], errors: IO[str] | int, needs: Sequence[str] = ()) -> "subprocess.Popen[str]":
     """Start a program with a session of its own; its output is a pipe, and `errors` gets its standard error."""
-    return _watched(command, errors, environment(needs))
+    return watched(command, errors, environment(needs))
 
 
-def _watched(command: Sequence[str], errors: IO[str] | int, variables: dict[str, str]) -> "subprocess.Popen[str]":
+def watched(
+    command: Sequence[str], errors: IO[str] | int, variables: Mapping[str, str], output: IO[str] | int = subprocess.PIPE
+) -> "subprocess.Popen[str]":
+    """Start a program with just these environment variables. Its output goes to `output`, its errors to `errors`."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", watch.__file__, str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=errors,
         text=True,
         errors="replace",
@@ -84,7 +88,7 @@ def guard(processes: Iterable[int]) -> "subprocess.Popen[str]":
     """Start a guard that kills these processes, which a library has started, once this one is gone; to be stopped when
     they have ended."""
     names = [name for process in processes if (name := watch.named(process))]
-    return _watched(["--guard", *names], subprocess.DEVNULL, environment())
+    return watched(["--guard", *names], subprocess.DEVNULL, environment())
 
 
 def descendants() -> set[int]:

@@ -10,13 +10,16 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
+from harness.engine import interrupts
+from harness.engine.engines import make_room
 from harness.engine.lease import Lease
 from harness.engine.provenance import made_by
 from harness.engine.resources import Resources, declared
 from harness.engine.stage import Context, Progress, Stage
 from harness.engine.store import Artifact, ArtifactRecord, Store
-from harness.errors import ModelError
+from harness.errors import HarnessError, ModelError
 from harness.servers.spending import Spending
+from harness.serving.pool import stop_all
 
 log = logging.getLogger("harness")
 LIGHT = 16_000_000
@@ -76,16 +79,19 @@ def execute(
     stages = plan.stages
     artifacts = sound_artifacts(stages, store)
     ran = 0
-    for number, stage in enumerate(stages, 1):
-        artifact = artifacts.get(stage.key)
-        if artifact is None:
-            inputs = {role: artifacts[needed.key] for role, needed in stage.inputs.items()}
-            position = StagePosition(number, len(stages))
-            if resources:
-                use_threads(threads(declared(resources, stage.name)))
-            artifact, was_run = run_stage(stage, inputs, store, reporter, spending, position)
-            ran += was_run
-        artifacts[stage.key] = artifact
+    try:
+        for number, stage in enumerate(stages, 1):
+            artifact = artifacts.get(stage.key)
+            if artifact is None:
+                inputs = {role: artifacts[needed.key] for role, needed in stage.inputs.items()}
+                position = StagePosition(number, len(stages))
+                if resources:
+                    use_threads(threads(declared(resources, stage.name)))
+                artifact, was_run = run_stage(stage, inputs, store, reporter, spending, position)
+                ran += was_run
+            artifacts[stage.key] = artifact
+    finally:
+        stop_all()
     return ExecutionResult(artifacts, ran)
 
 
@@ -155,7 +161,12 @@ def run_stage(
         for name in sorted(stage.exclusive):
             hold(hashlib.sha256(name.encode()).hexdigest())
         reporter.stage(stage, *position)
-        return _build(stage, inputs, store, reporter, spending, lease), True
+        make_room(stage, store)
+        try:
+            return _build(stage, inputs, store, reporter, spending, lease), True
+        except HarnessError:
+            interrupts.check()  # an engine that is told to stop while it starts has not failed
+            raise
 
 
 def _build(

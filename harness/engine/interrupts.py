@@ -49,6 +49,11 @@ def gently(tell: Callable[[str], None], *, last: bool = False) -> Iterator[None]
         _stop_requested.clear()
 
 
+def is_requested() -> bool:
+    """Whether the run was asked to stop."""
+    return _stop_requested.is_set()
+
+
 def check() -> None:
     """To be called at the end of a batch. Raises KeyboardInterrupt in the main thread if the run was asked to stop."""
     if _stop_requested.is_set() and threading.current_thread() is threading.main_thread():

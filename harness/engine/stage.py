@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from harness.engine.store import Artifact, Store, stage_key
 from harness.servers.spending import JudgeCost, Spending
+from harness.serving.engine import Named
 
 
 class Progress(Protocol):
@@ -78,6 +79,8 @@ class Stage:
     names here: a journal has a lock of its own, for each time that something is written to it."""
     serves: int = 0
     """Among stages that share a resource, a larger one runs first: five responses per prompt include the first two."""
+    engines: tuple[Named, ...] = ()
+    """The engines that it asks (`harness.engine.engines`)."""
 
     @cached_property
     def key(self) -> str:

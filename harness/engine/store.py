@@ -105,6 +105,11 @@ class Artifact:
                 )
         return self.folder / name
 
+    def copy(self, name: str, target: Path) -> None:
+        """Copy a file out of the artifact, with the folders that it needs. Raises StoreError as `path` does."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.path(name), target)
+
     def _read(self, name: str) -> str:
         return self.path(name).read_text(encoding="utf-8")
 

@@ -13,6 +13,7 @@ from harness.engine.stage import Stage
 from harness.engine.store import Store
 from harness.errors import HarnessError, error_class
 from harness.servers.spending import Spending
+from harness.serving.pool import stop_all
 
 EVERY = 0.2
 """Seconds between two progress messages."""
@@ -147,6 +148,7 @@ def work(order: Order, inbox: Any) -> StageOutcome:
         text = str(error) if isinstance(error, HarnessError) else f"{error.filename or ''}: {error.strerror}"
         return StageOutcome(False, {}, 0.0, spent(spending), (type(error).__name__, text))
     finally:
+        stop_all()
         messages.flush()
         logger.removeHandler(handler)
     return StageOutcome(ran, result.report, time.monotonic() - started, spent(spending))
