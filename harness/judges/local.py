@@ -12,9 +12,12 @@ from harness.models import load as models
 from harness.models.batching import Job
 from harness.models.choices import ChoiceQuestion, choice_logps
 from harness.models.config import context_window
+from harness.models.conversation import before_answers
 from harness.models.decoding import decode_all
 from harness.models.processor import AutoDtype
 from harness.protocols import Judge
+from harness.servers.messages import after_thoughts
+from harness.servers.replies import why_empty
 from harness.types import JudgeReply, JudgeRequest, Sampling
 
 if TYPE_CHECKING:
@@ -25,9 +28,11 @@ class Local(Judge):
     """A local model as a judge, run in process: no server, no key.
 
     For a request with `choices`, it computes the exact log-probability of each whole choice as the continuation of the
-    chat-templated prompt (the sum over its tokens), normalised over the choices. The reply's text is the most probable
-    choice, the first of equals. A request without choices is answered by generation: greedy at temperature 0, otherwise
-    with a separate random stream for each prompt. `batch_size` affects speed, not replies (up to floating-point noise).
+    chat-templated prompt (the sum over its tokens), normalised over the choices; where the template opens a thought, it
+    is closed first. The reply's text is the most probable choice, the first of equals. Other requests are answered by
+    generation: greedy at temperature 0, otherwise with a random stream for each prompt and sample. `max_tokens`: room
+    for a thought, which is left out of the reply: the limit is the request's own, or this one if it is larger.
+    `batch_size` affects speed, not replies (up to floating-point noise).
     A prompt that doesn't fit the model's window gives a failed reply; it is never truncated. Raises ModelError if the
     model can't be loaded.
     """
@@ -38,13 +43,16 @@ class Local(Judge):
     revision: str | None = None
     dtype: AutoDtype = Field("auto", validate_default=True)
     batch_size: int = Field(8, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
     _loaded: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = PrivateAttr(None)
 
     def models_in_process(self) -> list[str]:
         return [self.model]
 
     def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, **models.identity(self.model, self.revision)}
+        model = models.identity(self.model, self.revision) | models.sampling_identity(self.model, self.revision)
+        room = {"max_tokens": self.max_tokens} if self.max_tokens is not None else {}
+        return {"name": self.name, "dtype": self.dtype, **model, **before_answers(self.model, self.revision), **room}
 
     @property
     def requests_at_once(self) -> int:
@@ -65,8 +73,9 @@ class Local(Judge):
         questions: list[tuple[int, ChoiceQuestion]] = []
         open_prompts: list[tuple[int, list[int]]] = []
         for i, request in enumerate(requests):
-            prompt = chat.encode_prompt(tokenizer, request.messages)
-            choices = [list(tokenizer.encode(c, add_special_tokens=False)) for c in request.choices]
+            given = request.choices if request.asks != "last" else ()
+            prompt = chat.encode_prompt(tokenizer, request.messages, answered=bool(given))
+            choices = [list(tokenizer.encode(c, add_special_tokens=False)) for c in given]
             if len(prompt) + max((len(c) for c in choices), default=1) > window:
                 reason = f"prompt of {len(prompt)} tokens is longer than the judge's window of {window}"
                 replies[i] = JudgeReply(text="", prompt_tokens=len(prompt), price=0.0, error=reason)
@@ -115,15 +124,22 @@ class Local(Judge):
         open_prompts: list[tuple[int, list[int]]],
         replies: list[JudgeReply | None],
     ) -> None:
-        jobs = [
-            Job(prompt, Sampling(temperature=requests[i].temperature, max_new_tokens=requests[i].max_tokens))
-            for i, prompt in open_prompts
-        ]
+        jobs = [Job(prompt, self._sampling(requests[i]), (requests[i].sample,)) for i, prompt in open_prompts]
         decoded = decode_all(model, tokenizer, jobs, seed=0, batch_size=self.batch_size, advance=lambda _: None)
-        for (i, prompt), completions in zip(open_prompts, decoded, strict=True):
+        for (i, prompt), (completion,) in zip(open_prompts, decoded, strict=True):
+            parts = after_thoughts(completion.text, opened=completion.opened)
+            cut, thought = completion.finish_reason == "length", bool(parts.thought.strip())
+            empty = why_empty(completion.tokens, cut=cut, thought=thought, unfinished=parts.unfinished)
             replies[i] = JudgeReply(
-                text=completions[0].text,
+                text=parts.answer,
                 prompt_tokens=len(prompt),
-                completion_tokens=completions[0].tokens,
+                completion_tokens=completion.tokens,
                 price=0.0,
+                thought=len(parts.thought.strip()),
+                cut=cut,
+                unread=None if parts.answer.strip() else empty,
             )
+
+    def _sampling(self, request: JudgeRequest) -> Sampling:
+        limit = max(request.max_tokens, self.max_tokens or 0)
+        return Sampling(temperature=request.temperature, max_new_tokens=limit)

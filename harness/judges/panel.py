@@ -36,7 +36,10 @@ class Panel(Judge):
                 raise RecipeError(f"judge 'panel': '{judge.name}' can't be a member; expected judges that can be asked")
         identities = [identity(judge) for judge in self.judges]
         if repeated := next((one for i, one in enumerate(identities) if one in identities[:i]), None):
-            raise RecipeError(f"judge 'panel': '{repeated['name']}' is listed twice; its verdicts would count twice")
+            raise RecipeError(
+                f"judge 'panel': '{repeated['name']}' is listed twice; its verdicts would count "
+                "twice (give models that only have a name in common a `served_as` each)"
+            )
 
     def reply(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
         """Raises JudgeError: a panel averages verdicts, which the benchmark reads from its members' replies."""

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 from harness import outside
 from harness.components import RecipePath, RewardField, identity
 from harness.errors import JudgeError, ModelError
+from harness.files import FITTED, fitted_pairs
 from harness.protocols import Judge, Ready, RewardModel
 from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Messages, prompt_id
 
@@ -40,6 +41,9 @@ class RewardModelJudge(Judge):
     def identity(self) -> dict[str, Any]:
         fields = {"name": self.name, "reward": identity(self.reward), "temperature": self.temperature}
         return fields if self.checkpoint is None else {**fields, "fitted_sha256": self._fitted_hash(self.checkpoint)}
+
+    def fitted_on(self) -> frozenset[str]:
+        return super().fitted_on() | (frozenset() if self.checkpoint is None else fitted_pairs(self.checkpoint))
 
     @property
     def requests_at_once(self) -> int:
@@ -96,7 +100,8 @@ class RewardModelJudge(Judge):
         """SHA-256 of the names and contents of the files that training saved."""
         if self._fitted is None:
             digest = hashlib.sha256()
-            for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "artifact.json"):
+            others = (folder / "artifact.json", folder / FITTED)
+            for path in sorted(p for p in folder.rglob("*") if p.is_file() and p not in others):
                 digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
                 with outside.open_file(path, inside=folder) as file:
                     while piece := file.read(1 << 20):

@@ -3,6 +3,9 @@
 The journal (`harness.engine.journal`) has one reply per line, keyed by the SHA-256 of (the judge's identity, the
 request). If a reply can't be read and is requested again, the key also includes the number of that attempt. A journaled
 reply is never requested again, whoever wrote it. A failed call is not written, so the next run tries again.
+
+A served judge's first calls are few (`harness.servers.adapting.opening`): if the server refuses all of them, or if none
+of its replies can be read, the stage ends there and is not kept. The next run then asks again, as further attempts.
 """
 
 import threading
@@ -14,16 +17,19 @@ from typing import Any
 
 from harness.engine.journal import Journal, content_key
 from harness.errors import CostError, JudgeError
-from harness.judging.ledger import Ledger, total
+from harness.judging.batches.asking import FEWEST, Batches, Take
+from harness.judging.ledger import Ledger, entered, with_unreadable
+from harness.judging.outlook import Outlook
 from harness.judging.threads import in_threads
 from harness.protocols import Judge
+from harness.servers.adapting.chatting import as_sent
+from harness.servers.batches.batching import Batching
 from harness.servers.prices import at_most
-from harness.servers.replies import answering
 from harness.servers.spending import Spending, Tab
 from harness.types import FREE, Advance, Ask, JudgeReply, JudgeRequest, Price, Unread
 
-OnReply = Callable[[str, JudgeReply], None]
-"""Called with the key and the reply of each request, as replies arrive."""
+OnReply = Callable[[str, JudgeReply], str | None]
+"""Called with the key and the reply of each request, as replies arrive. Returns why a reply can't be read."""
 
 
 class Asker(Ask):
@@ -50,14 +56,18 @@ class Asker(Ask):
         # Fields that the judge doesn't read are not part of its keys.
         self._unkeyed = set[str]() if judge.reads_candidates else {"candidates"}
         self._commit_lock = threading.Lock()
+        self._ahead = 0  # requests of batches that the progress bar has counted already
         self.ledger = Ledger()
         self._errors: dict[bool, str] = {}  # the first of a transient failure, and of another
+        self._outlook = Outlook(judge)
 
     def __call__(self, requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
         """One reply per request, in order. Raises JudgeError if the judge can't be used at all, CostError if the run's
         limit would be exceeded. Replies that arrived before that, or before Ctrl-C, are in the journal."""
         keys = [self._key(request, 0) for request in requests]
         replies = self._replies_by_key(keys, requests, lambda key, reply: None)
+        for reply in replies.values():
+            self._outlook.note(reply, None)
         return [replies[key] for key in keys]
 
     def readable(self, requests: Sequence[JudgeRequest], why: Unread) -> list[JudgeReply]:
@@ -65,31 +75,47 @@ class Asker(Ask):
         `retries_invalid` times, if the judge may reply differently. If none can be read, the last one is returned."""
         reasons: dict[str, str | None] = {}
 
-        def classify(key: str, reply: JudgeReply) -> None:
+        def classify(key: str, reply: JudgeReply) -> str | None:
             if key not in reasons:
                 reasons[key] = None if reply.error is not None else why(reply)
+                self._outlook.note(reply, reasons[key])
+            return reasons[key]
 
+        start = self._first_attempt(requests, why)
         replies: list[JudgeReply] = []
         pending = list(range(len(requests)))
-        for attempt in range(self._retries_invalid + 1):
+        for attempt in range(start, start + self._retries_invalid + 1):
             keys = [self._key(requests[i], attempt) for i in pending]
-            by_key = self._replies_by_key(keys, [requests[i] for i in pending], classify, first=attempt == 0)
+            by_key = self._replies_by_key(keys, [requests[i] for i in pending], classify, first=attempt == start)
             for key, reply in by_key.items():
                 classify(key, reply)
             latest = [by_key[key] for key in keys]
-            if attempt == 0:
+            if attempt == start:
                 replies = latest
             for i, reply in zip(pending, latest, strict=True):
                 replies[i] = reply if reply.error is None else replies[i]
             pending = [i for i, key in zip(pending, keys, strict=True) if reasons[key] is not None]
-            self._note_unreadable([reply for key, reply in by_key.items() if reasons[key] is not None])
+            unread = [reply for key, reply in by_key.items() if reasons[key] is not None]
+            self.ledger = with_unreadable(self.ledger, unread)
         return replies
+
+    def _first_attempt(self, requests: Sequence[JudgeRequest], why: Unread) -> int:
+        """The attempt from which replies count. Where an earlier run ended since no reply could be read, its attempts
+        don't: what was wrong may have been mended."""
+        attempt, rows = 0, self._journal.rows()
+        while self._judge.is_served and not self._outlook.readable:
+            found = [rows[key] for request in requests if (key := self._key(request, attempt)) in rows]
+            if not found or any(why(reply) is None for reply in found):
+                break
+            attempt += self._retries_invalid + 1
+        return attempt
 
     def require_replies(self, judge: str, about: str = "") -> None:
         """Raises JudgeError if requests failed that asking again may answer, or if a server failed on most of them:
         that is a wrong setting or a broken server, and what is finished is never judged again."""
         ledger = self.ledger
         answered = ledger.asked + ledger.from_journal
+        self._outlook.require_readable(answered, about)
         count, do = f"{ledger.transient}", "run again"
         if not ledger.transient:
             if ledger.failed <= answered or not self._judge.is_served:
@@ -108,6 +134,8 @@ class Asker(Ask):
     def _key(self, request: JudgeRequest, attempt: int) -> str:
         # Fields at their defaults are left out, so that keys from before these fields existed stay valid.
         default = {"sample"} if request.sample == 0 else set()
+        default |= {"asks"} if request.asks == "choice" else set()
+        default |= {"function"} if request.function is None else set()
         unkeyed = self._unkeyed | default | ({"top_p"} if request.top_p in (None, 1) else set())
         content: list[Any] = [self._identity, request.model_dump(mode="json", exclude=unkeyed)]
         return content_key([*content, {"attempt": attempt}] if attempt else content)
@@ -144,13 +172,18 @@ class Asker(Ask):
         arrived: SimpleQueue[tuple[str, JudgeReply]] = SimpleQueue()
         stop = threading.Event()
 
-        def reply_to(keys: Sequence[str]) -> None:
-            rows = list(zip(keys, self._replies([missing[key] for key in keys], stop), strict=True))
+        def take(rows: Sequence[tuple[str, JudgeReply]]) -> None:
             for row in rows:
                 arrived.put(row)
             self._commit(arrived, new, times)
-            for key, reply in rows:
-                on_reply(key, reply)
+            self._outlook.see([(reply, on_reply(key, reply)) for key, reply in rows])
+
+        if isinstance(self._judge, Batching) and (times or len(missing) >= FEWEST):  # not for a few unreadable replies
+            missing = self._after_batches(self._judge, missing, take)
+
+        def reply_to(keys: Sequence[str]) -> None:
+            self._outlook.enter(stop)
+            take(list(zip(keys, self._replies([missing[key] for key in keys], stop), strict=True)))
 
         batch_size = self._judge.requests_at_once
         if batch_size is None:
@@ -161,6 +194,19 @@ class Asker(Ask):
         for start in range(0, len(order), batch_size):
             reply_to(order[start : start + batch_size])
 
+    def _after_batches(
+        self, judge: Batching, missing: Mapping[str, JudgeRequest], take: Take
+    ) -> Mapping[str, JudgeRequest]:
+        """What is to be asked directly, after batches have brought what they can."""
+
+        def ahead(executed: int) -> None:
+            self._ahead += executed
+            self._advance(executed)
+
+        batches = Batches(judge, self._journal.path, self._price, self._spending, ahead)
+        ask = batches.ask if judge.mode == "batch" else batches.settle
+        return ask(missing, take, self._journal.rows())
+
     def _replies(self, requests: Sequence[JudgeRequest], stop: threading.Event) -> list[JudgeReply]:
         """The judge's replies with their prices, which are added to the run's spending."""
         if not self._judge.is_metered:
@@ -168,7 +214,8 @@ class Asker(Ask):
             self._spending.note([r.price for r in replies if r.error is None], spent=True)
             return replies
         (request,) = requests
-        worst = at_most(request, self._price) if self._spending.limit is not None and self._price else 0.0
+        sent = as_sent(self._judge, request)
+        worst = at_most(sent, self._price) if self._spending.limit is not None and self._price else 0.0
         tab, price = Tab(self._spending, worst, stop), None
         try:
             reply = self._priced(self._judge.metered_reply(request, tab))
@@ -204,42 +251,17 @@ class Asker(Ask):
                 self._journal.append(good, together=self._judge.requests_at_once is not None)
             new.update(rows)
             if rows:
-                self._advance(sum(times.get(key, 0) for key, _ in rows))
+                done = sum(times.get(key, 0) for key, _ in rows)
+                told = min(done, self._ahead)
+                self._ahead -= told
+                self._advance(done - told)
 
     def _enter(self, journaled: Mapping[str, JudgeReply], new: Mapping[str, JudgeReply]) -> None:
         """Add replies to the ledger."""
-        answered = [reply for reply in new.values() if reply.error is None]
-        replies = [*journaled.values(), *answered]
-        faults = Counter(self.ledger.faults)
-        faults.update(fault for reply in [*journaled.values(), *new.values()] for fault in reply.faults)
         for reply in new.values():
             if reply.error is not None:
                 self._errors.setdefault(reply.transient, reply.error)
-        before = self.ledger
-        models = Counter(before.models) + Counter(filter(None, (answering(r.model, r.fingerprint) for r in replies)))
-        self.ledger = before.model_copy(
-            update={
-                "asked": before.asked + len(answered),
-                "from_journal": before.from_journal + len(journaled),
-                "failed": before.failed + len(new) - len(answered),
-                "transient": before.transient + sum(reply.transient for reply in new.values()),
-                "faults": dict(sorted(faults.items())),
-                "models": dict(sorted(models.items())),
-                "prompt_tokens": before.prompt_tokens + sum(r.prompt_tokens for r in replies),
-                "completion_tokens": before.completion_tokens + sum(r.completion_tokens for r in replies),
-                "dollars": total(before.dollars, replies),
-                "dollars_now": total(before.dollars_now, answered),
-            }
-        )
-
-    def _note_unreadable(self, replies: Sequence[JudgeReply]) -> None:
-        before = self.ledger
-        self.ledger = before.model_copy(
-            update={
-                "unreadable": before.unreadable + len(replies),
-                "unreadable_dollars": total(before.unreadable_dollars, replies),
-            }
-        )
+        self.ledger = entered(self.ledger, list(journaled.values()), list(new.values()))
 
 
 def unpriced(judge: Judge) -> str:

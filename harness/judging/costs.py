@@ -16,6 +16,8 @@ from harness.judging.asker import make_ask, unpriced
 from harness.protocols import Judge
 from harness.recipe.evaluation import Evaluation
 from harness.recipe.recipe import Recipe
+from harness.servers.adapting.chatting import as_sent
+from harness.servers.batches.batching import Batching
 from harness.servers.prices import at_most, dollars, price_table
 from harness.servers.spending import JudgeCost, Spending, total
 from harness.types import FREE, Answer, Ask, JudgeReply, JudgeRequest, Price
@@ -37,10 +39,16 @@ def journal_of(judge: Judge, store: Store) -> Path:
 
 
 def plan_judging(
-    evaluation: Evaluation, benchmark: Benchmark, store: Store, answers: Stage, reference: Stage | None
+    evaluation: Evaluation,
+    benchmark: Benchmark,
+    store: Store,
+    answers: Stage,
+    reference: Stage | None,
+    among: frozenset[str] | None = None,
 ) -> JudgeCost | None:
     """What judging one row's answers may cost; None for a judge that is free. The estimate uses the real prompts if the
-    answers are in the store, and otherwise placeholder answers of the maximum length."""
+    answers are in the store, and otherwise placeholder answers of the maximum length. `among`: the questions that are
+    asked about, if not all."""
     table = price_table(evaluation.prices)
     judges = [judge for judge in judges_of(evaluation.judge_of(benchmark)) if judge.token_price(table) != FREE]
     if not judges:
@@ -53,7 +61,8 @@ def plan_judging(
         requests.extend(batch)
         return [JudgeReply(text="", error="only planned")] * len(batch)
 
-    benchmark.verdicts(loaded[0][0], loaded[1][0] if reference is not None else [], Ask(collect))
+    judged = [answer for answer in loaded[0][0] if among is None or answer.question_id in among]
+    benchmark.verdicts(judged, loaded[1][0] if reference is not None else [], Ask(collect))
     distinct = list(dict.fromkeys(requests))
     basis = "the answers" if all(real for _, real in loaded) else f"answers of {longest} tokens"
     costs = [_cost(judge, journal_of(judge, store), distinct, judge.token_price(table), basis) for judge in judges]
@@ -61,16 +70,18 @@ def plan_judging(
 
 
 def _cost(judge: Judge, journal: Path, requests: Sequence[JudgeRequest], price: Price | None, basis: str) -> JudgeCost:
+    if price and isinstance(judge, Batching) and judge.mode == "batch":
+        price = price.in_batch()
     missing = make_ask(judge, journal, concurrency=1, advance=lambda _: None).missing(requests)
     prompt_tokens = sum(math.ceil(len(m.content.encode()) / BYTES_PER_TOKEN) for r in missing for m in r.messages)
-    reply_tokens = sum(min(r.max_tokens, REPLY_TOKENS) for r in missing)
+    reply_tokens = sum(min(as_sent(judge, r).max_tokens, REPLY_TOKENS) for r in missing)
     return JudgeCost(
         calls=len(missing),
         answered=len(requests) - len(missing),
         prompt_tokens=prompt_tokens,
         reply_tokens=reply_tokens,
         dollars=price.of(prompt_tokens, reply_tokens) if price else None,
-        at_most=sum(at_most(r, price) for r in missing) if price else None,
+        at_most=sum(at_most(as_sent(judge, r), price) for r in missing) if price else None,
         basis=basis,
     )
 
@@ -102,6 +113,15 @@ def judges_of(part: object) -> Iterator[Judge]:
             yield from judges_of(item)
 
 
+def price_lines(recipes: Sequence[Recipe]) -> list[str]:
+    """A line for each judge of the recipes whose price isn't known, which says how to give one."""
+    lines: dict[str, None] = {}
+    for recipe in recipes:
+        table = price_table(recipe.evaluation.prices if recipe.evaluation else None)
+        lines |= dict.fromkeys(unpriced(judge) for judge in judges_of(recipe) if judge.token_price(table) is None)
+    return list(lines)
+
+
 def start_spending(recipes: Sequence[Recipe], limit: float | None) -> Spending:
     """The spending of a run that is about to start. Raises CostError if a judge's price is unknown, so that the limit
     can't be kept, and DataError for a price table that can't be read; both before anything runs."""
@@ -122,7 +142,7 @@ def board_ledger(report: Mapping[str, Any]) -> dict[str, Any]:
     if "dollars" not in report:
         return {}
     replies = report["asked"] + report["from_journal"]
-    rest = {name: report[name] for name in ("models", "panel") if report.get(name)}
+    rest = {name: report[name] for name in ("models", "adapted", "panel") if report.get(name)}
     return {"replies": replies, **{name: report[name] for name in BOARD_FIELDS}, **rest}
 
 

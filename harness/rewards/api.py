@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from harness.components import ModelReference
 from harness.errors import ModelError
 from harness.models import chat
-from harness.models.load import identity as model_identity
+from harness.models.conversation import scored_model
 from harness.models.load import load_tokenizer
+from harness.models.templates.checking import check_prompts
 from harness.protocols import Ready, RewardModel
+from harness.servers.adapting.refusals import about_length
 from harness.servers.faults import is_refusal
 from harness.servers.pace import HeldTooLong
 from harness.servers.replies import numbers
@@ -28,7 +31,7 @@ PROBE_SIZE = 8
 
 class Api(Served, RewardModel):
     """Asks a server for the score of each response separately, `concurrency` at a time (see `harness.servers.served`
-    for the key and the retries). `base_url` is the server's root, without the endpoint.
+    for engines, the key and the retries). `base_url` is the server's root, without the endpoint.
 
     `format`: `classify` (`/classify` of vLLM and SGLang; it requests logits, not probabilities), `pooling` (`/pooling`
     of vLLM; if it returns a vector per token, the last one counts), `openrlhf` (`/get_reward` of OpenRLHF's
@@ -37,20 +40,28 @@ class Api(Served, RewardModel):
     model with several outputs; the score is their weighted sum.
 
     A response that the server rejects (say, as too long for its window) is not scored, nor is one whose score is not
-    finite. Requests that still fail after the retries raise ModelError once all other scores have arrived; those are
-    kept.
+    finite. A server that rejects all, for another reason than their length, raises ModelError. Requests that still fail
+    after the retries raise it once all other scores have arrived; those are kept.
     """
 
     role: ClassVar[str] = "reward model"
     unkeyed: ClassVar[frozenset[str]] = Served.unkeyed | {"concurrency"}
 
-    base_url: str = Field(min_length=1)
+    _engine_path: ClassVar[str] = ""
+    base_url: str | None = Field(min_length=1)
     format: Literal["classify", "pooling", "openrlhf"] = "classify"
     tokenizer: ModelReference | None = Field(None, validate_default=True)
     revision: str | None = None
     """The tokenizer's."""
     weights: tuple[float, ...] = ()
     concurrency: int = Field(16, ge=1, le=512)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_somewhere(cls, value: str | None, info: Any) -> str | None:
+        if value is None and info.data.get("engine") is None:
+            raise PydanticCustomError("missing", "Field required")
+        return value
 
     @field_validator("tokenizer")
     @classmethod
@@ -60,28 +71,33 @@ class Api(Served, RewardModel):
         return value
 
     def identity(self) -> dict[str, Any]:
-        tokenizer = {"tokenizer": model_identity(self.tokenizer, self.revision)} if self.tokenizer else {}
+        tokenizer = {"tokenizer": scored_model(self.tokenizer, self.revision)} if self.tokenizer else {}
         return {**super().identity(), "format": self.format, "weights": list(self.weights), **tokenizer}
+
+    def check_prompts(self, prompts: Sequence[Messages], fold: bool) -> None:
+        if self.tokenizer is not None:
+            check_prompts(self.tokenizer, self.revision, prompts, fold)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""
         return {}
 
     def score(self, rows: Sequence[tuple[Messages, str]], ready: Ready) -> list[float | None]:
-        """Raises ModelError for a server that rejects all requests, or that returns the probability of the only class,
-        which is always 1."""
+        """Raises ModelError for a server that rejects all of the first responses or most of all, or that returns the
+        probability of the only class, which is always 1."""
         self.check()
         bodies = self._bodies(rows)
         scores: dict[int, float | None] = {}
         failures: list[str] = []
+        refused: list[Exception] = []
 
         def score_one(i: int, *, keep: bool = True) -> None:
             try:
-                scores[i] = self._score(bodies[i])
+                scores[i] = self._score(bodies[i], refused)
             except _ScoreError as error:
                 failures.append(str(error))
                 return
-            if keep:
+            if keep and scores[i] is not None:
                 ready.keep([(i, scores[i])])
             ready.advance(1)
 
@@ -92,14 +108,24 @@ class Api(Served, RewardModel):
                 f"reward model '{self.name}': {self.model} gives every response the score 1, as a softmax over one "
                 "output does: make the server return logits (vLLM: use_activation false in its pooler's settings)"
             )
-        ready.keep(list(scores.items()))
+        if refused and all(score is None for score in scores.values()):
+            raise self._refused(refused[0])
+        if not scores:
+            self._require(failures, rows)
+        ready.keep([(i, score) for i, score in scores.items() if score is not None])
         self._in_threads(score_one, rest)
+        self._require(failures, rows)
+        if 2 * len(refused) > len(rows):
+            raise self._refused(refused[0])  # that is not about a few long responses
+        ready.keep([(i, None) for i, score in scores.items() if score is None])
+        return [scores[i] for i in range(len(rows))]
+
+    def _require(self, failures: Sequence[str], rows: Sequence[Any]) -> None:
         if failures:
             raise ModelError(
                 f"reward model '{self.name}': {len(failures)} of {len(rows)} responses could not be scored by "
                 f"{self.model} ({failures[0]}); the other scores are kept: run again"
             )
-        return [scores[i] for i in range(len(rows))]
 
     def _in_threads(self, score_one: Callable[[int], None], indices: Sequence[int]) -> None:
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="reward")
@@ -120,17 +146,23 @@ class Api(Served, RewardModel):
             chats = [[*messages, Message(role="assistant", content=text)] for messages, text in rows]
             return [options | {"messages": [m.model_dump() for m in c], "add_generation_prompt": False} for c in chats]
         tokenizer = load_tokenizer(self.tokenizer, self.revision)
-        ids = [(chat.encode_prompt(tokenizer, m), chat.encode_response(tokenizer, text)) for m, text in rows]
+        ids = [
+            (chat.encode_prompt(tokenizer, m, answered=True), chat.encode_response(tokenizer, text)) for m, text in rows
+        ]
         if self.format == "openrlhf":
             return [{"query": [tokenizer.decode(p + r)], "prompts": [tokenizer.decode(p)]} for p, r in ids]
         return [options | {"input": prompt + response} for prompt, response in ids]
 
-    def _score(self, body: dict[str, Any]) -> float | None:
+    def _score(self, body: dict[str, Any], refused: list[Exception]) -> float | None:
+        """None for a response that is not scored. `refused` gets the error if the server refuses it for another reason
+        than its length."""
         import openai
 
         try:
-            outputs = self._persist(lambda: self._post(PATHS[self.format], body, self._outputs), Tab())
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            outputs, _ = self._persist(lambda: self._send(PATHS[self.format], body, self._outputs), Tab())
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if not about_length(str(error.body)):
+                refused.append(error)
             return None
         except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a broken reply
             if is_refusal(error):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.components import RecipePath
 from harness.errors import DataError
-from harness.files import asset, read_bytes, sha256
+from harness.files import asset, fitted_pairs, read_bytes, sha256
 from harness.outside import parse_json
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
@@ -47,6 +47,9 @@ class Features(RewardModel):
         if self.weights is None:
             return {"name": self.name, "penalty": self.penalty, "features": list(FEATURES)}
         return {"name": self.name, "weights_sha256": sha256(read_bytes(self._file(Path())))}
+
+    def fitted_on(self) -> frozenset[str]:
+        return frozenset() if self.weights is None else fitted_pairs(self._file(Path()).parent)
 
     def check(self) -> None:
         if self.weights is not None:

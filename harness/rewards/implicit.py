@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness.components import ModelReference
+from harness.models.conversation import scored_model
 from harness.models.load import check as check_model
-from harness.models.load import identity as model_identity
 from harness.models.load import load_causal_lm, load_tokenizer
 from harness.models.processor import AutoDtype
+from harness.models.templates.checking import check_prompts
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
@@ -44,11 +45,14 @@ class Implicit(RewardModel):
 
     def identity(self) -> dict[str, Any]:
         fields = self.model_dump(mode="json", exclude={"policy", "reference", *self.unkeyed})
-        return {**fields, "policy": model_identity(self.policy), "reference": model_identity(self.reference)}
+        return {**fields, "policy": scored_model(self.policy), "reference": scored_model(self.reference)}
 
     def check(self) -> None:
         check_model(self.policy)
         check_model(self.reference)
+
+    def check_prompts(self, prompts: Sequence[Messages], fold: bool) -> None:
+        check_prompts(self.reference, None, prompts, fold)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from harness.components import JudgeField, RecipePath, identity
 from harness.errors import DataError
 from harness.files import sha256
-from harness.outside import LARGEST_SETTINGS, read_text, reason_of
+from harness.outside import LARGEST_SETTINGS, parse_json, read_text, reason_of
 from harness.protocols import Ready, RewardModel
-from harness.servers.replies import shares
+from harness.servers.replies import answer_only, settled, shares
 from harness.types import Advance, JudgeReply, JudgeRequest, Message, Messages, PreferencePair, prompt_id
 
 RATING = """\
@@ -55,8 +55,9 @@ class LlmJudge(RewardModel):
     model (1952) of the outcomes, with a normal prior. `template`: the path of your own text file with {conversation}
     and {response}, or {first} and {second}.
 
-    A response whose rating can't be read gets no score. A tournament leaves out unreadable comparisons, and a response
-    without any comparison left gets no score. A judge that is down raises JudgeError.
+    Thoughts are no part of a reply; give a judge that reasons room for them by its `max_tokens`. A response whose
+    rating can't be read gets no score. A tournament leaves out unreadable comparisons, and a response without any
+    comparison left gets no score. A judge that is down raises JudgeError.
     """
 
     judge: JudgeField
@@ -70,7 +71,8 @@ class LlmJudge(RewardModel):
 
     def identity(self) -> dict[str, Any]:
         template = sha256(self._template().encode())
-        return {"name": self.name, "mode": self.mode, "judge": identity(self.judge), "template_sha256": template}
+        asked = {"name": self.name, "mode": self.mode, "judge": identity(self.judge), "template_sha256": template}
+        return {**asked, "reads": "answers"}  # replies with thoughts were read as a whole once
 
     def check(self) -> None:
         names = {"conversation", "response"} if self.mode == "rating" else {"conversation", "first", "second"}
@@ -92,13 +94,14 @@ class LlmJudge(RewardModel):
                 self._request({"conversation": _transcript(messages), "response": text}, RATING_CHOICES)
                 for messages, text in rows
             ]
-            return [_rating(reply) for reply in ask(requests)]
+            return [_rating(reply) for reply in settled(ask.readable(requests, _rating_problem))]
         groups: dict[str, list[int]] = {}
         for i, (messages, _) in enumerate(rows):
             groups.setdefault(prompt_id(messages), []).append(i)
         games = [pair for indices in groups.values() for a, b in combinations(indices, 2) for pair in ((a, b), (b, a))]
         requests = [self._comparison(rows[a][0], rows[a][1], rows[b][1]) for a, b in games]
-        outcomes = {game: _first_wins(reply) for game, reply in zip(games, ask(requests), strict=True)}
+        replies = settled(ask.readable(requests, _choice_problem))
+        outcomes = {game: _first_wins(reply) for game, reply in zip(games, replies, strict=True)}
         scores: list[float | None] = [None] * len(rows)
         for indices in groups.values():
             for i, strength in zip(indices, bradley_terry(indices, outcomes), strict=True):
@@ -127,18 +130,77 @@ def _transcript(messages: Messages) -> str:
     return "\n\n".join(f"[{m.role.capitalize()}]\n{m.content}" for m in messages)
 
 
-def _rating(reply: JudgeReply) -> float | None:
+_NUMBER = r"(?<![\w.-])(\d{1,2}(?:\.\d+)?)(?![\w%-]|\.\d)(?:\s*(?:/|out of)\s*(\d+))?"
+_LABEL = r"(?:(?:final|overall|my|the|your)\s+)*(?:rating|score|grade|verdict|answer|choice|winner)(?:\s+is)?"
+"""What a reply may name what it says by."""
+_MARKUP = r"[\s*_`\"'(){}\[\]:=.,!#>-]*"
+_RATED = re.compile(rf"{_MARKUP}(?:{_LABEL}\b{_MARKUP})?{_NUMBER}{_MARKUP}", re.IGNORECASE)
+_SCALE = r"(?:\s*\(\s*1\s*(?:-|–|to)\s*10\s*\))?"
+_LABELLED = re.compile(
+    rf"\b(?:rating|score)\b{_SCALE}(?:\s+(?:is|of))?{_MARKUP}{_NUMBER}|(?=\d+\s*(?:/|out of)\s*10\b){_NUMBER}",
+    re.IGNORECASE,
+)
+_CHOSEN = re.compile(rf"{_MARKUP}(?:(?i:{_LABEL})\b{_MARKUP})?\b([AB])\b(?i:\s+is\s+better)?{_MARKUP}")
+_HIGHEST = 10
+
+
+def _rating_problem(reply: JudgeReply) -> str | None:
+    answer = answer_only(reply)
+    return None if _rating(answer) is not None else answer.unread or "no rating from 1 to 10"
+
+
+def _choice_problem(reply: JudgeReply) -> str | None:
+    answer = answer_only(reply)
+    return None if _first_wins(answer) is not None else answer.unread or "neither A nor B"
+
+
+def _rating(raw: JudgeReply) -> float | None:
+    """The rating: the whole reply, its last line, or what it labels so, in JSON as well. None if several differ."""
+    reply = answer_only(raw)
     if weights := shares(reply, RATING_CHOICES):
         return sum(w * n for n, w in enumerate(weights, start=1))
-    match = re.fullmatch(r"\W*([0-9]{1,2})(?:\s*/\s*10)?\W*", reply.text)
-    return float(match[1]) if match and 1 <= int(match[1]) <= 10 else None
+    text = reply.text.strip()
+    if (field := _of_json(text, ("rating", "score"))) is not None:
+        return _in_range(str(field))
+    lines = [line for line in text.splitlines() if line.strip("-*_# ")]
+    whole = _RATED.fullmatch(text) or (_RATED.fullmatch(lines[-1]) if lines else None)
+    found = [[group for group in match.groups() if group] for match in _LABELLED.finditer(text)]
+    found += [[group for group in whole.groups() if group]] if whole else []
+    values = {_in_range(*groups) for groups in found}
+    return values.pop() if len(values) == 1 else None
 
 
-def _first_wins(reply: JudgeReply) -> float | None:
+def _in_range(number: str, of: str | None = None) -> float | None:
+    """A number from 1 to 10, out of ten; None for others."""
+    try:
+        value = float(number)
+    except ValueError:
+        return None
+    return value if 1 <= value <= _HIGHEST and of in (None, str(_HIGHEST)) else None
+
+
+def _of_json(text: str, names: Sequence[str]) -> Any:
+    """The only field of these names in a reply that is a JSON object; None if there is none."""
+    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL)
+    try:
+        value = parse_json(fenced[1] if fenced else text)
+    except ValueError:
+        return None
+    fields = {str(name).lower(): x for name, x in value.items()} if isinstance(value, dict) else {}
+    found = [fields[name] for name in names if name in fields and not isinstance(fields[name], bool)]
+    return found[0] if len(found) == 1 else None
+
+
+def _first_wins(raw: JudgeReply) -> float | None:
     """The probability that the first answer is better: from the log-probabilities of A and B, or else 0 or 1."""
+    reply = answer_only(raw)
     if weights := shares(reply, ("A", "B")):
         return weights[0]
-    match = re.fullmatch(r"\W*([AB])\W*", reply.text)
+    text = reply.text.strip()
+    if (found := _of_json(text, ("answer", "choice", "winner", "better"))) is not None:
+        text = str(found)
+    lines = [line for line in text.splitlines() if line.strip("-*_# ")]
+    match = _CHOSEN.fullmatch(text) or (_CHOSEN.fullmatch(lines[-1]) if lines else None)
     return None if match is None else float(match[1] == "A")
 
 

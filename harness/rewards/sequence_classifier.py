@@ -8,10 +8,19 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness.components import ModelReference
-from harness.models.classifier import classifier_scores, output_weights, reads_pairs, separate_padding
+from harness.errors import ModelError
+from harness.models.classifier import (
+    classifier_scores,
+    output_weights,
+    reads_pairs,
+    separate_padding,
+    single_question,
+)
+from harness.models.conversation import scored_model
+from harness.models.facts import facts
 from harness.models.load import check_classifier, load_sequence_classifier, load_tokenizer, saved_as
-from harness.models.load import identity as model_identity
 from harness.models.processor import AutoDtype
+from harness.models.templates.checking import check_prompts, refuse_or_tell, tell
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
@@ -21,8 +30,8 @@ _ENCODER = re.compile("bert|electra|mpnet|xlm|longformer|bigbird|funnel|nystromf
 
 class SequenceClassifier(RewardModel):
     """Scores with `AutoModelForSequenceClassification` of `model` (a hub id or a local folder), using its chat
-    template. An encoder without one (BERT, DeBERTa) reads question and answer as two texts; conversations of several
-    messages are an error there.
+    template. An encoder without one (BERT, DeBERTa) reads question and answer as two texts, a system message in front
+    of the question; conversations of several turns are an error there.
 
     A model with several outputs needs `outputs`, weights by label or number; the score is the weighted sum:
     `{helpfulness: 0.8, verbosity: -0.2}`, or `{"1": 1, "0": -1}` for the log-odds of two classes. `max_length` in
@@ -47,7 +56,7 @@ class SequenceClassifier(RewardModel):
         return [self.model]
 
     def identity(self) -> dict[str, Any]:
-        model = model_identity(self.model, self.revision)
+        model = scored_model(self.model, self.revision)
         outputs = {"outputs": self.outputs} if self.outputs else {}
         # Encoders were read as if they had a chat template once.
         reads = {"reads": "pairs"} if any(map(_ENCODER.search, saved_as(self.model, self.revision))) else {}
@@ -57,6 +66,26 @@ class SequenceClassifier(RewardModel):
         labels = check_classifier(self.model, self.revision)
         if labels is not None:
             output_weights(self.model, [labels[i] for i in sorted(labels)], self.outputs)
+        if facts(self.model, self.revision).reads == "plain":
+            if any(map(_ENCODER.search, saved_as(self.model, self.revision))):
+                raise ModelError(
+                    f"{self.model}: its tokenizer joins no two texts and has no chat template, so it isn't known how "
+                    "this encoder reads a question and an answer; use the tokenizer that it was trained with"
+                )
+            tell(
+                f"reward model {self.model} has no chat template: it reads '### User:' and '### Assistant:' before "
+                "messages, which it may not have been trained on; save its template with its tokenizer"
+            )
+
+    def check_prompts(self, prompts: Sequence[Messages], fold: bool) -> None:
+        if not prompts:
+            return
+        if not reads_pairs(load_tokenizer(self.model, self.revision)):
+            check_prompts(self.model, self.revision, prompts, fold)
+            return
+        if any(m.role == "system" for messages in prompts for m in messages):
+            refuse_or_tell(f"the encoder {self.model}", "has no place for", fold)
+        single_question(self.model, prompts)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from harness.components import ModelReference
-from harness.errors import DataError
+from harness.errors import DataError, ModelError
 from harness.models.classifier import classifier_ids, classifier_scores, separate_padding
+from harness.models.conversation import scored_model
+from harness.models.facts import facts
 from harness.models.load import check as check_model
-from harness.models.load import device, load_sequence_classifier, load_tokenizer, with_adapter
-from harness.models.load import identity as model_identity
+from harness.models.load import device, load_sequence_classifier, load_tokenizer, refuse_adapter, with_adapter
 from harness.models.lora import round_once
 from harness.models.processor import AutoDtype, bfloat16_here
 from harness.models.schedule import WarmUp
+from harness.models.templates.checking import check_prompts
 from harness.protocols import Ready, RewardModel
 from harness.types import Advance, Messages, PreferencePair
 
@@ -82,10 +84,16 @@ class Trained(RewardModel):
         fields = self.model_dump(mode="json", exclude={"base", "revision", *self.unkeyed, *unused})
         half = not self.lora and self.dtype != "float32" and bfloat16_here().good  # as `_autocast`
         products = {"products": "bfloat16"} if half else {}
-        return {**fields, **products, "version": VERSION, "base": model_identity(self.base, self.revision)}
+        return {**fields, **products, "version": VERSION, "base": scored_model(self.base, self.revision)}
 
     def check(self) -> None:
+        refuse_adapter(self.base, self.revision, "base")
         check_model(self.base, self.revision, "new classifier")
+        if facts(self.base, self.revision).reads == "pairs":
+            raise ModelError(f"'{self.base}' is an encoder; expected a language model as the base of a reward model")
+
+    def check_prompts(self, prompts: Sequence[Messages], fold: bool) -> None:
+        check_prompts(self.base, self.revision, prompts, fold)
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         from datasets import Dataset
@@ -122,6 +130,7 @@ class Trained(RewardModel):
                 parameter.data = parameter.data.float()  # the head is in the base's dtype
         trainer.train()
         trainer.model.save_pretrained(folder / MODEL_FOLDER)
+        (folder / MODEL_FOLDER / "README.md").unlink(missing_ok=True)  # PEFT's: blank but for the base's path
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         return {
             "steps": trainer.state.global_step,

@@ -16,17 +16,17 @@ CODINGS = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
 _PIECE = 64 << 10
 
 
-def collected(pieces: Iterable[bytes]) -> bytes:
-    """All pieces together. Raises BrokenReply beyond LARGEST_REPLY."""
+def collected(pieces: Iterable[bytes], largest: int = LARGEST_REPLY) -> bytes:
+    """All pieces together. Raises BrokenReply beyond `largest` bytes."""
     small, large, size = bytearray(), None, 0
     try:
         for piece in pieces:
             size += len(piece)
-            if size > LARGEST_REPLY:
-                raise BrokenReply(f"the server's reply has more than {LARGEST_REPLY:,} bytes")
+            if size > largest:
+                raise BrokenReply(f"the server's reply has more than {largest:,} bytes")
             if large is None and size > LARGE:
                 limits.take_large()
-                large = mmap.mmap(-1, LARGEST_REPLY)
+                large = mmap.mmap(-1, largest)
                 large.write(small)
                 small.clear()
             if large is None:
@@ -39,9 +39,9 @@ def collected(pieces: Iterable[bytes]) -> bytes:
             large.close()
 
 
-def unpacked(content: bytes, coding: str) -> bytes:
-    """The body as its Content-Encoding says. Raises BrokenReply for damaged data, for a bomb, and for a coding that
-    isn't read: one that was not asked for, or several."""
+def unpacked(content: bytes, coding: str, largest: int = LARGEST_REPLY) -> bytes:
+    """The body as its Content-Encoding says, of at most `largest` bytes. Raises BrokenReply for damaged data, for a
+    bomb, and for a coding that isn't read: one that was not asked for, or several."""
     codings = [c for c in (part.strip().lower() for part in coding.split(",")) if c not in ("", "identity")]
     if not codings or not content:
         return content
@@ -51,7 +51,7 @@ def unpacked(content: bytes, coding: str) -> bytes:
     if wbits == zlib.MAX_WBITS and content[0] & 15 != 8:  # some servers leave out zlib's header
         wbits = -wbits
     try:
-        return collected(_inflated(content, wbits))
+        return collected(_inflated(content, wbits), largest)
     except zlib.error as error:
         raise BrokenReply(f"the server's reply can't be unpacked ({error})") from None
 

@@ -5,19 +5,23 @@ end are covered too.
 """
 
 import math
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterable
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import httpcore
 
 from harness.servers.hosts import is_loopback
 
-LONGEST_CONNECT = 15.0
-"""Seconds to wait for a connection to one address."""
+LONGEST_CONNECT = 5.0
+"""Seconds to wait for a connection to one address; a packet that is lost is sent again after one and after three."""
+LONGEST_SEARCH = 8.0
+"""Seconds to wait for a host's addresses, and for a connection to one of several."""
 TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 """How TLS's alerts and handshakes begin."""
 _SLICE = 64 << 10
@@ -124,9 +128,12 @@ class Network(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         problem: BaseException | None = None
-        for address in self._addresses(host, port):
+        addresses, began = self._addresses(host, port), time.monotonic()
+        for address in addresses:
             try:
                 seconds = limits.remaining(LONGEST_CONNECT)
+                if problem is not None and time.monotonic() - began > LONGEST_SEARCH - LONGEST_CONNECT:
+                    break
                 return _Stream(self._inner.connect_tcp(address, port, seconds, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 problem = error.__cause__
@@ -144,13 +151,36 @@ class Network(httpcore.NetworkBackend):
     def _addresses(self, host: str, port: int) -> list[str]:
         """The host's addresses in order of preference. Raises NoConnection for a name without any."""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = _found(host, port)
         except UnicodeError:
             raise NoConnection(f"{host[:100]} is not a host's name: {self._advice}", permanent=True) from None
         except socket.gaierror as error:
             text = f"the name {host} can't be resolved ({error.strerror}): {self._advice} and the network"
             raise NoConnection(text, permanent=error.errno != socket.EAI_AGAIN) from None
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _found(host: str, port: int) -> list[Any]:
+    """`socket.getaddrinfo` within LONGEST_SEARCH: a resolver that doesn't answer is asked for half a minute. Raises
+    what it does, or socket.gaierror."""
+    if re.fullmatch(r"[0-9.]+|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", host) or is_loopback(host):
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    answer: SimpleQueue[list[Any] | Exception] = SimpleQueue()
+
+    def look() -> None:
+        try:
+            answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:
+            answer.put(error)
+
+    threading.Thread(target=look, daemon=True, name="resolve").start()
+    try:
+        found = answer.get(timeout=limits.remaining(LONGEST_SEARCH))
+    except Empty:
+        raise socket.gaierror(socket.EAI_AGAIN, "the resolver doesn't answer") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _tls_problem(error: BaseException | None) -> NoConnection:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from harness.outside import parse_json
+from harness.servers.messages import after_thoughts, said, text_of, token_at
 from harness.types import LARGEST_LOGPROB, MOST_TOKENS, FinishReason, JudgeReply
 
 T = TypeVar("T")
 Clean = Callable[[str], str]
+Place = Callable[[str], int | None]
+"""Where in an answer its choice begins, in characters; None if it can't be told."""
 
-LONGEST_TEXT = 1 << 20
-"""Characters of the longest text of a reply."""
 LONGEST_NAME = 200
 """Characters of the longest model's name, fingerprint or token that is kept."""
 MOST_VALUES = 1_000_000
@@ -37,14 +38,18 @@ class Origin(NamedTuple):
 
 
 class Chat(NamedTuple):
-    """A chat completion. `logprobs`: of the first token's alternatives. Tokens are None if the server doesn't count
-    them."""
+    """A chat completion. `text`: what follows its last thought; empty if the last thought doesn't end. `logprobs`: of
+    the alternatives to the token at the choice's place. Tokens are None if the server doesn't count them. `thought`:
+    characters of thoughts. `cut`: it reached its token limit. `unread`: why there is no text, if one was expected."""
 
     text: str
     logprobs: dict[str, float] | None
     prompt_tokens: int | None
     completion_tokens: int | None
     origin: Origin
+    thought: int
+    cut: bool
+    unread: str | None
 
 
 class Sample(NamedTuple):
@@ -69,7 +74,7 @@ def read_json(content: bytes, read: Callable[[Any], T]) -> T:
     return read(value)
 
 
-def chat(body: Any, clean: Clean) -> Chat:
+def chat(body: Any, clean: Clean, place: Place = lambda answer: 0) -> Chat:
     """A judge's reply. One that counts its tokens was paid for, and may lack a message or a text. Raises ValueError for
     anything else than a complete chat completion."""
     choices, usage = at(body, "choices"), at(body, "usage")
@@ -78,15 +83,38 @@ def chat(body: Any, clean: Clean) -> Chat:
     message = at(choices, 0, "message")
     if not isinstance(choices, list) or not (counted or isinstance(message, Mapping)):
         raise _not_a(body, "chat completion")
-    _finish(at(choices, 0, "finish_reason"))
-    texts = (_text(at(message, "content")), _text(at(message, "refusal")))
+    cut = _finish(at(choices, 0, "finish_reason")) == "length"
+    whole = said(message)
+    reasoned = _count(at(usage, "completion_tokens_details", "reasoning_tokens")) or 0
+    called = text_of(at(message, "tool_calls", 0, "function", "arguments"))
+    refusal = text_of(at(message, "refusal"))
+    text = called or whole.answer or ("" if whole.inside else refusal) or ""
+    has_thought = bool(reasoned or whole.aside or whole.inside)
+    unread = why_empty(tokens[1], cut=cut, thought=has_thought, unfinished=whole.unfinished)
+    entries, index = at(choices, 0, "logprobs", "content"), None
+    if text == whole.answer and (offset := place(text)) is not None:
+        index = token_at(entries, whole, offset, reasoned=reasoned > 0)
     return Chat(
-        text=_kept(next((text for text in texts if text), ""), clean),
-        logprobs=_logprobs(at(choices, 0, "logprobs", "content", 0, "top_logprobs"), clean),
+        text=_kept(text, clean),
+        logprobs=None if index is None else _logprobs(at(entries, index, "top_logprobs"), clean),
         prompt_tokens=tokens[0] if counted else None,
         completion_tokens=tokens[1] if counted else None,
         origin=origin(body, clean),
+        thought=len(whole.thought),
+        cut=cut,
+        unread=None if text.strip() else unread,
     )
+
+
+def why_empty(tokens: int | None, *, cut: bool, thought: bool, unfinished: bool) -> str | None:
+    """Why a reply has no text, where a token limit or a thought is the reason. `tokens`: of the reply."""
+    how = "give the judge more max_tokens, or a lower reasoning_effort"
+    spent = f", after {tokens:,} tokens" if tokens else ""
+    if unfinished or (thought and cut):
+        return f"the reply ended in its thought{spent}; {how}"
+    if thought:
+        return "the reply has a thought and no answer"
+    return f"the reply has no text at its token limit{spent}: does the model reason first? {how}" if cut else None
 
 
 def sample(body: Any, clean: Clean, *, is_chat: bool) -> Sample:
@@ -95,7 +123,7 @@ def sample(body: Any, clean: Clean, *, is_chat: bool) -> Sample:
     choice = at(body, "choices", 0)
     if not isinstance(choice, Mapping) or (is_chat and not isinstance(at(choice, "message"), Mapping)):
         raise _not_a(body, "completion with a choice")
-    text = _text(at(choice, "message", "content") if is_chat else at(choice, "text"))
+    text = said(at(choice, "message")).content if is_chat else text_of(at(choice, "text"))
     if text is None and not is_chat:
         raise _not_a(body, "completion with a text")
     return Sample(
@@ -125,6 +153,31 @@ def shares(reply: JudgeReply, choices: Sequence[str]) -> list[float] | None:
     probabilities = [math.exp(reply.logprobs[choice]) for choice in choices]
     total = sum(probabilities)
     return [p / total for p in probabilities] if total > 0 else None
+
+
+def answer_only(reply: JudgeReply) -> JudgeReply:
+    """A reply without the thoughts in its text, if they are still there: judges of other packages may leave them, and
+    journals from before they were taken out. Its log-probabilities would be those of a thought's first token."""
+    parts = after_thoughts(reply.text)
+    if reply.error is not None or parts.answer == reply.text:
+        return reply
+    unread = None if parts.answer else why_empty(reply.completion_tokens, cut=True, thought=True, unfinished=True)
+    thought = max(reply.thought, len(parts.thought))
+    return reply.model_copy(update={"text": parts.answer, "logprobs": None, "thought": thought, "unread": unread})
+
+
+def settled(replies: Sequence[JudgeReply]) -> list[JudgeReply]:
+    """Replies to one kind of request by one judge. Where others end a thought before they answer, one that was cut at
+    its limit without having shown a thought ends in its own: the prompt opens it, and nothing marks it."""
+    if not any(reply.thought and reply.text for reply in replies):
+        return list(replies)
+    return [_thinking(r) if r.cut and not r.thought and r.unread is None else r for r in replies]
+
+
+def _thinking(reply: JudgeReply) -> JudgeReply:
+    unread = why_empty(reply.completion_tokens, cut=True, thought=True, unfinished=True)
+    fields = {"text": "", "logprobs": None, "choice": None, "thought": len(reply.text), "unread": unread}
+    return reply.model_copy(update=fields)
 
 
 def origin(body: Any, clean: Clean) -> Origin:
@@ -172,20 +225,6 @@ def _not_a(body: Any, what: str) -> ValueError:
 def _kept(text: str, clean: Clean) -> str:
     """A text that can be stored: without the key, and without lone surrogates, which UTF-8 can't hold."""
     return clean(text.encode("utf-8", "replace").decode())
-
-
-def _text(content: Any) -> str | None:
-    """A message's text, also one in parts. Raises ValueError for what is neither a text nor null."""
-    if isinstance(content, list):
-        texts = [at(part, "text") for part in content if at(part, "type") == "text"]
-        content = "".join(text for text in texts if isinstance(text, str))
-    if content is None:
-        return None
-    if not isinstance(content, str):
-        raise ValueError(f"the reply's text is of type {type(content).__name__}; expected a string")
-    if len(content) > LONGEST_TEXT:
-        raise ValueError(f"the reply's text has {len(content):,} characters; expected at most {LONGEST_TEXT:,}")
-    return content
 
 
 def _count(value: Any) -> int | None:

@@ -1,11 +1,10 @@
 """Judging costs: a run's spending, its limit, and the tab of a single request.
 
-A price table is a YAML file of `model: {input: DOLLARS, output: DOLLARS}`, in dollars per million tokens, with models
-named as in the judge's requests. The recipe's `evaluation.prices` takes precedence over `$HARNESS_HOME/prices.yaml`,
-and that over the shipped `harness/assets/prices.yaml`. The price of a model that is in none of them is unknown, never
-0.
+For prices see `harness.servers.prices`. The recipe's `evaluation.prices` goes before `$HARNESS_HOME/prices.yaml`, that
+before what `harness prices --renew` has read, and that before the shipped `harness/assets/prices.yaml`.
 """
 
+import math
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,8 +13,7 @@ from typing import NamedTuple
 
 from harness.errors import CostError
 from harness.servers.pace import POLL, Stopped
-from harness.servers.prices import dollars, price_table
-from harness.types import Price
+from harness.servers.prices import PriceTable, dollars, price_table
 
 
 class JudgeCost(NamedTuple):
@@ -65,7 +63,7 @@ class Spending:
         self._in_flight = 0
 
     @cached_property
-    def table(self) -> dict[str, Price]:
+    def table(self) -> PriceTable:
         """All known prices by model. Raises DataError."""
         return price_table(self.prices)
 
@@ -78,14 +76,23 @@ class Spending:
                 if stop.is_set():
                     raise Stopped
                 if self.spent + worst > limit or not self._in_flight:
-                    raise CostError(
-                        f"stopped before exceeding --max-cost {limit:g}: {dollars(self.spent)} is spent and the next "
-                        f"call may cost up to {dollars(worst)}; all replies are kept: "
-                        "run the same command with a larger --max-cost to continue"
-                    )
+                    raise self.too_dear(worst)
                 self._changed.wait(POLL)
             self._reserved += worst
             self._in_flight += 1
+
+    def room(self) -> float:
+        """Dollars that may still be reserved."""
+        with self._changed:
+            return math.inf if self.limit is None else self.limit - self.spent - self._reserved
+
+    def too_dear(self, worst: float) -> CostError:
+        """The error for what may cost `worst` dollars, and more than the limit leaves."""
+        return CostError(
+            f"stopped before exceeding --max-cost {self.limit or 0:g}: {dollars(self.spent)} is spent and the next "
+            f"call may cost up to {dollars(worst)}; all replies are kept: "
+            "run the same command with a larger --max-cost to continue"
+        )
 
     def release(self, worst: float, spent: float) -> None:
         """A call has ended and cost `spent` dollars; frees its reservation of `worst`."""

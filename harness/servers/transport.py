@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
+from harness.servers.adapting.pauses import HEADERS
 from harness.servers.body import LARGEST_REPLY, collected, unpacked
 from harness.servers.hosts import is_loopback
 from harness.servers.network import BrokenReply, Network, NoConnection, limits
@@ -39,9 +40,9 @@ class Unreachable(httpx.ConnectError):
 
 class Transport(httpx.BaseTransport):
     """Calls of at most `timeout` seconds each, from the connection to the last byte. `url`: of the server, to choose
-    the proxy by."""
+    the proxy by. `largest`: bytes of a body."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, largest: int = LARGEST_REPLY) -> None:
         proxy = proxy_of(url)
         options: dict[str, Any] = {
             "ssl_context": None if is_loopback(urlsplit(url).hostname) and url.startswith("http:") else _trusted(),
@@ -50,7 +51,7 @@ class Transport(httpx.BaseTransport):
             "keepalive_expiry": 5.0,
             "network_backend": Network(f"check {proxy.variable}" if proxy else "check base_url"),
         }
-        self._timeout = timeout
+        self._timeout, self._largest = timeout, largest
         self._by = "the proxy" if proxy else "the server"
         self._pool: httpcore.ConnectionPool
         if proxy is None:
@@ -109,15 +110,16 @@ class Transport(httpx.BaseTransport):
         response = self._pool.handle_request(
             httpcore.Request(request.method, url, headers=sent, content=body, extensions=extensions)
         )
-        limits.bytes_left = 2 * LARGEST_REPLY  # the sizes of chunks count too
+        limits.bytes_left = 2 * self._largest  # the sizes of chunks count too
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         with closing(response):
             if response.status >= 300:
                 content = _start(response)
-            elif int(headers.get("content-length", 0)) > LARGEST_REPLY:
-                raise BrokenReply(f"the server's reply has more than {LARGEST_REPLY:,} bytes")
+            elif int(headers.get("content-length", 0)) > self._largest:
+                raise BrokenReply(f"the server's reply has more than {self._largest:,} bytes")
             else:
-                content = unpacked(collected(response.iter_stream()), headers.get("content-encoding", ""))
+                whole = collected(response.iter_stream(), self._largest)
+                content = unpacked(whole, headers.get("content-encoding", ""), self._largest)
         return response.status, headers, content
 
     def close(self) -> None:
@@ -164,6 +166,6 @@ def _redirect(status: int, headers: dict[str, str], url: str) -> str | None:
 
 def _kept(headers: dict[str, str]) -> dict[str, str]:
     """The headers that are read later, at a bounded length. Cookies and the like have no use here."""
-    pauses = {name: headers.get(name, "")[:100] for name in ("retry-after", "retry-after-ms")}
+    pauses = {name: headers[name][:100] for name in HEADERS if name in headers}
     kept = {name: pause for name, pause in pauses.items() if pause.isascii() and pause.isprintable()}
     return kept | {"content-type": "text/plain; charset=utf-8"}

@@ -1,4 +1,5 @@
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ def local(folder: Path, **fields: object) -> Local:
     return Local.model_validate({"name": "local", "model": str(folder), "dtype": "float32"} | fields)
 
 
-def by_hand(folder: Path, asked: JudgeRequest) -> list[float]:
-    """Log-probabilities over the choices from whole sequences, one at a time: no cache, no padding."""
+def by_hand(folder: Path, asked: JudgeRequest, after: str = "") -> list[float]:
+    """Log-probabilities over the choices from whole sequences, one at a time: no cache, no padding. `after`: text at
+    the end of the prompt."""
     model = models.load_causal_lm(str(folder), dtype="float32").double()
     tokenizer = models.load_tokenizer(str(folder))
-    prompt = chat.encode_prompt(tokenizer, asked.messages)
+    prompt = chat.encode_prompt(tokenizer, asked.messages) + tokenizer.encode(after, add_special_tokens=False)
     sums = []
     for choice in asked.choices:
         tokens = tokenizer.encode(choice, add_special_tokens=False)
@@ -141,3 +143,44 @@ def test_identity_is_the_models_content_not_its_batch(tiny_model: Path) -> None:
     assert local(tiny_model, batch_size=1).identity() == local(tiny_model, batch_size=9).identity()
     assert "sha256" in local(tiny_model).identity()
     assert str(tiny_model.parent) not in str(local(tiny_model).identity())
+
+
+def with_prompt(folder: Path, source: Path, opening: str) -> Path:
+    """A copy of a model whose template asks for an answer with more text at its end."""
+    shutil.copytree(source, folder)
+    tokenizer = models.load_tokenizer(str(source))
+    template, ask = str(tokenizer.chat_template), "<|im_start|>assistant\n"
+    assert template.count(ask) == 1
+    tokenizer.chat_template = template.replace(ask, ask + opening)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_choices_are_scored_after_a_thought_that_the_template_opens(tiny_model: Path, tmp_path: Path) -> None:
+    opened = with_prompt(tmp_path / "opened", tiny_model, "<think>\n")
+    for asked, reply in zip(REQUESTS, local(opened).reply(REQUESTS), strict=True):
+        expected = by_hand(tiny_model, asked, after="<think>\n\n</think>\n\n")
+        assert list((reply.logprobs or {}).values()) == pytest.approx(expected, abs=1e-4)
+    assert local(opened).identity() != local(tiny_model).identity()
+
+
+def test_a_thought_without_an_end_is_no_answer(tiny_model: Path, tmp_path: Path) -> None:
+    opened = with_prompt(tmp_path / "opened", tiny_model, "<think>\n")
+    asked = request("Say something", max_tokens=7)
+    (reply,) = local(opened).reply([asked])
+    assert reply.text == ""
+    assert reply.unread is not None
+    assert reply.unread.startswith("the reply ended in its thought, after 7 tokens; give the judge more max_tokens")
+    (longer,) = local(opened, max_tokens=20).reply([asked])
+    assert longer.completion_tokens == 20
+    assert local(opened, max_tokens=20).identity() == local(opened).identity() | {"max_tokens": 20}
+
+
+def test_samples_of_one_prompt_differ(tiny_model: Path) -> None:
+    hot = [request("Say it", max_tokens=12, temperature=1.0, sample=k) for k in range(3)]
+    assert len({reply.text for reply in local(tiny_model).reply(hot)}) == 3
+
+
+def test_a_choice_after_an_explanation_is_written_not_scored(tiny_model: Path) -> None:
+    (reply,) = local(tiny_model).reply([request("Explain", ("m", "M"), asks="last", max_tokens=5)])
+    assert (reply.completion_tokens, reply.logprobs) == (5, None)

@@ -246,7 +246,6 @@ def test_the_address_is_the_recipes_not_the_environments(monkeypatch: pytest.Mon
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
     made = judge()
     assert str(made._connect().base_url) == "https://api.openai.com/v1/"
-    assert made.identity()["base_url"] == "https://api.openai.com/v1"
 
 
 def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -273,7 +272,13 @@ def test_a_key_in_place_of_its_variables_name_is_refused_and_not_repeated() -> N
 
 def test_identity_holds_what_changes_a_reply_and_no_credentials() -> None:
     made = judge(base_url="https://host:8000/v1/", timeout=5, price=Price(input=1, output=1))
-    assert made.identity() == {"name": "openai", "model": "m", "base_url": "https://host:8000/v1"}
+    assert made.identity() == {"name": "openai", "model": "m"}
+    elsewhere = judge(
+        base_url="http://localhost:1/v1", query={"api-version": "2025-01-01"}, headers={"api-key": "MY_KEY"}
+    )
+    assert elsewhere.identity() == made.identity()
+    fields = {"reasoning_effort": "low", "max_tokens": 500, "chat_template_kwargs": {"enable_thinking": False}}
+    assert judge(**fields, served_as="m at 8 bits").identity() == {"name": "openai", "model": "m at 8 bits", **fields}
 
 
 def test_a_model_that_knows_no_top_p_is_asked_without_from_then_on() -> None:

@@ -100,6 +100,19 @@ def test_what_is_refused_or_not_finite_is_not_scored() -> None:
     assert scores == [1.0, 2.0, None, None, 5.0]
 
 
+def test_a_server_that_refuses_most_responses_is_an_error_and_no_refusal_is_kept() -> None:
+    kept: dict[int, float | None] = {}
+
+    def answer(body: dict[str, Any]) -> Any:
+        refused = 400, {"error": {"message": "no more today"}}, {}
+        return refused if words(body) > 8 else classified(words(body))
+
+    with FakeServer(answer).running() as server, pytest.raises(ModelError, match="no more today"):
+        reward(root(server)).score(ROWS, ready(lambda rows: kept.update(rows)))
+    assert sorted(kept) == list(range(8))
+    assert None not in kept.values()
+
+
 def test_a_server_that_fails_loses_nothing_that_it_gave() -> None:
     kept: dict[int, float | None] = {}
 

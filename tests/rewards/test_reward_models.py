@@ -107,7 +107,10 @@ def test_the_outputs_of_a_classifier_with_several_are_weighted(wordy_tiny_model:
     assert scores({"LABEL_0": 2.0, "2": -0.5}) == pytest.approx(expected, abs=1e-5)
     with pytest.raises(ModelError, match=r"3 outputs \(LABEL_0, LABEL_1, LABEL_2\); expected one, or weights"):
         scores({})
-    with pytest.raises(ModelError, match="no output 'LABEL_9'; expected a label or a number below 3; did you mean"):
+    with pytest.raises(
+        ModelError,
+        match=r"model .*rm has no output 'LABEL_9'; expected a label or a number below 3; did you",
+    ):
         scores({"LABEL_9": 1.0})
     one, other = (build("reward", fields | {"outputs": {"0": w}}).identity() for w in (1, 2))
     assert one != other

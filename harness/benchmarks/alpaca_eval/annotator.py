@@ -7,20 +7,35 @@ replies, with its transport, journal and costs. (`alpaca_eval/annotators`, `comp
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import ValidationError
-
-from harness.benchmarks.alpaca_eval.package import alpaca_eval_contained, mapping_frame, package_folder
+from harness.benchmarks.alpaca_eval.evaluators import FIELDS, Annotator, chat_of
+from harness.benchmarks.alpaca_eval.package import alpaca_eval_contained, mapping_frame
 from harness.benchmarks.alpaca_eval.patterns import bounded_patterns
-from harness.errors import RecipeError, nearest, quoted
-from harness.outside import LARGEST_SETTINGS, read_text, reason_of
-from harness.outside_yaml import parse_yaml
+from harness.servers.replies import answer_only, settled
 from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Message, Messages, Verdict
 
-CARRIED_OPTIONS = frozenset({"model_name", "max_tokens", "temperature", "logprobs", "top_logprobs", "requires_chatml"})
-"""The parts of an annotator's `completions_kwargs` that a JudgeRequest can carry. The model is the judge's own."""
+Source = Literal["log-probabilities", "stated", "text"]
+"""What a preference comes from: the probabilities of the annotator's tokens, as the judge's server gives them or as the
+judge states them, or a reply whose text names one of the two, which counts as certain."""
+
+
+class Asking(NamedTuple):
+    """How a judge is asked. `without_logprobs`: how to treat a reply without log-probabilities if the annotator reads
+    them: `text` takes one that is one of its tokens as certain; `stated` asks for a probability instead, by a schema of
+    the reply; `refuse` doesn't score it. `temperature`: None: the annotator's. `samples`: replies to each prompt, whose
+    preferences are averaged."""
+
+    without_logprobs: Literal["text", "stated", "refuse"] = "text"
+    temperature: float | None = None
+    samples: int = 1
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that are not as usual, as JSON-able data."""
+        return {name: value for name, value in self._asdict().items() if value != self._field_defaults[name]}
+
+
+AS_USUAL = Asking()
 
 
 class OutputPair(NamedTuple):
@@ -32,87 +47,19 @@ class OutputPair(NamedTuple):
     output: str
 
 
-class Annotator(NamedTuple):
-    """An evaluator config of the package or the user, with its prompt template. `source`: the name or folder by which
-    the package loads it."""
-
-    name: str
-    config: Mapping[str, Any]
-    template: str
-    source: str
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The well-formed replies, if the annotator reads one token's log-probabilities; else empty."""
-        parser = self.config.get("completion_parser_kwargs") or {}
-        if self.config.get("fn_completion_parser") != "logprob_parser":
-            return ()
-        return tuple(dict.fromkeys([parser["numerator_token"], *parser["denominator_tokens"]]))
-
-
-def load_annotator(name: str) -> Annotator:
-    """An annotator by the name of its folder in the package's `evaluators_configs`, or by the absolute path of a user's
-    folder with a `configs.yaml`, whose `prompt_template` is relative to the folder's parent, as in the package. Raises
-    RecipeError for an unknown annotator, or one that needs more than a judge request can carry (tools, several
-    questions per prompt, no chat)."""
-    is_folder = Path(name).is_absolute()
-    base = Path(name).parent if is_folder else package_folder() / "evaluators_configs"
-    names = [p.parent.name for p in base.glob("*/configs.yaml")]
-    if is_folder and not (Path(name) / "configs.yaml").is_file():
-        raise RecipeError(f"annotator: {name} has no configs.yaml; expected an evaluator's folder as in alpaca_eval")
-    if not is_folder and name not in names:
-        raise RecipeError(f"unknown alpaca_eval annotator {quoted(name)}; {nearest(name, names)}, or a folder")
-    configs = _configs(base / Path(name).name / "configs.yaml")
-    config = next(iter(configs.values()))
-    path = base / str(config.get("prompt_template"))
-    if is_folder and not path.exists():
-        raise RecipeError(f"annotator: {name}: no prompt_template {path}; expected a path relative to {base}")
-    try:
-        template = read_text(path, LARGEST_SETTINGS, inside=base) if path.exists() else ""
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"annotator: {path} can't be read ({reason_of(error)})") from None
-    unknown = sorted(set(config.get("completions_kwargs") or {}) - CARRIED_OPTIONS)
-    reasons = [f"completions_kwargs {', '.join(unknown)}"] if unknown else []
-    if len(configs) != 1:
-        reasons.append("a pool of annotators")
-    if config.get("batch_size", 1) != 1:
-        reasons.append("several questions in one prompt")
-    if _chat_of(template) is None:
-        reasons.append("a prompt that is not a chat")
-    if unknown := sorted(set(re.findall(r"{([^ \s]+?)}", template)) - set(_FILLED)):
-        reasons.append(f"{{{unknown[0][:40]}}} in its prompt")
-    if (config.get("completion_parser_kwargs") or {}).get("log_prob_index", 0) not in (0, "batch"):
-        reasons.append("log-probabilities after a chain of thought")
-    if reasons:
-        usual = "weighted_alpaca_eval_gpt4_turbo, alpaca_eval_gpt4"
-        raise RecipeError(f"alpaca_eval annotator '{name}' needs {'; '.join(reasons)}: not supported; use {usual}")
-    return Annotator(Path(name).name, config, template, name)
-
-
-def _configs(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        configs = parse_yaml(read_text(path, LARGEST_SETTINGS), any_keys=True)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"annotator: {path} can't be read ({reason_of(error)})") from None
-    if not isinstance(configs, dict) or not configs or not all(isinstance(c, dict) for c in configs.values()):
-        raise RecipeError(f"annotator: {path}: expected a mapping of names to evaluators, as in alpaca_eval")
-    return configs
-
-
 def annotate(
     annotator: Annotator,
     pairs: Sequence[OutputPair],
     ask: Ask,
     *,
     switched: bool | None = None,
+    asking: Asking = AS_USUAL,
     sample: int = 0,
-    as_text: bool = False,
 ) -> list[Verdict]:
-    """One verdict per pair, in order. Its value is the package's preference in [1, 2] (2: the output won over the
-    reference; 1.5 without asking if both are equal), or None if the judge's reply gives none. `switched`: whether the
-    output is shown first; None: the package's own order, drawn per pair from a seed. `sample`: the index among several
-    replies to the same prompt. `as_text`: if the annotator reads log-probabilities and a reply has none, a reply that
-    is one of the tokens counts as certain, and `detail` says so."""
+    """One verdict per pair, in order, from one reply each. Its value is the package's preference in [1, 2] (2: the
+    output won over the reference; 1.5 without asking if both are equal), or None if the judge's reply gives none.
+    `switched`: whether the output is shown first; None: the package's own order, drawn per pair from a seed. `sample`:
+    the index of the reply; `asking.samples` is not used. `detail["source"]`: see Source."""
     with alpaca_eval_contained(), bounded_patterns():
         from alpaca_eval.annotators import PairwiseAnnotator
 
@@ -120,18 +67,15 @@ def annotate(
             annotators_config=annotator.source,
             caching_path=None,
             is_avoid_reannotations=False,
-            is_randomize_output_order=switched is None,
         )
         (single,) = package.annotators.values()
+        single.processors = [p for p in single.processors if type(p).__name__ in _processors(switched)]
         prompts = _record_prompts(single, annotator, pairs)
         asked: dict[str, tuple[JudgeRequest, JudgeReply, bool]] = {}
         pairs_by_id = {p.question_id: p for p in pairs}
 
-        def read(reply: JudgeReply) -> JudgeReply:
-            return _certain(annotator, reply) if as_text else reply
-
         def problem(raw: JudgeReply) -> str | None:
-            reply = read(raw)
+            reply = _read(annotator, raw, asking)
             if reply.logprobs is not None and not reply.logprobs.keys().isdisjoint(annotator.choices):
                 return None  # the parser finds one of them
             completion = reply.text if single.completion_key == "completions" else _as_choice(reply)
@@ -142,9 +86,9 @@ def annotate(
             requests = []
             for question_id in prompts_to_ask:
                 messages, switched = prompts[question_id]
-                request = _request(messages, annotator, options, _candidates(pairs_by_id[question_id], switched))
+                request = _request(messages, annotator, asking, _candidates(pairs_by_id[question_id], switched))
                 requests.append(request.model_copy(update={"sample": sample}))
-            replies = [read(reply) for reply in ask.readable(requests, problem)]
+            replies = [_read(annotator, reply, asking) for reply in settled(ask.readable(requests, problem))]
             for question_id, request, reply in zip(prompts_to_ask, requests, replies, strict=True):
                 asked[question_id] = (request, reply, prompts[question_id][1])
             return {
@@ -164,22 +108,10 @@ def annotate(
     return [_verdict(annotator, p, preferences[p.instruction], asked.get(p.question_id)) for p in pairs]
 
 
-_FILLED = ("instruction", "output_1", "output_2")
-"""The names that a prompt template fills in."""
-
-
-def _chat_of(template: str) -> Messages | None:
-    """The messages of a prompt template in ChatML, before it is filled in; None if it is no chat. (As by the package's
-    `prompt_to_chatml`, without importing it.)"""
-    text = template.strip()
-    if not text.startswith("<|im_start|>") or not text.endswith("<|im_end|>"):
-        return None
-    parts = [part.partition("\n") for part in text.split("<|im_start|>")[1:]]
-    messages = [{"role": role.strip(), "content": rest.split("<|im_end|>")[0].strip()} for role, _, rest in parts]
-    try:
-        return tuple(Message.model_validate(message) for message in messages)
-    except ValidationError:
-        return None
+def _processors(switched: bool | None) -> tuple[str, ...]:
+    """The package's processors that are used: not the one for chains of thought, which only adds columns to a table,
+    and stops at replies with more ranks than two."""
+    return ("PaddingForBatchesProcessor", *(["RandomSwitchTwoColumnsProcessor"] if switched is None else []))
 
 
 def _filled(template: Messages, row: Mapping[str, str]) -> Messages:
@@ -190,7 +122,7 @@ def _filled(template: Messages, row: Mapping[str, str]) -> Messages:
     def value(match: re.Match[str]) -> str:
         return str(row[match[1]])
 
-    fields = re.compile(f"{{({'|'.join(_FILLED)})}}")
+    fields = re.compile(f"{{({'|'.join(FIELDS)})}}")
     return tuple(Message(role=m.role, content=fields.sub(value, m.content).strip()) for m in template)
 
 
@@ -200,7 +132,7 @@ def _record_prompts(
     """Question id -> (the judge's prompt, whether the outputs are switched), filled when the package creates the
     prompts, which are the question ids for it."""
     by_instruction = {p.instruction: p for p in pairs}
-    template = _chat_of(annotator.template) or ()
+    template = chat_of(annotator.template) or ()
     recorded = {}
 
     def make_and_record(rows: Any) -> Any:
@@ -220,25 +152,35 @@ def _candidates(pair: OutputPair, switched: bool) -> Candidates:
     return Candidates(messages=(Message(role="user", content=pair.instruction),), answers=answers)
 
 
-def _request(
-    messages: Messages, annotator: Annotator, options: Mapping[str, Any], candidates: Candidates
-) -> JudgeRequest:
+def _request(messages: Messages, annotator: Annotator, asking: Asking, candidates: Candidates) -> JudgeRequest:
+    options = annotator.options
+    if asking.temperature is not None:
+        options["temperature"] = asking.temperature
+    stated = asking.without_logprobs == "stated" and len(annotator.choices) == 2
     return JudgeRequest(
         messages=messages,
-        max_tokens=options["max_tokens"],
-        temperature=options["temperature"],
-        top_logprobs=options.get("top_logprobs") if options.get("logprobs") else None,
         choices=annotator.choices,
         candidates=candidates,
-        top_p=1.0,  # which the package always sends
+        asks="probability" if stated else "last" if annotator.explains else "choice",
+        **options,
     )
 
 
+def _read(annotator: Annotator, reply: JudgeReply, asking: Asking) -> JudgeReply:
+    answer = answer_only(reply)
+    return answer if asking.without_logprobs == "refuse" else _certain(annotator, answer)
+
+
 def _certain(annotator: Annotator, reply: JudgeReply) -> JudgeReply:
-    """A reply whose text is one of the annotator's tokens, with that token's log-probability set to 0; any other reply,
-    or one with log-probabilities, is returned as is."""
-    token = reply.text.strip()
-    if reply.error or reply.logprobs is not None or token not in annotator.choices:
+    """A reply whose text is one of the annotator's tokens, or ends with one after the explanation that was asked for,
+    with that token's log-probability set to 0; any other reply, or one with log-probabilities, is returned as is."""
+    token = reply.choice or reply.text.strip()
+    if annotator.explains and reply.choice is None and not reply.cut:
+        # Not the last letter of a word: it stands by itself, perhaps in emphasis.
+        tokens = "|".join(re.escape(choice) for choice in annotator.choices)
+        match = re.search(rf"(?:\A|[\s`*:]){{1}}({tokens})[`*.]*\Z", token)
+        token = match[1] if match else token
+    if reply.error or reply.unread or reply.logprobs is not None or token not in annotator.choices:
         return reply
     return reply.model_copy(update={"logprobs": {token: 0.0}, "from_text": True})
 
@@ -262,6 +204,8 @@ def _verdict(
     invalid = None
     if value is None:
         invalid = reply.error or _reply_problem(annotator, reply)
+    weighed = bool(annotator.choices) and not reply.from_text
+    source: Source = "stated" if reply.stated else "log-probabilities" if weighed else "text"
     return Verdict(
         question_id=pair.question_id,
         value=value,
@@ -274,6 +218,8 @@ def _verdict(
             "logprobs": None if reply.from_text else reply.logprobs,
             "price": reply.price,
             **({"from_text": True} if reply.from_text else {}),
+            **({} if value is None else {"source": source}),
+            **({"thought": reply.thought} if reply.thought else {}),
         },
     )
 
@@ -284,9 +230,15 @@ def _is_missing(preference: Any) -> bool:
 
 def _reply_problem(annotator: Annotator, reply: JudgeReply) -> str:
     """Why the annotator reads no preference from a reply."""
-    tokens = " and ".join(annotator.choices)
+    if reply.unread is not None:
+        return reply.unread
+    tokens = " nor ".join(annotator.choices)
+    if annotator.explains and reply.cut:
+        return "the reply was cut at its token limit, before its verdict; give the judge more max_tokens"
     if tokens and reply.logprobs is None:
         return "the reply has no log-probabilities, which the annotator reads"
     if tokens:
         return f"neither {tokens} is among the log-probabilities of the reply"
+    if reply.cut:
+        return f"no preference in the reply, which was cut at its token limit: {reply.text[:80]!r}"
     return f"the annotator's parser finds no preference in the reply {reply.text[:80]!r}"

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from harness.benchmark import ANY, Benchmark, Examples, JudgedRow, Names, Published, Wanted
+from harness.benchmark import ANY, Benchmark, CalibratedBy, Examples, JudgedRow, Names, Published, Wanted
 from harness.benchmarks.alpaca_eval import files as alpaca_files
 from harness.benchmarks.alpaca_eval import public_leaderboard
-from harness.benchmarks.alpaca_eval.annotator import OutputPair, annotate, load_annotator
+from harness.benchmarks.alpaca_eval.annotator import Asking
 from harness.benchmarks.alpaca_eval.data import (
     GET_GAMED,
     HUB_REVISION,
@@ -22,16 +22,18 @@ from harness.benchmarks.alpaca_eval.data import (
     read_prompts,
     reference_outputs,
 )
+from harness.benchmarks.alpaca_eval.evaluators import load_annotator
 from harness.benchmarks.alpaca_eval.figures import FIGURES, figures_by
 from harness.benchmarks.alpaca_eval.files import texts_by_question
 from harness.benchmarks.alpaca_eval.gamed import gamed_identity, official_gamed
+from harness.benchmarks.alpaca_eval.judged import check_asking, source_metrics, source_notes, verdicts_on
 from harness.benchmarks.alpaca_eval.length_control import GLM, lc_win_rate, official_lc_win_rate
 from harness.benchmarks.alpaca_eval.unpenalised import lc_unpenalised
-from harness.benchmarks.alpaca_eval.win_rates import averaged, by_construction, length_metrics, win_rates
+from harness.benchmarks.alpaca_eval.win_rates import by_construction, length_metrics, win_rates
 from harness.components import ModelReference, RecipePath
 from harness.errors import DataError
 from harness.figures import Figure
-from harness.files import evenly_spaced, file_name, json_text, local_folder, read_bytes, sha256
+from harness.files import evenly_spaced, local_folder, read_bytes, sha256
 from harness.types import Answer, Ask, Metric, Question, Verdict
 
 FIRST_REFERENCE = "text_davinci_003"
@@ -50,11 +52,13 @@ class AlpacaEval(Benchmark):
     untrained policy), or `text_davinci_003`, AlpacaEval 1's (`alpaca_eval.json` from the same place; its hash is not
     published). `limit`: that many instructions, evenly spaced. `annotator`: the name of one of the package's
     evaluators, or the folder of a user's own. `orders`: the package shows each pair in one order, drawn from a seed;
-    `both` asks in both orders and averages. `samples`: replies per prompt, averaged, for judges that sample at a
-    temperature. A pair that lacks one of its verdicts is not scored. `without_logprobs`: how to treat a reply without
-    log-probabilities if the annotator reads them: `text` takes a reply that is one of its tokens as certain, which
-    `from_text` counts, so that the rate is not weighted; `refuse` does not score it. `public_rows`: names of rows of
-    the public leaderboard (it ships in the package) to show on the board, marked as public.
+    `both` asks in both orders and averages. `samples`: replies per prompt, averaged: without log-probabilities, their
+    share estimates the preference. `temperature`: None: the annotator's, which must be above 0 for samples. A pair that
+    lacks one of its verdicts is not scored. `without_logprobs`: how to treat a reply without log-probabilities if the
+    annotator reads them: `text` takes a reply that is one of its tokens as certain, so that the rate is not weighted;
+    `stated` asks for a probability instead, by a schema of the reply, with the same prompt; `refuse` does not score it.
+    `from_text`, `from_samples`, `from_stated` count such verdicts. `public_rows`: names of rows of the public
+    leaderboard (it ships in the package) to show on the board, marked as public.
 
     Figures: win rates in percent; `avg_length` in characters; `lc_win_rate` by the package's official GLM if prompts
     and reference are official, else by its `length_controlled_minimal` (see
@@ -76,7 +80,8 @@ class AlpacaEval(Benchmark):
     annotator: ModelReference = "weighted_alpaca_eval_gpt4_turbo"
     orders: Literal["seeded", "both"] = "seeded"
     samples: int = Field(1, ge=1, le=16)
-    without_logprobs: Literal["text", "refuse"] = "text"
+    temperature: float | None = Field(None, ge=0, le=2)
+    without_logprobs: Literal["text", "stated", "refuse"] = "text"
     public_rows: list[str] = Field(default_factory=list)
     _read: tuple[bytes, list[Instruction]] | None = PrivateAttr(None)
     """The content of the prompts' file and its instructions, as last read."""
@@ -111,8 +116,17 @@ class AlpacaEval(Benchmark):
         return len(load_annotator(self.annotator).choices) == 2
 
     @property
-    def calibrated_by(self) -> str | None:
-        return self.annotator
+    def requests_per_turn(self) -> int:
+        return self.samples * (2 if self.orders == "both" else 1)
+
+    @property
+    def _asking(self) -> Asking:
+        return Asking(self.without_logprobs, self.temperature, self.samples)
+
+    @property
+    def calibrated_by(self) -> CalibratedBy | None:
+        is_second = self._has_official_reference and self.annotator == "weighted_alpaca_eval_gpt4_turbo"
+        return CalibratedBy(self.annotator, self._asking.changes(), "alpaca_eval.win_rate" if is_second else None)
 
     @property
     def _has_official_reference(self) -> bool:
@@ -139,6 +153,7 @@ class AlpacaEval(Benchmark):
             "template_sha256": sha256(annotator.template.encode()),
             **({"orders": self.orders} if self.orders != "seeded" else {}),
             **({"samples": self.samples} if self.samples > 1 else {}),
+            **({"temperature": self.temperature} if self.temperature is not None else {}),
             **({"without_logprobs": self.without_logprobs} if self.without_logprobs != "text" else {}),
             **(gamed_identity(self.df_gamed) if self._is_official_lc else {"lc_glm": GLM}),
             "alpaca_eval": version("alpaca_eval"),
@@ -148,7 +163,7 @@ class AlpacaEval(Benchmark):
         return {key: value for key, value in self.identity().items() if key in {"name", "questions", "limit"}}
 
     def check(self) -> None:
-        load_annotator(self.annotator)
+        check_asking(load_annotator(self.annotator), self._asking)
         public_leaderboard.check_names(self.public_rows)
         if self.prompts != "official" or self._folder is not None:
             self._instructions()
@@ -175,25 +190,8 @@ class AlpacaEval(Benchmark):
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
         """One verdict per question, in order; the value is the package's preference in [1, 2] (2: won)."""
         outputs, references = texts_by_question(answers), self.reference_texts(reference)
-        items = self._instructions()
-        pairs, missing = [], {}
-        for item in items:
-            if item.id in outputs and item.id in references:
-                pairs.append(OutputPair(item.id, item.instruction, references[item.id], outputs[item.id]))
-            else:
-                missing[item.id] = "no reference output" if item.id in outputs else "no answer"
-        verdicts = {v.question_id: v for v in self._judged(pairs, ask)} if pairs else {}
-        verdicts |= {i: Verdict(question_id=i, value=None, invalid=reason) for i, reason in missing.items()}
-        return [verdicts[item.id] for item in items]
-
-    def _judged(self, pairs: Sequence[OutputPair], ask: Ask) -> list[Verdict]:
-        annotator, as_text = load_annotator(self.annotator), self.without_logprobs == "text"
-        rounds = [
-            annotate(annotator, pairs, ask, switched=switched, sample=sample, as_text=as_text)
-            for switched in ((None,) if self.orders == "seeded" else (False, True))
-            for sample in range(self.samples)
-        ]
-        return rounds[0] if len(rounds) == 1 else [averaged(each) for each in zip(*rounds, strict=True)]
+        asked = load_annotator(self.annotator), self._asking, self.orders
+        return verdicts_on(self._instructions(), outputs, references, ask, *asked)
 
     def metrics(
         self, answers: Sequence[Answer], reference: Sequence[Answer], verdicts: Sequence[Verdict]
@@ -205,8 +203,7 @@ class AlpacaEval(Benchmark):
             metrics |= by_construction(metrics, with_unpenalised=not self._is_official_lc)
         else:
             metrics |= self._length_controlled(verdicts, references, outputs)
-        if certain := sum(bool(v.detail.get("from_text")) for v in verdicts):
-            metrics["from_text"] = Metric(value=float(certain), n=len(verdicts))
+        metrics |= source_metrics(verdicts)
         metrics |= length_metrics([outputs[v.question_id] for v in verdicts if v.question_id in outputs], answers)
         return {f"alpaca_eval.{name}": metric for name, metric in metrics.items()}
 
@@ -253,22 +250,17 @@ class AlpacaEval(Benchmark):
     def public_files(self, judge: str, rows: Sequence[JudgedRow]) -> dict[str, str]:
         """`data/alpaca_eval/<row>/model_outputs.json` and `annotations.json`, in the package's formats."""
         items = self._instructions()
-        instructions = [{"id": i.id, "instruction": i.instruction, "dataset": i.dataset} for i in items]
-        files = {}
-        for row, answers, reference, verdicts in rows:
-            folder = f"data/{self.name}/{file_name(row)}"
-            outputs = alpaca_files.outputs_rows(instructions, answers, row)
-            references = (self.reference_texts(reference), self.needs_row or self._reference_name(items))
-            annotations = alpaca_files.annotation_rows(
-                instructions, (texts_by_question(answers), row), references, verdicts, judge
-            )
-            files[f"{folder}/model_outputs.json"] = json_text(outputs)
-            files[f"{folder}/annotations.json"] = json_text(annotations)
-        return files
+        against = self.reference_texts, self.needs_row or self._reference_name(items)
+        questions = [{"id": i.id, "instruction": i.instruction, "dataset": i.dataset} for i in items]
+        return alpaca_files.public_files(f"data/{self.name}", questions, rows, *against, judge)
 
     @classmethod
     def examples(cls, folder: Path, rows: Sequence[str]) -> Examples:
         return alpaca_files.read_examples(folder, rows)
+
+    @classmethod
+    def notes(cls, judge: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+        return source_notes(metrics)
 
     def published(self) -> Published | None:
         return public_leaderboard.published(self.public_rows) if self.public_rows else None

@@ -57,6 +57,10 @@ FIGURES = (
         2,
     ),
     _count("from_text", "verdicts by text alone, without weights", "by text"),
+    _count("from_samples", "verdicts by the share of several replies", "by samples"),
+    _count("from_stated", "verdicts by a probability that the judge states", "stated"),
+    _count("from_logprobs", "verdicts by log-probabilities, beside others", "by logprobs"),
+    _count("thoughts", "verdicts after a thought, which was left out", "thoughts"),
     _percent("truncated", "answers cut at the token limit", "cut %", place="details", higher_is_better=False),
 )
 WITH_OFFICIAL_FIT = tuple(figure for figure in FIGURES if figure.name != "lc_unpenalised")

@@ -7,13 +7,13 @@ one on the same instruction, a verdict without a preference) are counted.
 import ast
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import ANY, ExampleAnswer, ExamplePrompt, Examples, Names, Wanted, ambiguous
+from harness.benchmark import ANY, ExampleAnswer, ExamplePrompt, Examples, JudgedRow, Names, Wanted, ambiguous
 from harness.errors import DataError
-from harness.files import file_name, json_list, read_json_list
+from harness.files import file_name, json_list, json_text, read_json_list
 from harness.types import Answer, Message, Verdict, prompt_id
 
 
@@ -245,3 +245,23 @@ def read_examples(folder: Path, rows: Sequence[str]) -> Examples:
                 [output], [verdict.get("preference")], [reply], [verdict.get("invalid")]
             )
     return Examples(prompts, answers)
+
+
+def public_files(
+    folder: str,
+    items: Sequence[Mapping[str, str]],
+    rows: Sequence[JudgedRow],
+    reference_texts: Callable[[Sequence[Answer]], Mapping[str, str]],
+    reference_name: str,
+    judge: str,
+) -> dict[str, str]:
+    """`<row>/model_outputs.json` and `annotations.json` of each row in a folder, in the package's formats. `items`:
+    `id`, `instruction` and `dataset` of each question."""
+    files = {}
+    for row, answers, reference, verdicts in rows:
+        outputs = outputs_rows(items, answers, row)
+        texts = texts_by_question(answers), row
+        annotations = annotation_rows(items, texts, (reference_texts(reference), reference_name), verdicts, judge)
+        files[f"{folder}/{file_name(row)}/model_outputs.json"] = json_text(outputs)
+        files[f"{folder}/{file_name(row)}/annotations.json"] = json_text(annotations)
+    return files

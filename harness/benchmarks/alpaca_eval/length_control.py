@@ -62,10 +62,10 @@ class Pairs(NamedTuple):
 def lc_win_rate(reference_lengths: Lengths, lengths: Lengths, preferences: Preferences, *, seed: int = 0) -> Metric:
     """The rate in percent.
 
-    The value is None for fewer scored pairs than folds; if all length differences are equal and not zero, so that
-    length can't be separated from quality; or if the penalty chosen by cross-validation leaves nothing of the
-    regression (which then gives 50 whatever the verdicts; this happens with a dozen prompts, not with hundreds). The
-    interval and the standard error come from a bootstrap over prompts that refits the regression at the chosen penalty.
+    The value is None for fewer scored pairs than folds; where length can't be separated from quality (`inseparable`);
+    or if the penalty chosen by cross-validation leaves nothing of the regression (which then gives 50 whatever the
+    verdicts; this happens with a dozen prompts, not with hundreds). The interval and the standard error come from a
+    bootstrap over prompts that refits the regression at the chosen penalty.
     """
     import numpy as np
 
@@ -76,7 +76,7 @@ def lc_win_rate(reference_lengths: Lengths, lengths: Lengths, preferences: Prefe
         from alpaca_eval.metrics.glm_winrate import GLM_INFO
 
         folds = GLM_INFO[GLM]["kwargs"]["n_splits"]
-        if n < folds or (len(set(delta)) == 1 and delta[0] != 0):
+        if n < folds or inseparable(pairs):
             return Metric(value=None, n=n, n_invalid=invalid)
         value, penalty = _fit(won, delta)
         if value == 50 and abs(float(pairs.won[pairs.scored].mean()) - 0.5) > 1e-9:
@@ -201,6 +201,15 @@ def _standardised(delta: "np.ndarray") -> "np.ndarray":
     """Length differences divided by their sample standard deviation, as in the package; all zeros stay zeros."""
     spread = float(delta.std(ddof=1)) if len(delta) > 1 else 0.0
     return delta / spread if spread > 0 else delta * 0
+
+
+def inseparable(pairs: Pairs) -> bool:
+    """Whether all pairs have one length difference that is not zero, or differences so alike, far from zero, that the
+    regression can't tell them apart: its tanh is one number. Then length can't be told from quality."""
+    import numpy as np
+
+    features = np.tanh(_standardised(pairs.delta[pairs.answered]))[pairs.scored[pairs.answered]]
+    return bool(pairs.delta[pairs.scored].any()) and (not len(features) or float(np.ptp(features)) < 1e-9)
 
 
 def _fit(won: "np.ndarray", delta: "np.ndarray") -> tuple[float, float]:

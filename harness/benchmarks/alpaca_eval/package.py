@@ -63,7 +63,7 @@ def alpaca_eval_contained() -> Iterator[None]:
         root.setLevel(level)
         # The package works row by row, which takes three times as long with Arrow's strings as with Python's.
         strings = pd.option_context("mode.string_storage", "python")
-        with _no_progress_bars(utils), sklearn.config_context(), strings, warnings.catch_warnings():
+        with _replaced(utils), sklearn.config_context(), strings, warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
             warnings.filterwarnings("ignore", module="sklearn")
             yield
@@ -99,15 +99,21 @@ def _not_the_packages(record: logging.LogRecord) -> bool:
 
 
 @contextlib.contextmanager
-def _no_progress_bars(utils: Any) -> Iterator[None]:
+def _replaced(utils: Any) -> Iterator[None]:
+    """The package without its progress bars, and without its clients of servers, which need packages of their own and
+    are never asked."""
     original = utils.dataframe_chunk_generator
     from alpaca_eval.annotators import base
+
+    clients = base.get_fn_completions
 
     def quiet(df: Any, chunksize: int | None = None, tqdm_desc: str | None = None) -> Any:
         return original(df, chunksize)
 
     base.utils.dataframe_chunk_generator = quiet
+    base.get_fn_completions = str
     try:
         yield
     finally:
+        base.get_fn_completions = clients
         base.utils.dataframe_chunk_generator = original

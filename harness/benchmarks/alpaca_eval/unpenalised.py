@@ -9,7 +9,7 @@ wins; else it changes no digit that a board shows.
 
 from typing import TYPE_CHECKING
 
-from harness.benchmarks.alpaca_eval.length_control import RESAMPLES, Lengths, Pairs, Preferences
+from harness.benchmarks.alpaca_eval.length_control import RESAMPLES, Lengths, Pairs, Preferences, inseparable
 from harness.stats.intervals import bootstrap_indices, few, interval_of_few_resamples, percentile_interval
 from harness.types import Metric
 
@@ -28,16 +28,15 @@ PERCENT = (0.0, 100.0)
 def lc_unpenalised(reference_lengths: Lengths, lengths: Lengths, preferences: Preferences, *, seed: int = 0) -> Metric:
     """The rate in percent; arguments as in `harness.benchmarks.alpaca_eval.length_control.lc_win_rate`.
 
-    The value is None without a scored pair, and where all of them have one length difference that is not zero: length
-    can't be told from quality then. Standard error and interval come from the same bootstrap over prompts as those of
-    the penalised rate, with the regression fitted anew in each resample. Where verdicts are too few for a bootstrap,
-    the interval is that of `interval_of_few_resamples`."""
+    The value is None without a scored pair, and where length can't be told from quality (`inseparable`). Standard error
+    and interval come from the same bootstrap over prompts as those of the penalised rate, with the regression fitted
+    anew in each resample. Where verdicts are too few for a bootstrap, the interval is that of
+    `interval_of_few_resamples`."""
     import numpy as np
 
     pairs = Pairs.of(reference_lengths, lengths, preferences)
     n, invalid = int(pairs.scored.sum()), int((~pairs.scored).sum())
-    differences = set(pairs.delta[pairs.scored].tolist())
-    if n == 0 or (len(differences) == 1 and 0 not in differences):
+    if n == 0 or inseparable(pairs):
         return Metric(value=None, n=n, n_invalid=invalid)
     everything = np.ones((1, len(preferences)))
     value = float(_rates(pairs, everything)[0])

@@ -1,4 +1,4 @@
-"""AlpacaEval's win rates and output lengths, and the average of several verdicts on one pair."""
+"""AlpacaEval's win rates and output lengths."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,33 +6,12 @@ from typing import Any
 from harness.benchmarks.alpaca_eval import length_control
 from harness.benchmarks.alpaca_eval.package import alpaca_eval_contained
 from harness.stats.intervals import mean_metric, proportion_metric
-from harness.types import Answer, Metric, Verdict
+from harness.types import Answer, Metric
 
 PERCENT = (0.0, 100.0)
 """The limits of a rate."""
 HALF = 50.0
 """The rate of a row against itself."""
-
-
-def averaged(rounds: Sequence[Verdict]) -> Verdict:
-    """The average of several verdicts on one pair; not scored if one of them is not."""
-    values = [v.value for v in rounds]
-    scored = [v for v in values if v is not None]
-    missing = next((v for v in rounds if v.value is None), None)
-    prices: list[Any] = [v.detail.get("price") for v in rounds if v.detail.get("asked")]
-    price = None if None in prices else sum(prices)
-    detail = {
-        **rounds[0].detail,
-        "preferences": values,
-        "price": price,
-        "replies": [v.reply for v in rounds],
-    }
-    if any(v.detail.get("from_text") for v in rounds):
-        detail["from_text"] = True
-    value = None if missing else sum(scored) / len(scored)
-    return rounds[0].model_copy(
-        update={"value": value, "invalid": missing.invalid if missing else None, "detail": detail}
-    )
 
 
 def win_rates(preferences: Sequence[float | None]) -> dict[str, Metric]:

@@ -83,6 +83,10 @@ class MtBench(Benchmark):
         """The row that answers are compared with; None for ratings."""
         return self.reference
 
+    @property
+    def requests_per_turn(self) -> int:
+        return 2 if self.mode == "pairwise" else 1
+
     def identity(self) -> dict[str, Any]:
         return {
             "name": self.name,

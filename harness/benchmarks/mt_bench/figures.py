@@ -21,9 +21,13 @@ def _figures(pairwise: bool) -> tuple[Figure, ...]:
     def figure(name: str, short: str, **more: Any) -> Figure:
         return Figure(metric=f"mt_bench.{name}", title=name.replace("_", " "), short=short, **{**common, **more})
 
+    plain = {"decimals": 0, "unit": "", "limits": None, "higher_is_better": None, "place": "details", "margin": None}
+
     def count(name: str, side: str) -> Figure:
-        plain = {"decimals": 0, "unit": "", "limits": None, "higher_is_better": None, "place": "details"}
         return figure(name, name, counted=(side, 0.5), **plain)
+
+    def told(name: str, title: str, short: str) -> Figure:
+        return Figure(metric=f"mt_bench.{name}", title=title, short=short, **{**common, **plain})
 
     overall = figure(
         *(("win_rate", "win %") if pairwise else ("score", "score")),
@@ -34,7 +38,11 @@ def _figures(pairwise: bool) -> tuple[Figure, ...]:
     turns = tuple(figure(f"turn_{k}", f"turn {k}", pairing=Pairing(scale=scale, turn=k)) for k in (1, 2))
     categories = tuple(figure(name, name, place="category", part_of=overall.metric) for name in CATEGORIES)
     counts = (count("wins", "above"), count("ties", "equal"), count("losses", "below")) if pairwise else ()
-    return (overall, *turns, *categories, *counts)
+    replies = (
+        told("from_text", "ratings by text, beside others by probabilities", "by text"),
+        told("thoughts", "verdicts after a thought, which was left out", "thoughts"),
+    )
+    return (overall, *turns, *categories, *counts, *replies)
 
 
 RATING_FIGURES = _figures(pairwise=False)

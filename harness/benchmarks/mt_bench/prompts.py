@@ -2,12 +2,12 @@
 parsing of the judge's replies."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import Any, NamedTuple
 
 from harness.errors import DataError
-from harness.servers.replies import shares
+from harness.servers.replies import answer_only, shares
 from harness.types import JudgeReply, JudgeRequest, Message
 
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
@@ -158,12 +158,32 @@ def choice_weights(reply: JudgeReply, choices: Sequence[str]) -> list[float]:
 
 def rating_problem(reply: JudgeReply) -> str | None:
     """Why no rating can be read from a reply; None where one can."""
-    return None if has_probabilities(reply) else parse_rating(reply.text)[1]
+    return None if has_probabilities(reply) else read_rating(reply)[1]
 
 
 def winner_problem(reply: JudgeReply) -> str | None:
     """Why no winner can be read from a reply; None where one can."""
-    return None if has_probabilities(reply, WINNER_REPLIES) else parse_winner(reply.text)[1]
+    return None if has_probabilities(reply, WINNER_REPLIES) else read_winner(reply)[1]
+
+
+def read_rating(reply: JudgeReply) -> tuple[float | None, str | None]:
+    """(the rating in a reply's text, None), or (None, the reason why there is none)."""
+    return _read(reply, parse_rating)
+
+
+def read_winner(reply: JudgeReply) -> tuple[float | None, str | None]:
+    """(assistant A's score by a reply's text, None), or (None, the reason why there is none)."""
+    return _read(reply, parse_winner)
+
+
+def _read(
+    reply: JudgeReply, parse: Callable[[str], tuple[float | None, str | None]]
+) -> tuple[float | None, str | None]:
+    answer = answer_only(reply)
+    if answer.unread is not None:
+        return None, answer.unread
+    value, reason = parse(answer.text)
+    return value, f"{reason}, which was cut at its token limit" if reason and reply.cut else reason
 
 
 def parse_rating(judgment: str) -> tuple[float | None, str | None]:

@@ -13,15 +13,16 @@ from harness.benchmarks.mt_bench.prompts import (
     choice_weights,
     has_probabilities,
     pair_request,
-    parse_rating,
-    parse_winner,
     rating_problem,
     rating_request,
+    read_rating,
+    read_winner,
     template_name,
     winner_problem,
 )
+from harness.servers.replies import answer_only, settled
 from harness.stats.intervals import mean_metric
-from harness.types import Answer, Ask, JudgeReply, JudgeRequest, Metric, Verdict
+from harness.types import Answer, Ask, JudgeReply, JudgeRequest, Metric, Unread, Verdict
 
 Templates = Mapping[str, Mapping[str, Any]]
 Questions = Sequence[tuple[str, MtQuestion]]
@@ -47,11 +48,16 @@ def rating_verdicts(templates: Templates, questions: Questions, answers: Sequenc
         for key, question, turn in turns
         if key in complete
     }
-    replies = dict(zip(requests, ask.readable(list(requests.values()), rating_problem), strict=True))
+    replies = dict(zip(requests, _answers(ask, list(requests.values()), rating_problem), strict=True))
     return [
         _rating(key, question, turn, requests.get((key, turn)), replies.get((key, turn)))
         for key, question, turn in turns
     ]
+
+
+def _answers(ask: Ask, requests: Sequence[JudgeRequest], problem: Unread) -> list[JudgeReply]:
+    """The judge's replies, without its thoughts."""
+    return [answer_only(reply) for reply in settled(ask.readable(requests, problem))]
 
 
 def _rating(
@@ -65,7 +71,7 @@ def _rating(
         value = sum(w * rating for rating, w in enumerate(choice_weights(reply, RATING_REPLIES), start=1))
     elif invalid is None:
         source = "text"
-        value, invalid = parse_rating(reply.text)
+        value, invalid = read_rating(reply)
     return Verdict(
         question_id=key,
         turn=turn,
@@ -79,6 +85,7 @@ def _rating(
             "template": template_name(question, turn),
             "logprobs": reply.logprobs,
             "price": reply.price,
+            **({"thought": reply.thought} if reply.thought else {}),
         },
     )
 
@@ -95,7 +102,7 @@ def pair_verdicts(
         if key in ours and key in theirs and ours[key][:turn] != theirs[key][:turn]:
             for game, pair in enumerate(((ours[key], theirs[key]), (theirs[key], ours[key]))):
                 requests[key, turn, game] = pair_request(templates, question, *pair, turn)
-    replies = dict(zip(requests, ask.readable(list(requests.values()), winner_problem), strict=True))
+    replies = dict(zip(requests, _answers(ask, list(requests.values()), winner_problem), strict=True))
     verdicts = []
     for key, question, turn in turns:
         if key not in ours or key not in theirs:
@@ -137,6 +144,7 @@ def _choice(
             "second_reply": two.text,
             "games": [score for score, _ in scores],
             "price": None if one.price is None or two.price is None else one.price + two.price,
+            **({"thought": one.thought + two.thought} if one.thought + two.thought else {}),
         },
     )
 
@@ -148,7 +156,7 @@ def _score_of_a(reply: JudgeReply) -> tuple[float | None, str | None]:
     if has_probabilities(reply, WINNER_REPLIES):
         weights = choice_weights(reply, WINNER_REPLIES)
         return sum(w * x for w, x in zip(weights, WINNER_VALUES, strict=True)), None
-    return parse_winner(reply.text)
+    return read_winner(reply)
 
 
 def verdict_metrics(verdicts: Sequence[Verdict], *, pairwise: bool) -> dict[str, Metric]:
@@ -160,6 +168,11 @@ def verdict_metrics(verdicts: Sequence[Verdict], *, pairwise: bool) -> dict[str,
     for category in dict.fromkeys(v.category for v in verdicts if v.category is not None):
         parts[category] = [v for v in verdicts if v.category == category]
     metrics = {name: _mean(part, pairwise) for name, part in parts.items()}
+    sources = [v.detail.get("rating_from") for v in verdicts if v.value is not None]
+    if "probabilities" in sources and "text" in sources:  # the mean is of two kinds of ratings
+        metrics["from_text"] = Metric(value=float(sources.count("text")), n=len(verdicts))
+    if thoughts := sum(bool(v.detail.get("thought")) for v in verdicts):
+        metrics["thoughts"] = Metric(value=float(thoughts), n=len(verdicts))
     if pairwise:
         scored = [v.value for v in verdicts if v.value is not None]
         counts = {

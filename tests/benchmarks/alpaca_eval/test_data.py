@@ -157,7 +157,9 @@ def test_builtin_prompts_are_there() -> None:
     assert {q.temperature for q in made.load_questions()} == {0.0}
 
 
-@pytest.mark.parametrize("name", ["weighted_alpaca_eval_gpt4_turb", "alpaca_eval_gpt4_fn", "alpaca_farm", "claude"])
+@pytest.mark.parametrize(
+    "name", ["weighted_alpaca_eval_gpt4_turb", "alpaca_eval_vllm_llama3_70b_fn", "alpaca_farm", "claude"]
+)
 def test_annotators_that_are_unknown_or_need_more_are_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=r"did you mean 'weighted_alpaca_eval_gpt4_turbo'|not supported; use"):
         benchmark(prompts="builtin", annotator=name).check()

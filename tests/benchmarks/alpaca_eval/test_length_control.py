@@ -8,6 +8,8 @@ import pytest
 from harness.benchmarks.alpaca_eval import length_control
 from harness.benchmarks.alpaca_eval.length_control import lc_win_rate, official_lc_win_rate
 from harness.benchmarks.alpaca_eval.unpenalised import lc_unpenalised
+from harness.boards.consistency import contradiction, unreasonable
+from harness.boards.entry import Entry
 from harness.stats.intervals import bootstrap_indices
 from harness.stats.paired import compare_resamples
 from harness.types import Metric
@@ -136,3 +138,24 @@ def test_the_official_rate_keeps_its_resamples_too(shared_data: Path, monkeypatc
     assert spread is not None
     assert gappy.value == pytest.approx(whole.value, abs=0.3)
     assert np.corrcoef(whole.resamples, gappy.resamples)[0, 1] > 0.99
+
+
+def test_a_board_with_few_prompts_is_read() -> None:
+    """The penalty may leave nearly all resamples of five prompts one value, and a few others values far away."""
+    name = "alpaca_eval.lc_win_rate"
+    resamples = np.array([50 + 0.0006 * i for i in range(980)] + [5.0] * 20)
+    low, high = np.percentile(resamples, [2.5, 97.5]).tolist()
+    rate = Metric(value=50.3, stderr=float(resamples.std(ddof=1)), ci95=(low, high), n=5)
+    row = Entry(
+        id="a",
+        method="m",
+        metrics={name: rate},
+        outcomes={"alpaca_eval": {f"q{i}": 1.5 + 0.01 * i for i in range(5)}},
+        resamples={name: resamples.tolist()},
+        provenance={"benchmarks": {"alpaca_eval": {}}},
+    )
+    assert contradiction(row) is None
+    assert unreasonable(row) is None
+    for ends in ((low - 1, high), (low, high + 1), (0.0, 100.0)):
+        other = row.model_copy(update={"metrics": {name: rate.model_copy(update={"ci95": ends})}})
+        assert "its resamples give" in str(contradiction(other))

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.benchmarks.alpaca_eval.benchmark import AlpacaEval
 from harness.benchmarks.alpaca_eval.figures import figures_by
 from harness.benchmarks.alpaca_eval.length_control import GLM, OFFICIAL_GLM, RESAMPLES, lc_win_rate
 from harness.benchmarks.alpaca_eval.unpenalised import lc_unpenalised
+from harness.boards.entry import Entry
+from harness.boards.uncertainty import unlike_resamples
 from harness.components import build
 from harness.stats.intervals import bootstrap_indices
 from harness.types import Answer, JudgeReply
@@ -190,3 +193,22 @@ def test_missing_answers_are_counted(tmp_path: Path) -> None:
     metrics = made.metrics(answers, [], made.verdicts(answers, [], ask))
     for name in (NAME, "alpaca_eval.lc_win_rate"):
         assert (metrics[name].n, metrics[name].n_invalid) == (10, 2)
+
+
+def test_lengths_that_differ_by_nearly_the_same_are_no_length_control() -> None:
+    """The regression's feature is tanh(-25) for all: any share of the wins could be length's."""
+    theirs, ours = [50, 51, 50, 51, 50, 51, 49, 50], [35] * 8
+    for fit in (lc_win_rate, lc_unpenalised):
+        assert fit(theirs, ours, [1.9] * 8).value is None
+        assert fit(theirs, [*ours[:4], 60, 61, 59, 70], [1.9] * 8).value == pytest.approx(90, abs=1)
+
+
+def test_where_all_verdicts_are_alike_the_rate_agrees_with_its_resamples_as_written() -> None:
+    """Boards keep resamples with four decimals, and check figures against them when they are read."""
+    theirs, ours, _ = sample(40)
+    rate = lc_unpenalised(theirs, ours, [1.9123456789] * 40)
+    assert rate.value is not None
+    written = {NAME: [round(x, 4) for x in rate.resamples]}
+    entry = Entry(id="row", method="dpo", metrics={NAME: rate}, resamples=written)
+    figure = next(figure for figure in AlpacaEval.figures if figure.metric == NAME)
+    assert unlike_resamples(rate, entry, figure) is None

@@ -52,8 +52,8 @@ def test_the_judge_can_answer_from_logits(three: AlpacaEval) -> None:
     [
         (JudgeReply(text="", error="HTTP 500: down"), "HTTP 500: down"),
         (JudgeReply(text="The model m."), "no log-probabilities"),
-        (JudgeReply(text="The", logprobs={"The": -0.1}), "neither m and M"),
-        (JudgeReply(text="", logprobs={}), "neither m and M"),
+        (JudgeReply(text="The", logprobs={"The": -0.1}), "neither m nor M"),
+        (JudgeReply(text="", logprobs={}), "neither m nor M"),
     ],
 )
 def test_what_can_not_be_read_is_not_scored_and_says_why(three: AlpacaEval, reply: JudgeReply, reason: str) -> None:
