@@ -9,11 +9,22 @@ The names below are described in `harness.api`, which is imported when one of th
 """
 
 __version__ = "0.1.0"
-__all__ = ["HarnessError", "PlannedStage", "Run", "RunPlan", "__version__", "gate", "load_board", "plan", "run"]
+__all__ = [
+    "HarnessError",
+    "PlannedStage",
+    "Run",
+    "RunPlan",
+    "__version__",
+    "export_model",
+    "gate",
+    "load_board",
+    "plan",
+    "run",
+]
 
 TYPE_CHECKING = False  # as type checkers know it; importing `typing` would take longer than the rest of this file
 if TYPE_CHECKING:
-    from harness.api import HarnessError, PlannedStage, Run, RunPlan, gate, load_board, plan, run
+    from harness.api import HarnessError, PlannedStage, Run, RunPlan, export_model, gate, load_board, plan, run
 else:
 
     def __getattr__(name):

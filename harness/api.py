@@ -30,10 +30,11 @@ from harness.gate.check import Result
 if TYPE_CHECKING:
     from harness.engine.execute import Overview
     from harness.pipeline.estimates import Cost, Estimates
+    from harness.pipeline.export.model import Exported
     from harness.pipeline.run import Checkpoint, CompletedRun, Dataset
     from harness.recipe.load import Study
 
-__all__ = ["HarnessError", "PlannedStage", "Run", "RunPlan", "gate", "load_board", "plan", "run"]
+__all__ = ["HarnessError", "PlannedStage", "Run", "RunPlan", "export_model", "gate", "load_board", "plan", "run"]
 
 Source = str | Path | Mapping[str, Any]
 """A recipe: its file, or its data as YAML would give it, whose relative paths are relative to the working folder."""
@@ -216,6 +217,32 @@ def plan(
 
         folder = store_folder(None if store is None else Path(store))
         return RunPlan(Estimates(make_study_plan(study), Store(folder)))
+
+
+def export_model(
+    source: Run | str | Path,
+    row: str,
+    out: str | Path | None = None,
+    *,
+    merge: bool = False,
+    dtype: str | None = None,
+    base: str | None = None,
+    push_to_hub: str | None = None,
+    private: bool = False,
+    store: str | Path | None = None,
+) -> "Exported":
+    """Write the trained model of a row, of a run or a board, into a new folder with its tokenizer and card, upload it,
+    or both, as `harness export --model` does. Raises HarnessError."""
+    if out is None and push_to_hub is None:
+        raise HarnessError("export_model: expected a folder, out, or push_to_hub='OWNER/NAME'")
+    from harness.pipeline.export.model import export_model as export
+
+    board = source.folder if isinstance(source, Run) else Path(source)
+    paths = [None if path is None else Path(path) for path in (out, store)]
+    with _one_line_errors():
+        return export(
+            board, row, paths[0], merge=merge, dtype=dtype, base=base, repo=push_to_hub, private=private, store=paths[1]
+        )
 
 
 def load_board(path: str | Path) -> Board:

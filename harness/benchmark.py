@@ -107,6 +107,16 @@ class Published(NamedTuple):
     comparable: Callable[[Mapping[str, Any]], bool]
 
 
+class CalibratedBy(NamedTuple):
+    """What a judge is calibrated with. `annotator`: the official one. `asked`: how it is asked, where that is not as
+    usual. `figure`: the metric that the official judge's value can be predicted of, since prompts and reference are the
+    official ones; None otherwise."""
+
+    annotator: str
+    asked: dict[str, Any]
+    figure: str | None
+
+
 class Benchmark(Component):
     """A set of questions, the judge prompts about their answers, and the metrics computed from the judge's replies.
 
@@ -140,8 +150,13 @@ class Benchmark(Component):
         return False
 
     @property
-    def calibrated_by(self) -> str | None:
-        """The official annotator that judges are calibrated against; None: there is no calibration for it."""
+    def requests_per_turn(self) -> int:
+        """How often a judge is asked about one turn of an answer; for plans and progress bars."""
+        return 1
+
+    @property
+    def calibrated_by(self) -> CalibratedBy | None:
+        """What judges are calibrated with; None: there is no calibration for it."""
         return None
 
     def prepare(self) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -72,6 +72,29 @@ def json_lines(data: bytes, where: str) -> list[dict[str, Any]]:
             raise DataError(f"{where}, line {number}: expected a JSON object, got {type(row).__name__}")
         rows.append(row)
     return rows
+
+
+FITTED = "fitted_on.json"
+"""The file beside a fitted model that lists the pairs that it was fitted to, by `pair_hash`."""
+
+
+def pair_hash(prompt_id: str, texts: Iterable[str]) -> str:
+    """A pair of answers in whichever order: 12 hex digits of the SHA-256 of its prompt's id and its texts."""
+    return sha256(json.dumps([prompt_id, *sorted(texts)]).encode())[:12]
+
+
+def fitted_pairs(folder: Path) -> frozenset[str]:
+    """The pairs that the model in a folder was fitted to; none if it has no FITTED. Raises DataError."""
+    path = folder / FITTED
+    if not path.is_file():
+        return frozenset()
+    try:
+        hashes = parse_json(read_bytes(path))
+    except ValueError:
+        hashes = None
+    if not isinstance(hashes, list) or not all(isinstance(h, str) for h in hashes):
+        raise DataError(f"{path}: expected a JSON list of texts, the hashes of the pairs that a model was fitted to")
+    return frozenset(hashes)
 
 
 def json_text(value: Any) -> str:

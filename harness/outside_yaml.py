@@ -58,6 +58,12 @@ def parse_yaml(
     return None if node is None else _Reader(loader, notice, any_keys).value(node, ())
 
 
+def yaml_text(value: Any) -> str:
+    """Plain data as YAML, with its keys in order."""
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return text
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, with limits on aliases and depth. It reads 1e-4 as a number (YAML 1.2), not as text."""
 

@@ -46,21 +46,26 @@ class Component(Settings):
         _refuse_misspelt(cls)
 
     def identity(self) -> dict[str, Any]:
-        """Everything the results depend on, as JSON-able data: hashed into stage keys and shown in provenance. Files
-        and models are identified by content rather than path."""
+        """Everything the results depend on, as JSON-able data, for keys and provenance; files by content, not path."""
         return self.model_dump(mode="json", exclude=set(self.unkeyed))
 
     def check(self) -> None:
         """A cheap check before anything heavy loads: files exist, keys are set. Raises a HarnessError."""
+
+    def check_prompts(self, prompts: Sequence[Messages], fold: bool) -> None:
+        """Check that it can read such prompts, one of each order of roles. `fold`: as in `harness.recipe.data.Data`."""
 
     def components(self) -> "list[Component]":
         """The components among its fields, also inside lists."""
         values = [item for _, value in self for item in (value if isinstance(value, list | tuple) else [value])]
         return [value for value in values if isinstance(value, Component)]
 
+    def fitted_on(self) -> frozenset[str]:
+        """Prompts (`prompt_id`) and pairs (`files.pair_hash`) that it was fitted to; by default those of its parts."""
+        return frozenset(one for part in self.components() for one in part.fitted_on())
+
     def models_in_process(self) -> list[str]:
-        """Names of the models that this process loads for it, by default those of its parts; for the plan's
-        estimates."""
+        """Names of the models that this process loads for it, for the plan's estimates; by default its parts'."""
         return [model for part in self.components() for model in part.models_in_process()]
 
     def has_served_parts(self) -> bool:
@@ -78,8 +83,7 @@ def _from_fields(kind: type[Component], fields: dict[str, Any], fields_set: set[
 
 
 def _refuse_misspelt(cls: type[Component]) -> None:
-    """Raise TypeError for a new name in the class's body that is close to one of its kind's base class, and for a flag
-    that no base class declares: both would silently have no effect."""
+    """Raise TypeError for a name close to one of its kind's, and for a flag of no base: both would have no effect."""
     bases = [base for base in cls.__mro__[1:] if issubclass(base, Component)]
     if Component in cls.__bases__:
         return  # the base class of a kind: its names are new
@@ -117,7 +121,7 @@ class Seed(Component):
 
     @property
     def quick(self) -> bool:
-        """Whether `pairs` is fast: no download and no large file. Only then does validating a recipe read all rows."""
+        """Whether `pairs` is fast: no download, no large file. Only then does validating a recipe read all rows."""
         return False
 
     @abstractmethod
@@ -130,8 +134,8 @@ class Seed(Component):
 
 
 class SampleRequest(NamedTuple):
-    """A request for samples of one prompt: a conversation, whose last message is continued if it is the assistant's, or
-    a text to continue as is. `samples`: their indices, from 0, each with its own random stream."""
+    """A request for samples of one prompt: a conversation, continued if its last message is the assistant's, or a text
+    to continue as is. `samples`: their indices, from 0, each with its own random stream."""
 
     prompt: Messages | str
     sampling: Sampling
@@ -160,8 +164,8 @@ class Generator(Component):
 
     @abstractmethod
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
-        """Pass every requested sample to `arrived`, once. In process, the same arguments give the same texts on one
-        machine. Raises ModelError, or JudgeError for a server that refuses; samples already passed on are kept."""
+        """Pass every requested sample to `arrived`, once; in process, the same arguments give the same texts. Raises
+        ModelError, or JudgeError for a server that refuses; samples already passed on are kept."""
 
 
 Keep = Callable[[Sequence[tuple[int, float | None]]], None]
@@ -173,9 +177,8 @@ ScoreRows = Callable[[Sequence[tuple[Messages, str]]], list[float | None]]
 
 @dataclass(frozen=True)
 class Ready:
-    """What a reward model needs for scoring. `folder`: the folder that its `fit` has filled. `parts`: a scorer for each
-    of its parts. `ask`: asks a judge, never twice the same question. `keep`: a callback for partial results; a killed
-    run loses at most one batch. All scores are returned either way."""
+    """What a reward model needs for scoring. `folder`: what its `fit` has filled. `parts`: a scorer for each part.
+    `ask`: asks a judge, never twice the same question. `keep`: takes partial results; a killed run loses one batch."""
 
     folder: Path
     advance: Advance
@@ -204,8 +207,7 @@ class RewardModel(Component):
 
     @property
     def batch_rows(self) -> int | None:
-        """Rows in a forward pass, if several processes can run `score` together: all return all scores, and each
-        computes only its batches (`harness.children.shares.own`)."""
+        """Rows in a forward pass, if processes can share `score`'s batches (`harness.children.shares.own`)."""
         return None
 
     @property
@@ -227,9 +229,8 @@ class RankedLogps(NamedTuple):
 
     logps: summed response log-probabilities under the policy, float32, with gradient (natural log).
     ref_logps: the same under the reference. scores: reward-model scores. lengths: response tokens, including the end
-    token. mask: True where a response is real; padding holds zeros. draws: uniform numbers in [0, 1), new every epoch
-    and the same for the same (seed, epoch, example); a loss that samples pairs uses them, so that it stays a pure
-    function.
+    token. mask: True where a response is real; padding holds zeros. draws: uniform numbers in [0, 1), the same for
+    the same (seed, epoch, example); a loss that samples pairs uses them, so that it stays a pure function.
     """
 
     logps: "Tensor"
@@ -241,9 +242,8 @@ class RankedLogps(NamedTuple):
 
 
 class Loss(Component):
-    """A preference loss over ranked responses: a pure function. `on_pairs`: it trains on pairs of responses; boards
-    compare Multi-DPO with these losses. `is_multi_dpo`: boards take it for Multi-DPO. `reconstruction`: the part of it
-    that is not from its paper's text, in a sentence that every board with it shows."""
+    """A preference loss over ranked responses: a pure function. `on_pairs`: it trains on pairs, and boards compare
+    it with Multi-DPO. `is_multi_dpo`: it is one. `reconstruction`: what is not from its paper, as boards say."""
 
     on_pairs: ClassVar[bool] = False
     is_multi_dpo: ClassVar[bool] = False
@@ -256,8 +256,8 @@ class Loss(Component):
 
     @abstractmethod
     def __call__(self, batch: RankedLogps) -> "tuple[Tensor, Tensor]":
-        """(losses [B], valid [B] bool). A prompt without a strict preference is not valid: its loss is 0 and it is left
-        out of the batch's mean. `valid` depends on scores and mask only."""
+        """(losses [B], valid [B] bool), which depends on scores and mask only. A prompt without a strict preference is
+        not valid: its loss is 0 and it is left out of the batch's mean."""
 
 
 class Judge(Component):

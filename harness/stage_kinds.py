@@ -29,6 +29,7 @@ STAGE_KINDS = {
     "recorded_answers": StageKind(),
     "verdicts": StageKind(uses_model=True),
     "recorded_verdicts": StageKind(),
+    "gold": StageKind(uses_model=True),
     "report": StageKind(1.2, uses_model=True, leaf=True),
     "dataset": StageKind(leaf=True),
 }

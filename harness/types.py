@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from harness.settings import Settings
 
@@ -55,22 +55,37 @@ class Prompt(Record):
 
 class Sampling(Record):
     """Decoding parameters. `temperature` 0 is greedy decoding. `max_new_tokens` includes the end-of-turn token. A
-    completion ends before the first occurrence of any of the `stop` texts."""
+    completion ends before the first occurrence of any of the `stop` texts. `max_thinking_tokens`: those of a thought
+    before the answer, which then don't count among `max_new_tokens`; None: they do."""
 
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=1)
     stop: tuple[str, ...] = ()
+    max_thinking_tokens: int | None = Field(None, ge=0)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of the longest completion."""
+        return self.max_new_tokens + (self.max_thinking_tokens or 0)
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {k: v for k, v in handler(self).items() if v is not None}  # so keys of old samples stay valid
 
 
 class Completion(Record):
-    """A sampled text, without its end-of-turn token, which `tokens` counts. `model`, `fingerprint`: see JudgeReply."""
+    """A sampled text, without its end-of-turn token, which `tokens` counts. `model`, `fingerprint`: see JudgeReply.
+    `opened`: the prompt had opened a thought, in which the text begins. `closed`: a thought was closed at its budget,
+    by markers that are in the text."""
 
     text: str
     finish_reason: FinishReason
     tokens: int = Field(ge=0, le=MOST_TOKENS)
     model: str | None = None
     fingerprint: str | None = None
+    opened: bool = False
+    closed: bool = False
 
 
 class Response(Record):
@@ -151,7 +166,10 @@ class JudgeRequest(Record):
     """A request to a judge. `choices`: the well-formed replies, if there are only a few: a judge that reads logits
     returns their log-probabilities. `top_logprobs`: how many a served judge should return. `candidates`: the answers
     that `messages` ask to compare, for judges that score answers instead of reading a prompt. `top_p`: None omits it.
-    `sample`: the index of the reply where the same prompt is sent several times."""
+    `sample`: the index of the reply where the same prompt is sent several times. `asks`: what the prompt asks for where
+    there are choices: one of them (`choice`), a text that ends with one (`last`), or one, whose probability a judge
+    that gives no log-probabilities is to state (`probability`). `function`: JSON with the `tools` and `tool_choice` of
+    a function whose arguments are the reply; None: there is none."""
 
     messages: Messages
     max_tokens: int = 2048
@@ -161,15 +179,19 @@ class JudgeRequest(Record):
     candidates: Candidates | None = None
     top_p: float | None = None
     sample: int = 0
+    asks: Literal["choice", "last", "probability"] = "choice"
+    function: str | None = None
 
 
 class JudgeReply(Record):
-    """A judge's reply. `logprobs`: natural-log probabilities of whole choices (a logits judge) or of first tokens (a
-    served judge). `price` in US dollars, None if unknown. `error` set: there was no reply, and `text` is empty;
-    `transient`: a later retry may help. `faults`: kinds (`HTTP 429`) of failed calls that were retried. `from_text`:
-    `logprobs` was derived from the text. `model`, `fingerprint`: those that a server says have answered. `thought`:
-    characters of a thought before `text`, which is left out of it. `adapted`: how the request was changed for the
-    server (`without temperature`)."""
+    """A judge's reply. `text`: what follows its last thought. `logprobs`: natural-log probabilities of whole choices (a
+    logits judge) or of first tokens (a served judge); `stated`: those that the judge itself has stated; `from_text`:
+    derived from the text. `price` in US dollars, None if unknown. `error` set: there was no reply, and `text` is empty;
+    `transient`: a later retry may help. `faults`: kinds (`HTTP 429`) of failed calls that were retried. `model`,
+    `fingerprint`: those that a server says have answered. `thought`: characters of thoughts, which are left out of
+    `text`. `cut`: it reached the token limit. `unread`: why it has no answer, if its sender knows. `choice`: the one
+    of the request's that a reply in JSON names. `adapted`: how the request was changed for the server (`without
+    temperature`)."""
 
     text: str
     logprobs: dict[str, Annotated[float, Field(le=LARGEST_LOGPROB, allow_inf_nan=False)]] | None = None
@@ -183,6 +205,10 @@ class JudgeReply(Record):
     model: str | None = None
     fingerprint: str | None = None
     thought: int = Field(0, ge=0)
+    cut: bool = False
+    unread: str | None = None
+    choice: str | None = None
+    stated: bool = False
     adapted: tuple[str, ...] = ()
 
 
@@ -220,14 +246,22 @@ class Metric(Record):
 
 
 class Price(RecipeSection):
-    """US dollars per million tokens."""
+    """US dollars per million tokens. `batch_input`, `batch_output`: in a batch (`mode: batch`); None: not known."""
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
+    batch_input: float | None = Field(None, ge=0)
+    batch_output: float | None = Field(None, ge=0)
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """US dollars for so many tokens."""
         return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+
+    def in_batch(self) -> "Price":
+        """The price of a call in a batch; the usual one, which is an upper bound, where it isn't known."""
+        if self.batch_input is None or self.batch_output is None:
+            return Price(input=self.input, output=self.output)
+        return Price(input=self.batch_input, output=self.batch_output)
 
 
 FREE = Price(input=0, output=0)

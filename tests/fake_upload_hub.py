@@ -1,5 +1,5 @@
-"""A fake Hugging Face hub on 127.0.0.1 that takes uploads: what huggingface_hub asks for to make a dataset and commit
-files to it. (`fake_hub` is for downloads.)"""
+"""A fake Hugging Face hub on 127.0.0.1 that takes uploads: what huggingface_hub asks for to make a dataset or a model
+and commit files to it. (`fake_hub` is for downloads.)"""
 
 import base64
 import json
@@ -17,13 +17,19 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class UploadHub:
-    """Where it listens, the only token that it lets write, its datasets (private or not) and what was committed to
-    each, a mapping from path to content a commit."""
+    """Where it listens, the only token that it lets write, its repositories (private or not) with their kinds, and what
+    was committed to each: a mapping from path to content a commit, and what each holds after the last one."""
 
     url: str
     token: str
     private: dict[str, bool] = field(default_factory=dict)
     commits: dict[str, list[dict[str, bytes]]] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+
+def _repo(path: str, end: str) -> str:
+    return path.removeprefix("/api/datasets/").removeprefix("/api/models/").removesuffix(end)
 
 
 @contextmanager
@@ -43,12 +49,17 @@ def upload_hub(token: str) -> Iterator[UploadHub]:
 
         def _commit(self, repo: str, sent: bytes) -> None:
             lines = [json.loads(line) for line in sent.splitlines()]
-            files = {v["path"]: base64.b64decode(v["content"]) for v in (x["value"] for x in lines[1:])}
-            assert {x["key"] for x in lines[1:]} == {"file"}
+            added = [x["value"] for x in lines[1:] if x["key"] == "file"]
+            deleted = [x["value"]["path"] for x in lines[1:] if x["key"] == "deletedFile"]
+            assert len(added) + len(deleted) == len(lines) - 1
+            files = {v["path"]: base64.b64decode(v["content"]) for v in added}
             hub.commits.setdefault(repo, []).append(files)
-            self._send(
-                200, {"success": True, "commitOid": COMMIT, "commitUrl": f"{hub.url}/datasets/{repo}/commit/{COMMIT}"}
-            )
+            kept = {path: data for path, data in hub.files.get(repo, {}).items() if path not in deleted}
+            hub.files[repo] = kept | files
+            self._send(200, {"success": True, "commitOid": COMMIT, "commitUrl": f"{self._home(repo)}/commit/{COMMIT}"})
+
+        def _home(self, repo: str) -> str:
+            return f"{hub.url}/{'datasets/' if hub.kinds[repo] == 'dataset' else ''}{repo}"
 
         def do_POST(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -60,7 +71,8 @@ def upload_hub(token: str) -> Iterator[UploadHub]:
                 repo = f"{asked['organization']}/{asked['name']}"
                 there = repo in hub.private
                 hub.private.setdefault(repo, asked.get("visibility") == "private")
-                self._send(409 if there else 200, {"url": f"{hub.url}/datasets/{repo}", "error": "it is there"})
+                hub.kinds.setdefault(repo, asked.get("type", "model"))
+                self._send(409 if there else 200, {"url": self._home(repo), "error": "it is there"})
             elif path == "/api/validate-yaml":
                 about = yaml.safe_load(json.loads(sent)["content"].split("---")[1])
                 known = about["license"] in ("apache-2.0", "mit", "other")
@@ -71,13 +83,18 @@ def upload_hub(token: str) -> Iterator[UploadHub]:
                 regular = [{"path": n, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for n in names]
                 self._send(200, {"files": regular})
             elif path.endswith("/commit/main"):
-                self._commit(path.removeprefix("/api/datasets/").removesuffix("/commit/main"), sent)
+                self._commit(_repo(path, "/commit/main"), sent)
             else:
                 self._send(404, {"error": path})
 
         def do_GET(self) -> None:
-            repo = self.path.split("?")[0].removeprefix("/api/datasets/").removesuffix("/revision/main")
-            about = {"id": repo, "sha": COMMIT, "private": hub.private.get(repo), "siblings": []}
+            path = self.path.split("?")[0]
+            if path.endswith("/tree/main"):
+                files = hub.files.get(_repo(path, "/tree/main"), {})
+                self._send(200, [{"type": "file", "path": n, "size": len(d), "oid": COMMIT} for n, d in files.items()])
+                return
+            repo = _repo(path, "/revision/main")
+            about: dict[str, Any] = {"id": repo, "sha": COMMIT, "private": hub.private.get(repo), "siblings": []}
             self._send(200 if repo in hub.private else 404, about)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -18,7 +18,8 @@ FLOORS = [
     ["benchmark"],  # the seam of benchmarks: the largest of the six, and the only one that figures are declared by
     ["components"],
     ["models", "boards"],
-    ["claims"],  # what the figures of a board's rows say about methods
+    # What the figures of a board's rows say about methods; programs that serve models, whose address servers ask for.
+    ["claims", "serving"],
     ["data", "servers", "logprobs", "report"],
     ["seeds", "generators", "rewards", "losses", "judges", "benchmarks"],  # what people add
     ["engine"],

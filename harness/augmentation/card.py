@@ -41,9 +41,7 @@ def card(
         "`id`, `messages` (the prompt), `responses` (`text`, `source`, `score`, `rank` with 1 the best, "
         "`finish_reason`), `source` (`generated`, or the seed set), `shots` (ids of the seed rows shown to the "
         "generator of the prompt) and `provenance`. Scores are comparable only within a prompt.",
-        "## Sources and licences\n\n" + "\n".join(_source(s) for s in sources),
-        "## How it was made\n\n" + "\n".join(_recipe_lines(made_with)),
-        "## Counts\n\n" + "\n".join(_count_lines(facts)),
+        *(f"## {title}\n\n" + "\n".join(lines) for title, lines in sections(facts, sources, made_with).items()),
     ]
     if report is not None:
         parts.append("## Variety, side by side\n\n" + variety_tables(report))
@@ -52,6 +50,18 @@ def card(
         "models' licences before you train on them."
     )
     return "\n\n".join(parts) + "\n"
+
+
+def sections(
+    facts: Mapping[str, Mapping[str, Any]], sources: Sequence[Mapping[str, Any]], made_with: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Where a ranked dataset is from, how it was made, and what it counts: lists in Markdown, by heading. The arguments
+    are those of `card`."""
+    return {
+        "Sources and licences": [_source(s) for s in sources],
+        "How it was made": _recipe_lines(made_with),
+        "Counts": _count_lines(facts),
+    }
 
 
 def variety_tables(report: Mapping[str, Any]) -> str:

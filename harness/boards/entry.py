@@ -1,7 +1,7 @@
 """A board's rows: what an entry file holds, and which rows may stand in one table."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import Field, field_serializer
@@ -65,7 +65,14 @@ def comparable(entries: Iterable[Entry]) -> list[list[Entry]]:
     return [rows for _, _, rows in groups]
 
 
+def who_judged(judge: Any) -> Any:
+    """A judge's identity without where it was asked, which older boards have in it: that is no part of who it is."""
+    if isinstance(judge, Mapping):
+        return {name: who_judged(value) for name, value in judge.items() if name not in ("base_url", "address_sha256")}
+    return [who_judged(one) for one in judge] if isinstance(judge, list) else judge
+
+
 def measured_by(entry: BoardRow) -> str:
     """What a row was measured with, as a key: judge, benchmarks, and the reference answers."""
     about = entry.provenance
-    return json.dumps([about.judge, about.benchmarks or None, about.references or None], sort_keys=True)
+    return json.dumps([who_judged(about.judge), about.benchmarks or None, about.references or None], sort_keys=True)

@@ -1,10 +1,10 @@
 """What a row's provenance says about its judge, its loss, its training, its guards, and what it cost."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.boards.entry import BoardRow, Entry
-from harness.boards.provenance import LossFacts
+from harness.boards.provenance import JudgeCalibration, LossFacts
 from harness.components import loss_class
 
 EVALUATION_COSTS = ("answer tokens", "judge prompt tokens", "judge reply tokens", "judge, dollars")
@@ -42,9 +42,51 @@ def loss_label(entry: BoardRow) -> str:
     return "–" if entry.method == "base" else entry.method
 
 
-def is_calibrated(entry: BoardRow) -> bool:
-    """Whether the row's judge has a calibration on record; True for a row that was not judged."""
-    return not entry.provenance.judge or entry.provenance.judge_calibration not in (None, "", "uncalibrated")
+def calibration(entry: BoardRow) -> JudgeCalibration | None:
+    """The calibration of the row's judge; None for a row that was not judged."""
+    found = entry.provenance.judge_calibration
+    if not entry.provenance.judge:
+        return None
+    if isinstance(found, JudgeCalibration):
+        return found
+    return JudgeCalibration(
+        verdict="uncalibrated" if found in (None, "", "uncalibrated") else "unknown", text=found or ""
+    )
+
+
+def judges_by_verdict(entries: Iterable[BoardRow]) -> dict[str, dict[str, JudgeCalibration]]:
+    """The judges of rows with their calibrations, by the calibrations' verdicts."""
+    judges: dict[str, dict[str, JudgeCalibration]] = {}
+    for entry in entries:
+        if (found := calibration(entry)) is not None:
+            judges.setdefault(found.verdict, {})[judge_name(entry) or "unnamed"] = found
+    return judges
+
+
+NEAR_CHANCE = 60.0
+"""An agreement that may be chance and is below this at best was measured well enough to be called chance."""
+
+
+def chance_words(here: Sequence[float] | None) -> str:
+    """What is said of a judge that is not shown to be better than chance. `here`: its interval within systems."""
+    if here is None:
+        return "no better than chance"
+    if here[1] < 50:
+        return "worse than chance"
+    if here[0] > 50:  # it is above chance within systems, but not between siblings
+        return "no better than chance between similar systems"
+    if here[1] < NEAR_CHANCE:
+        return "no better than chance"
+    return "not told from chance by so few pairs"
+
+
+def agreement_words(found: JudgeCalibration) -> str:
+    """`agreement 51 %, 95 % CI 47 to 55, within a system; between siblings 50 %`; empty without a figure."""
+    if found.agreement is None:
+        return ""
+    ends = "" if found.here is None else f", 95 % CI {found.here[0]:.0f} to {found.here[1]:.0f},"
+    siblings = "" if found.siblings is None else f"; between siblings {found.siblings:.0f} %"
+    return f"agreement {found.agreement:.0f} %{ends} within a system{siblings}"
 
 
 def judge_name(entry: BoardRow) -> str:

@@ -20,6 +20,8 @@ from harness.outside import LARGEST_TEXT, parse_json
 MANIFEST = "board.files.json"
 DRAWN = ("board.json", "board.md", "board.csv", "comparisons.csv", "index.html")
 """Files that every board may have beside entries and data."""
+RECIPES_GOLD = "gold/recipe.jsonl"
+"""The gold verdicts of its recipe. Others in that folder are people's, and no run replaces them."""
 
 
 class OldRow(NamedTuple):
@@ -91,7 +93,9 @@ def _may_list(name: str) -> bool:
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         return False
-    return name in DRAWN or (parts[0] == "entries" and len(parts) == 2) or (parts[0] == DATA and len(parts) > 2)
+    if name in (*DRAWN, RECIPES_GOLD):
+        return True
+    return (parts[0] == "entries" and len(parts) == 2) or (parts[0] == DATA and len(parts) > 2)
 
 
 def _unlisted_data(folder: Path, old: OldBoard) -> set[str]:

@@ -21,14 +21,14 @@ def _picture(control: str) -> str:
 
 
 def number(value: float, decimals: int) -> str:
-    """A number with fixed decimals and without a negative zero."""
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+    """A number with fixed decimals, a minus sign (U+2212) rather than a hyphen, and without a negative zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float, decimals: int) -> str:
     """A number with its sign; a zero has none."""
     text = number(value, decimals)
-    return text if text.startswith("-") or float(text) == 0 else f"+{text}"
+    return f"+{text}" if round(value, decimals) > 0 else text
 
 
 def bounds(interval: tuple[float, float], decimals: int) -> tuple[str, str]:

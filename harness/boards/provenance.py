@@ -84,12 +84,46 @@ class GuardFlag(_Facts):
     evidence: tuple[str, ...] = ()
 
 
+class Equivalent(_Facts):
+    """The win rate that the official judge would give a row, in percent, predicted from its rate by another judge, with
+    the 95 % prediction interval. `systems`: the recorded ones that it rests on; `held`: how many of them, each left
+    out, lay in the interval that the others gave."""
+
+    value: Number | None = None
+    ci95: tuple[Number, Number] | None = None
+    systems: int = 0
+    held: int = 0
+
+
+class JudgeCalibration(_Facts):
+    """How a judge compares with an official one on recorded pairs.
+
+    `verdict`: `informative`; `local`: better than chance and than "the longer answer wins" on these systems, but maybe
+    not on another; `weak`: better than chance, but not shown to beat "the longer answer wins"; `at_chance`;
+    `not_measured`; `uncalibrated`; or `unknown`, of older boards, which have only a text. `agreement`: within a system,
+    in percent (50: chance); `here`: its 95 % interval for these systems; `elsewhere`: for another one, None with too
+    few systems. `siblings`: the agreement between systems next to each other. `equivalents`: by figure.
+    """
+
+    verdict: str = "unknown"
+    text: str = ""
+    official: str | None = None
+    agreement: Number | None = None
+    here: tuple[Number, Number] | None = None
+    elsewhere: tuple[Number, Number] | None = None
+    siblings: Number | None = None
+    pairs: int | None = None
+    systems: int | None = None
+    equivalents: dict[str, Equivalent] = Field(default_factory=dict)
+
+
 class JudgingFacts(_Facts):
     """What the verdicts on a row cost: replies, tokens, and dollars (None: a price is unknown). `models`: replies by
-    the model that the server says has answered."""
+    the model that the server says has answered. `adapted`: by how their requests were changed for the server."""
 
     replies: int | None = None
     models: dict[str, int] = Field(default_factory=dict)
+    adapted: dict[str, int] = Field(default_factory=dict)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     dollars: float | None = None
@@ -168,9 +202,10 @@ class Provenance(_Facts):
     recipe, seed: the run's. auto_dtype: what `dtype: auto` stood for, and why. policy, judge, benchmarks: identities;
     the last two decide which rows share a table. data, answers, verdicts: reports of these stages, by stage or
     benchmark; heldout: that of the held-out figures. keys: of all stages, by id. references: keys of the answers that
-    the row's answers were compared with, by benchmark. judge_calibration: a text (absent or `uncalibrated`: not
-    calibrated). method_id, training_seed: of a method with one training run per seed. match_to: the row whose training
-    budget this one was given. public: the source of a row of a public leaderboard. made_by: versions and commit of the
+    the row's answers were compared with, by benchmark. judge_calibration: a record, or a text (absent or
+    `uncalibrated`: not calibrated). method_id, training_seed: of a method with one training run per seed. match_to: the
+    row whose training budget this one was given. public: the source of a row of a public leaderboard. gold: by
+    benchmark, what a corrected figure rests on (`harness.stats.ppi.Corrected`). made_by: versions and commit of the
     code that computed it.
     """
 
@@ -179,7 +214,7 @@ class Provenance(_Facts):
     seed: int | None = None
     policy: dict[str, Any] | None = None
     judge: dict[str, Any] | None = None
-    judge_calibration: str | dict[str, Any] | None = None
+    judge_calibration: str | JudgeCalibration | None = None
     benchmarks: dict[str, Any] = Field(default_factory=dict)
     data: dict[str, Report] = Field(default_factory=dict)
     answers: dict[str, Report] = Field(default_factory=dict)
@@ -200,6 +235,7 @@ class Provenance(_Facts):
     sweep: SweepFacts | None = None
     reconstruction: str | None = None
     public: str | None = None
+    gold: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @property
     def responses(self) -> int | None:

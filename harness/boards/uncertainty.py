@@ -98,7 +98,8 @@ def unlike_resamples(metric: Metric, entry: Entry, figure: Figure) -> str | None
     if metric.value is None or len(resamples) < 2 or not all(within(x, limits) for x in resamples):
         return f"resamples that are too few, out of range ({limits[0]:g} to {limits[1]:g}), or of no value"
     ordered, spread = sorted(resamples), stdev(resamples)
-    if not ordered[0] - 0.25 * spread - 1e-9 <= metric.value <= ordered[-1] + 0.25 * spread + 1e-9:
+    room = 0.25 * spread + RESAMPLES_ROUNDED  # where all verdicts are alike, they differ by their rounding alone
+    if not ordered[0] - room <= metric.value <= ordered[-1] + room:
         return f"{metric.value:g}, outside of its own resamples ({ordered[0]:g} to {ordered[-1]:g})"
     if metric.stderr is not None and abs(metric.stderr - spread) > RESAMPLES_ROUNDED:
         return f"a standard error of {metric.stderr:g}, but its resamples give {spread:g}"

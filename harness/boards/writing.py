@@ -122,6 +122,24 @@ def replace_files(
             scratch.unlink(missing_ok=True)
 
 
+def replace_link(link: Path, target: str) -> None:
+    """Make a symbolic link, whatever link was there: at every moment there is one of them. Raises OSError."""
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    scratch = link.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        os.symlink(target, scratch, target_is_directory=True)
+        os.replace(scratch, link)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def remove_link(link: Path) -> None:
+    """Remove a symbolic link, and nothing else. Raises OSError."""
+    if link.is_symlink():
+        link.unlink()
+
+
 def write_output(path: Path, text: str) -> None:
     """Write a file that the user names, with its folder. Raises StoreError for a link, and OSError."""
     data = text.encode(errors="replace")

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from harness.boards.entry import Entry
-from harness.boards.facts import doubts, is_calibrated, judge_name
+from harness.boards.facts import agreement_words, chance_words, doubts, judges_by_verdict
 from harness.boards.format import number, signed
 from harness.claims.cells import METHOD
 from harness.claims.effects import Effect
@@ -17,6 +17,16 @@ from harness.stats.paired import ALPHA, holm
 
 MOST_STATED = 4
 """Comparisons that are told one by one; of more, the significant ones first."""
+
+
+JUDGES = {
+    "at_chance": "{chance}: these figures say nothing about quality.",
+    "weak": "not shown to beat 'the longer answer wins' within a system.",
+    "local": "not shown to be better than chance on systems other than the recorded ones.",
+    "not_measured": "whose calibration measured nothing: these figures don't measure quality.",
+    "uncalibrated": "not calibrated: these figures don't measure quality.",
+}
+"""What an answer says of judges, by the verdict of their calibration."""
 
 
 class Statement(NamedTuple):
@@ -211,9 +221,17 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
             f"Doubtful figures: {', '.join(flagged[:MOST_STATED])}{more} ({len(flagged)} flagged, see below)."
         )
     cautions += _unscored(rows, found)
-    judges = dict.fromkeys(judge_name(row) or "unnamed" for row in rows if not is_calibrated(row))
-    if judges and found.figure.benchmark != HELDOUT:
-        cautions.append(f"Judge: {'; '.join(judges)}, not calibrated: these figures don't measure quality.")
+    if found.figure.benchmark == HELDOUT:
+        return cautions
+    by_verdict = judges_by_verdict(rows)
+    for verdict, words in JUDGES.items():
+        judges = by_verdict.get(verdict, {})
+        texts = [f"{name} ({measured})" if (measured := agreement_words(j)) else name for name, j in judges.items()]
+        if texts:
+            chance = " or ".join(dict.fromkeys(chance_words(j.here) for j in judges.values()))
+            caution = f"Judge: {'; '.join(texts)}, {words.format(chance=chance)}"
+            # Without a judge that can tell, nothing else matters.
+            cautions.insert(0, caution) if verdict == "at_chance" else cautions.append(caution)
     return cautions
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import boards, calibrate, components, data, gate, run, store
+from harness.cli import boards, calibrate, components, data, gate, label, prices, run, store
 from harness.cli.console import log_printably, say, short
 
 # Set before anything imports the libraries that read them.
@@ -49,10 +49,12 @@ app.command()(data.leaks)
 app.command("export")(data.export_)
 app.command("import")(data.import_)
 app.command()(calibrate.calibrate)
+app.command()(prices.prices)
 app.command()(short(components.components))
 app.command()(boards.show)
 app.command()(boards.report)
 app.command()(gate.gate)
+app.command()(label.label)
 app.command()(boards.merge)
 app.command()(boards.diff)
 app.add_typer(gate.baseline_app, name="baseline")

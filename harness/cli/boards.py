@@ -32,6 +32,7 @@ def show(
     from harness.boards.read import boards_in, read_board
     from harness.boards.writing import write_output
     from harness.errors import DataError
+    from harness.pipeline.export.links import gone
     from harness.printable import printable, terminal
 
     if board is None and not boards_in(LEADERBOARDS):
@@ -42,6 +43,8 @@ def show(
         return
     rows = read_board(board)
     print_board(rows, terminal())
+    if line := gone(board if board.is_dir() else board.parent):
+        say(line, error=True)
     if svg:
         picture = terminal(record=True, width=100, file=io.StringIO(), force_terminal=True)
         print_board(rows, picture)

@@ -163,6 +163,7 @@ def validate(
     allow_host: AllowHostOption = None,
 ) -> None:
     """Check a recipe, and every cell of a sweep, without running it: fields, components, files, models, keys."""
+    from harness.judging.retirements import retirement_lines, today
     from harness.servers.hosts import allowing
 
     with allowing(allow_host):
@@ -173,6 +174,8 @@ def validate(
     counts += [f"{len(study.cells)} cells of a sweep"] if study.axes else []
     counts += ["files and models not checked"] if offline else []
     say(f"{recipe}: fine ({', '.join(counts)})")
+    for line in retirement_lines([cell.recipe for cell in study.cells], today()):
+        say(f"{recipe}: warning: {line}", error=True)
 
 
 @short

@@ -18,7 +18,7 @@ from harness.errors import nearest, quoted
 from harness.figures import HELDOUT, Figure
 from harness.gate.margins import Allowed, Check, allowed, floor
 from harness.gate.means import MOST_MISSING, Tested, compare_rows, missing_of, own_bounds
-from harness.gate.words import of_comparison, of_floor
+from harness.gate.words import of_comparison, of_floor, of_judge
 from harness.stats.bounds import FEWEST
 from harness.stats.noninferiority import NonInferiority
 
@@ -76,6 +76,7 @@ def run_gate(row: Entry, baseline: Entry | None, check: Check, anchor: Entry | N
     code = worst_code([code for code, _ in parts])
     parts.sort(key=lambda part: ORDER.index(part[0]))  # what decides comes first
     shown = [text for part, text in parts if code != REFUSED or part == REFUSED]
+    shown = [text for text in (of_judge(row, figure), *shown) if text]
     tested = [test for *_, test in tests] + [None, None]
     if isinstance(tested[0], Tested):
         check = check.model_copy(update={"margin": tested[0].margin} if check.margin is None else {})

@@ -61,6 +61,6 @@ def _figures(result: Result) -> list[str]:
         return ["–"] * 5
     decimals = decimals_of(figure, tested.margin)
     difference, low, high = natural(tested, figure)
-    cells = [f"{tested.margin:.3g}", signed(difference, decimals)]
+    cells = [minus(f"{tested.margin:.3g}"), signed(difference, decimals)]
     cells += [f"{number(low, decimals)} to {number(high, decimals)}", f"{test.n:,}", number(test.settles, decimals)]
-    return [minus(cell) for cell in cells]
+    return cells

@@ -1,7 +1,10 @@
 """What a gate says: one line that a reader takes the right way."""
 
+from harness.boards.entry import BoardRow
+from harness.boards.facts import agreement_words, calibration, chance_words, judge_name
 from harness.boards.format import number, signed
-from harness.figures import Figure
+from harness.boards.provenance import JudgeCalibration
+from harness.figures import HELDOUT, Figure
 from harness.gate.means import ENOUGH_UNBOUNDED, Tested
 from harness.stats.bounds import FEWEST
 from harness.stats.sequential import Betting
@@ -34,7 +37,7 @@ def of_comparison(tested: Tested, figure: Figure, alpha: float, against: str, an
     test, decimals = tested.test, decimals_of(figure, tested.margin)
     difference, low, high = natural(tested, figure)
     against = f"against the anchor {against}: " if anchor else ""
-    head = f"{against}{figure.metric} {minus(signed(difference, decimals))}{_unit(figure)}"
+    head = f"{against}{figure.metric} {signed(difference, decimals)}{_unit(figure)}"
     if figure.higher_is_better is False:
         head += ", lower is better"
     lacking = (
@@ -42,11 +45,11 @@ def of_comparison(tested: Tested, figure: Figure, alpha: float, against: str, an
     )
     if test.n < FEWEST:
         return f"{head} on {test.n} prompts{lacking}: inconclusive, since fewer than {FEWEST} prompts tell nothing"
-    interval = f"95 % CI {minus(number(low, decimals))} to {minus(number(high, decimals))}"
+    interval = f"95 % CI {number(low, decimals)} to {number(high, decimals)}"
     head += f" ({interval}) on {test.n:,} prompts{lacking}: "
     # Margins and bounds are about how much worse a row is, in the figure's own direction.
     flip = -1 if figure.higher_is_better is False else 1
-    lower, upper = (minus(number(flip * x, decimals + 1)) for x in (test.lower, test.upper))
+    lower, upper = (number(flip * x, decimals + 1) for x in (test.lower, test.upper))
     margin, level = f"margin {minus(f'{tested.margin:.3g}')}", f"one-sided {percent(1 - alpha)} bound"
     than = "the anchor" if anchor else "allowed"
     if test.outcome == "not worse":
@@ -55,7 +58,7 @@ def of_comparison(tested: Tested, figure: Figure, alpha: float, against: str, an
         return f"{head}worse than {than}{' by more than allowed' if anchor else ''} ({margin}; {level} {upper})"
     if figure.reach is None and test.n < ENOUGH_UNBOUNDED:
         return f"{head}inconclusive ({margin}), since {_HIDDEN}"
-    settles = minus(number(test.settles, decimals))
+    settles = number(test.settles, decimals)
     ends = f"{level}s {lower} and {upper}" if flip == 1 else f"{level}s {upper} and {lower}"
     return f"{head}inconclusive ({margin}; {ends}); {test.n:,} prompts can settle a margin of {settles}"
 
@@ -67,19 +70,33 @@ def of_floor(value: float, bounds: tuple[float, float, int], floor: float, figur
     unit = " %" if figure.in_percent else f" {figure.unit}" if figure.unit else ""
     lower_is_better = figure.higher_is_better is False
     side, name = ("above", "ceiling") if lower_is_better else ("below", "floor")
-    head = f"{figure.metric} is {minus(number(value, decimals))}{unit} on {n:,} prompts"
+    head = f"{figure.metric} is {number(value, decimals)}{unit} on {n:,} prompts"
     limit = f"the {name} of {minus(f'{floor:.6g}')}{unit}"
     if n < FEWEST:
         return f"{head}: inconclusive, since fewer than {FEWEST} prompts tell nothing about {limit}"
     if figure.reach is None and n < ENOUGH_UNBOUNDED:
         return f"{head}: inconclusive, since {_HIDDEN}"
-    low, high = (minus(number(x, decimals + 1)) for x in (lower, upper))
+    low, high = (number(x, decimals + 1) for x in (lower, upper))
     level = f"one-sided {percent(1 - alpha)} bound"
     if (upper <= floor) if lower_is_better else (lower >= floor):
         return f"{head}: not {side} {limit} ({level} {high if lower_is_better else low})"
     if (lower > floor) if lower_is_better else (upper < floor):
         return f"{head}: {side} {limit} ({level} {low if lower_is_better else high})"
     return f"{head}: inconclusive, whether that is {side} {limit} can't be told ({level}s {low} and {high})"
+
+
+def of_judge(row: BoardRow, figure: Figure) -> str:
+    """`the judge is no better than chance (...): this says nothing about quality`; empty where that isn't so."""
+    found = None if figure.benchmark == HELDOUT else calibration(row)
+    return "" if found is None else of_calibration(judge_name(row) or "unnamed", found)
+
+
+def of_calibration(judge: str, found: JudgeCalibration) -> str:
+    """The same of a judge by its name."""
+    if found.verdict != "at_chance":
+        return ""
+    measured = f", {words}" if (words := agreement_words(found)) else ""
+    return f"the judge is {chance_words(found.here)} ({judge}{measured}): this says nothing about quality"
 
 
 def of_power(power: float, n: int, margin: float, alpha: float, assumption: str, figure: Figure) -> str:
@@ -111,8 +128,8 @@ def of_sequence(betting: Betting, figure: Figure, margin: float, alpha: float, p
     decimals = decimals_of(figure, margin)
     flip = -1 if figure.higher_is_better is False else 1
     ends = sorted(flip * x for x in betting.bounds())
-    low, high = (minus(number(x, decimals + 1)) for x in ends)
-    head = f"{figure.metric} {minus(signed(flip * betting.difference, decimals))}{_unit(figure)}"
+    low, high = (number(x, decimals + 1) for x in ends)
+    head = f"{figure.metric} {signed(flip * betting.difference, decimals)}{_unit(figure)}"
     lacking = f", {_counted(missing, 'verdict')} missing and taken at worst and at best" if missing else ""
     level = f"one-sided {percent(1 - alpha)} bounds {low} and {high}, valid at every n"
     said = {

@@ -1,6 +1,7 @@
 """Samples from any server with an OpenAI-compatible endpoint: vLLM, `transformers serve`, a vendor."""
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
@@ -10,28 +11,35 @@ from pydantic import Field
 
 from harness.errors import ModelError
 from harness.protocols import Arrived, Generator, Sampled, SampleRequest
+from harness.servers.adapting.continuing import Continuing
+from harness.servers.adapting.opening import Opening
+from harness.servers.adapting.refusals import about_length
 from harness.servers.faults import is_refusal
 from harness.servers.pace import HeldTooLong
 from harness.servers.replies import sample
-from harness.servers.served import Served
 from harness.servers.spending import Tab
 from harness.types import Completion
 
 
-class Openai(Served, Generator):
+class Openai(Continuing, Generator):
     """Asks a served model for each sample separately, `concurrency` at a time (see `harness.servers.served` for the
     address, the key and the retries): conversations at /chat/completions, texts to continue at /completions.
 
-    Each sample of a prompt has its own `seed`, for servers that support seeds. A prompt that the server rejects as too
-    long gets an empty completion with finish reason `length`, as in process. Samples that still fail after the retries
-    raise ModelError once all others have arrived; those are kept, and the next run asks for the rest. A reply that was
-    cut off by a content filter counts as finished.
+    Each sample of a prompt has its own `seed`, for servers that support seeds; one that refuses them is asked without,
+    with a warning. A text ends before its first stop text, whether the server knows of it or not. A server that refuses
+    the temperature or `top_p` of the samples stops the run, since they would be others. A prompt that the server
+    rejects as too long gets an empty completion with finish reason `length`, as in process. Samples that still fail
+    after the retries raise ModelError once all others have arrived; those are kept, and the next run asks for the rest;
+    where none arrives, the first failures do. A reply that was cut off by a content filter counts as finished.
     """
 
     role: ClassVar[str] = "generator"
-    unkeyed: ClassVar[frozenset[str]] = Served.unkeyed | {"concurrency"}
+    unkeyed: ClassVar[frozenset[str]] = Continuing.unkeyed | {"concurrency"}
 
     concurrency: int = Field(16, ge=1, le=512)
+
+    def _gives_samples(self) -> bool:
+        return True
 
     @property
     def parallel_requests(self) -> int:
@@ -41,13 +49,18 @@ class Openai(Served, Generator):
         self.check()
         samples = [(i, k) for i, request in enumerate(requests) for k in request.samples]
         failures: list[str] = []
+        opening, stop = Opening(), threading.Event()
 
         def generate_one(i: int, k: int) -> None:
+            opening.enter(stop)
             try:
                 completion = self._sample(requests[i], k, seed)
             except _SampleError as error:
                 failures.append(str(error))
+                if (error.refused and not opening.is_open) or opening.failed(str(error), refused=True):
+                    raise ModelError(f"generator '{self.name}': {error}") from None
                 return
+            opening.answered()
             arrived([Sampled(i, k, completion)])
 
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="generate")
@@ -56,6 +69,7 @@ class Openai(Served, Generator):
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
         if failures:
             raise ModelError(
@@ -69,10 +83,9 @@ class Openai(Served, Generator):
         try:
             return self._persist(lambda: self._create(request, _seed(request, k, seed)), Tab())
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            text = self._error_text(error)
-            if "context" in text or "long" in text or "length" in text:
+            if about_length(str(error.body)):
                 return Completion(text="", finish_reason="length", tokens=0)
-            raise self._refused(error) from None
+            raise _SampleError(f"the server refused {self.model} ({self._error_text(error)})", refused=True) from None
         except (openai.OpenAIError, HeldTooLong, ValueError) as error:  # ValueError: a broken reply
             if is_refusal(error):
                 raise self._refused(error) from None
@@ -88,15 +101,14 @@ class Openai(Served, Generator):
         }
         if sampling.stop:
             options["stop"] = list(sampling.stop)
-        if isinstance(request.prompt, str):
-            text_options = options | {"prompt": request.prompt, "max_tokens": sampling.max_new_tokens}
-            return self._post("/completions", text_options, partial(self._read, is_chat=False))
-        options["messages"] = [m.model_dump() for m in request.prompt]
-
-        def create(body: dict[str, Any]) -> Completion:
-            return self._post("/chat/completions", body, partial(self._read, is_chat=True))
-
-        return self._limited(create, sampling.max_new_tokens, options)
+        options["max_tokens"] = self.room(sampling.most_tokens)
+        if is_chat := not isinstance(request.prompt, str):
+            options["messages"] = [m.model_dump() for m in request.prompt]
+        else:
+            options["prompt"] = request.prompt
+        path = "/chat/completions" if is_chat else "/completions"
+        completion, _ = self._send(path, options, partial(self._read, is_chat=is_chat))
+        return _cut(completion, sampling.stop)
 
     def _read(self, body: Any, *, is_chat: bool) -> Completion:
         """Raises ValueError for anything but a completion."""
@@ -111,7 +123,19 @@ class Openai(Served, Generator):
 
 
 class _SampleError(Exception):
-    """A sample that could not be generated; a later attempt may succeed."""
+    """A sample that could not be generated; a later attempt may succeed. `refused`: the server didn't want to."""
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
+
+
+def _cut(completion: Completion, stop: Sequence[str]) -> Completion:
+    """A completion up to the first of the stop texts, for servers that don't know of them."""
+    ends = [end for text in stop if (end := completion.text.find(text)) >= 0]
+    if not ends:
+        return completion
+    return completion.model_copy(update={"text": completion.text[: min(ends)], "finish_reason": "stop"})
 
 
 def _seed(request: SampleRequest, k: int, seed: int) -> int:

@@ -123,8 +123,8 @@ def _add(total: Tensor, part: Tensor, block: Block) -> None:
 
 
 def _scores(queries: Tensor, keys: Tensor, block: Block, options: Options) -> Tensor:
-    """float32 scores of a block [G, H/G * queries, keys] from scaled queries; -inf where a key is after the query or out
-    of its window."""
+    """float32 scores of a block [G, H/G * queries, keys], of scaled queries; -inf where a key follows the query, or is
+    out of its window."""
     scores = torch.bmm(queries, keys.float().transpose(1, 2))
     if options.softcap is not None:
         scores.div_(options.softcap).tanh_().mul_(options.softcap)

@@ -6,26 +6,32 @@ from pathlib import Path
 from harness.boards.board import Board
 from harness.boards.coverage import worse_coverage
 from harness.boards.entry import Entry
-from harness.boards.folder import DRAWN, check_replaceable, is_unfinished, old_board
+from harness.boards.folder import DRAWN, RECIPES_GOLD, check_replaceable, is_unfinished, old_board
+from harness.boards.gold.estimates import without_gold
+from harness.boards.gold.verdicts import GOLD
 from harness.boards.read import DATA, entry_file, read_board
 from harness.boards.versions.history import HISTORY, keep_board
 from harness.boards.writing import own_file, writing
 from harness.engine.execute import ExecutionResult
 from harness.errors import DataError, StoreError
 from harness.pipeline.entries import make_entries
+from harness.pipeline.export.links import check_models_folder, link_models
+from harness.pipeline.gold import gold_verdicts, with_gold_verdicts
 from harness.pipeline.public_data import public_data, write_public_data
 from harness.pipeline.study import StudyPlan, StudyRow
 from harness.recipe.load import Study
 from harness.report.page import write_page
 from harness.report.write import write_board
 from harness.stats.paired import prompt_of
+from harness.training.checkpoint import CHECKPOINT
 
 
 def check_folder(folder: Path, study: Study, replace: bool) -> None:
     """Raises StoreError for a folder with links where a study's files go, or, unless `replace`, with files of others or
     another recipe's board. Needs no plan: until this has passed, nothing is written."""
-    for name in ("run.log", "entries/x", f"{DATA}/x", f"{HISTORY}/x", *DRAWN):
+    for name in ("run.log", "entries/x", f"{DATA}/x", f"{HISTORY}/x", RECIPES_GOLD, *DRAWN):
         own_file(folder, name)
+    check_models_folder(folder)
     has_rows = any(cell.recipe.methods or cell.recipe.evaluation for cell in study.cells)
     if has_rows and not replace and folder.is_dir():
         with writing(folder):  # another run may be writing its board just now
@@ -61,15 +67,27 @@ def write_run(folder: Path, plan: StudyPlan, executed: ExecutionResult, replace:
     kept (None: it replaced none, or the same). Unless `replace`, raises StoreError if that would lose files of others,
     another recipe's rows, or a board with far more scored prompts."""
     entries, data = make_entries(plan, executed), public_data(plan, executed)
+    gold = gold_verdicts(plan, executed)
     with writing(folder):
         old = None if replace else _read_old(folder)
         if old is not None:
             _check(folder, plan.study, old, entries, data, "the run's results are in the store")
+            old = old.model_copy(update={"entries": tuple(without_gold(old.entries))})
         kept = keep_board(folder, entries, old)
+        if gold or (folder / GOLD).exists():  # which are about the answers
+            write_public_data(folder, data)
+            entries = with_gold_verdicts(folder, plan.study.name, entries, gold)
         write_board(folder, plan.study.name, entries)
         write_public_data(folder, data)
         write_page(folder)
+        link_models(folder, checkpoint_folders(plan, executed))
         return read_board(folder), kept
+
+
+def checkpoint_folders(plan: StudyPlan, executed: ExecutionResult) -> dict[str, Path]:
+    """The folders of the deployed policies in the store, by the ids of the trained rows."""
+    trained = {member.row.id: member.row.policy for member in plan.rows if member.row.policy}
+    return {row: executed.artifacts[stage.key].folder / CHECKPOINT for row, stage in trained.items()}
 
 
 def _recipes(study: Study) -> set[str]:

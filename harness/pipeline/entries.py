@@ -7,6 +7,7 @@ from harness.benchmark import Benchmark, Published
 from harness.boards.entry import Entry
 from harness.boards.provenance import (
     GuardFlag,
+    JudgeCalibration,
     JudgingFacts,
     LossFacts,
     Provenance,
@@ -25,6 +26,7 @@ from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag, 
 from harness.pipeline.plan import Plan, PlannedRow
 from harness.pipeline.study import StudyPlan, StudyRow
 from harness.protocols import Loss
+from harness.recipe.checks import with_folded
 from harness.recipe.evaluation import Evaluation
 from harness.recipe.load import recipe_dict
 from harness.recipe.policy import policy_identity
@@ -157,6 +159,8 @@ def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionR
     if row.heldout and "reference" in row.heldout.inputs:
         stages["reference"] = row.heldout.inputs["reference"]
     data = _reports(stages, executed)
+    if recipe.data and recipe.policy:
+        data["seeds"] = with_folded(data["seeds"], recipe.data, recipe.policy.model)
     last = row.heldout or row.stages[-1]
     facts = Provenance(
         recipe=recipe_dict(recipe),
@@ -180,7 +184,7 @@ def _judge_facts(evaluation: Evaluation, plan: Plan, row: PlannedRow, executed: 
     judge, reports = identity(evaluation.judge), _reports(row.verdicts, executed)
     facts = Provenance(
         judge=judge,
-        judge_calibration=_calibration(evaluation),
+        judge_calibration=_calibration(evaluation, row, executed),
         benchmarks={b.name: {**identity(b), **own_judges.get(b.name, {})} for b in evaluation.benchmarks},
     )
     if evaluation.judge.recorded:
@@ -188,6 +192,10 @@ def _judge_facts(evaluation: Evaluation, plan: Plan, row: PlannedRow, executed: 
         verdicts = Provenance(judge=judge, judge_calibration=RECORDED, verdicts=reports)
     else:
         ledgers = {name: JudgingFacts.model_validate(board_ledger(report)) for name, report in reports.items()}
+        ledgers |= {
+            f"{name} (gold)": JudgingFacts.model_validate(board_ledger(report))
+            for name, report in _reports(row.gold, executed).items()
+        }
         verdicts = Provenance(judging=ledgers)
     # Only references that are another row's answers are stages.
     inputs = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
@@ -206,7 +214,7 @@ def _guard_facts(
             if benchmark.name in row.answers:
                 answers = executed.artifacts[row.answers[benchmark.name].key].rows("answers.jsonl", Answer)
                 references = _reference_texts(benchmark, row.verdicts[benchmark.name], executed)
-                flags[benchmark.name] = answer_flags(answers, references)
+                flags[benchmark.name] = answer_flags(answers, references, run.answers[benchmark.name])
         row_flags.append(leak_flag(run.leaks, run.data))
         if run.policy is not None:
             judges = [identity(evaluation.judge_of(benchmark)) for benchmark in evaluation.benchmarks]
@@ -273,10 +281,17 @@ def _curve(trained: Artifact) -> list[list[float]]:
     return [[step, round(loss, 6)] for step, loss in (steps[::-1][::every])[::-1]]
 
 
-def _calibration(evaluation: Evaluation) -> str:
-    """How the judge relates to an official one, in one line, by the first benchmark that has one."""
+def _calibration(evaluation: Evaluation, row: PlannedRow, executed: ExecutionResult) -> JudgeCalibration | str:
+    """How the judge relates to an official one, by the first benchmark that has one."""
     for benchmark in evaluation.benchmarks:
-        if annotator := benchmark.calibrated_by:
-            calibration = calibration_of(identity(evaluation.judge_of(benchmark)), annotator)
-            return calibration.text if calibration else "uncalibrated"
+        if by := benchmark.calibrated_by:
+            calibration = calibration_of(identity(evaluation.judge_of(benchmark)), by.annotator, by.asked)
+            if calibration is None:
+                break
+            stage, equivalents = row.verdicts.get(benchmark.name), {}
+            if by.figure is not None and stage is not None and calibration.official == by.annotator:
+                rate = metrics(executed.artifacts[stage.key]).get(by.figure)
+                equivalent = None if rate is None else calibration.equivalent(rate)
+                equivalents = {} if equivalent is None else {by.figure: equivalent}
+            return calibration.on_board(equivalents)
     return "uncalibrated"

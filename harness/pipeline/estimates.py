@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
+from harness.engine import engines
 from harness.engine.stage import Estimate, Stage
 from harness.engine.store import Store
 from harness.memo import remembering
@@ -122,18 +123,27 @@ class Estimates:
     @cached_property
     def alone(self) -> list[Cost]:
         """The cost of each cell in its own run, starting from an empty store."""
-        return [self.cost(self.cell(i)).plus(Cost(START)) for i in range(len(self.plan.plans))]
+        return [self.cost(keys).plus(Cost(self._start(keys))) for keys in map(self.cell, range(len(self.plan.plans)))]
 
     @cached_property
     def together(self) -> Cost:
         """The cost of all cells in one run, starting from an empty store."""
-        return self.cost(self._stages).plus(Cost(START))
+        return self.cost(self._stages).plus(Cost(self._start(self._stages)))
 
     @cached_property
     def left(self) -> Cost:
         """The cost of the stages that the store does not have yet."""
         keys = [key for key in self._stages if key not in self.stored]
-        return self.cost(keys).plus(Cost(START)) if keys else Cost()
+        return self.cost(keys).plus(Cost(self._start(keys))) if keys else Cost()
+
+    @cached_property
+    def starts(self) -> list[engines.Start]:
+        """The engines that are started by the stages that the store does not have yet."""
+        return list(engines.starts(stage for key, stage in self._stages.items() if key not in self.stored))
+
+    def _start(self, keys: Iterable[str]) -> float:
+        """Seconds of a run of stages that no stage counts."""
+        return START + engines.START * len(list(engines.starts(self._stages[key] for key in keys)))
 
 
 def total_cost(costs: Iterable[Cost]) -> Cost:

@@ -54,9 +54,11 @@ class Flag(Record):
     evidence: tuple[str, ...] = ()
 
 
-def answer_flags(answers: Sequence[Answer], references: Mapping[str, str] | None = None) -> list[Flag]:
-    """The flags of a row's answers to one benchmark. `references`: texts that they were compared with, by question
-    id."""
+def answer_flags(
+    answers: Sequence[Answer], references: Mapping[str, str] | None = None, report: Mapping[str, Any] | None = None
+) -> list[Flag]:
+    """The flags of a row's answers to one benchmark. `references`: texts that they were compared with, by question id;
+    `report`: of the stage that wrote the answers."""
     if not answers:
         return []
     texts = {a.question_id: "\n".join(a.turns) for a in answers}
@@ -70,6 +72,7 @@ def answer_flags(answers: Sequence[Answer], references: Mapping[str, str] | None
         _share("empty", empty, texts, EMPTY, "are empty"),
         _share("repetitive", repetitive, texts, REPETITIVE, "repeat themselves (half of their 4-grams or more)"),
         _length(texts, references or {}),
+        _unfinished((report or {}).get("thoughts"), answers),
     ]
     return [flag for flag in flags if flag is not None]
 
@@ -80,6 +83,21 @@ def _share(name: str, keys: Sequence[str], texts: Mapping[str, str], threshold: 
         return None
     text = f"{len(keys):,} of {len(texts):,} answers {what}"
     return Flag(name=name, value=share, threshold=threshold, text=text, evidence=tuple(keys[:EVIDENCE]))
+
+
+def _unfinished(thoughts: Any, answers: Sequence[Answer]) -> Flag | None:
+    """Flags answers that end inside of their thought."""
+    if not isinstance(thoughts, Mapping) or thoughts.get("unfinished", 0) < EMPTY * thoughts["texts"]:
+        return None
+    count, share = thoughts["unfinished"], thoughts["unfinished"] / thoughts["texts"]
+    if not count:
+        return None
+    text = (
+        f"{count:,} of {thoughts['texts']:,} answers ended inside their thought, at the token limit, and are empty: "
+        "raise evaluation.answers.max_new_tokens, or set max_thinking_tokens beside it"
+    )
+    cut = [a.question_id for a in answers if "length" in a.finish_reasons and not all(t.strip() for t in a.turns)]
+    return Flag(name="thoughts", value=share, threshold=EMPTY, text=text, evidence=tuple(cut[:EVIDENCE]))
 
 
 def _constant(texts: Mapping[str, str]) -> Flag | None:

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.benchmark import Benchmark
+from harness.boards.gold.estimates import correctable
+from harness.components import identity
 from harness.engine.stage import Stage
 from harness.errors import RecipeError
+from harness.protocols import Judge
 from harness.recipe.arms import Arm, arms_of, matched_arm, method_problems
 from harness.recipe.data import Data
 from harness.recipe.evaluation import Evaluation, System
@@ -28,7 +31,7 @@ from harness.stages.reward import reward_stage
 from harness.stages.seeds import leak_search, seeds_stage
 from harness.stages.sft import sft_stage
 from harness.stages.train import Sources, policy_stage
-from harness.stages.verdicts import recorded_verdicts_stage, verdicts_stage
+from harness.stages.verdicts import gold_stage, recorded_verdicts_stage, verdicts_stage
 from harness.training.checkpoint import RowModel, deployed_adapter
 from harness.training.setup import TrainingSetup
 
@@ -38,7 +41,8 @@ class PlannedRow:
     """A row of the board and its own stages. `policy`: the training of its model; None for the untrained policy and for
     systems. `adapter`: what its checkpoint holds; None: a whole model. `heldout`: None without training data. `start`:
     id of the fine-tuned row that its training starts from; `sft`: that row's stage. `arm`: its training; `matched`: the
-    training whose budget it gets. `system`: the files of a row from files. `answers`, `verdicts`: by benchmark."""
+    training whose budget it gets. `system`: the files of a row from files. `answers`, `verdicts`, `gold`: by
+    benchmark."""
 
     id: str
     method: str
@@ -52,12 +56,13 @@ class PlannedRow:
     system: System | None = None
     answers: Mapping[str, Stage] = field(default_factory=dict)
     verdicts: Mapping[str, Stage] = field(default_factory=dict)
+    gold: Mapping[str, Stage] = field(default_factory=dict)
 
     @property
     def stages(self) -> list[Stage]:
         """The stages of this row alone."""
         trained = [stage for stage in (self.policy, self.heldout) if stage]
-        return [*trained, *self.answers.values(), *self.verdicts.values()]
+        return [*trained, *self.answers.values(), *self.verdicts.values(), *self.gold.values()]
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Plan:
             *(row.heldout for row in self.rows if row.heldout),
             *(stage for row in self.rows for stage in row.answers.values()),
             *(stage for row in self.rows for stage in row.verdicts.values()),
+            *(stage for row in self.rows for stage in row.gold.values()),
         ]
         return list({stage.key: stage for stage in stages}.values())
 
@@ -104,7 +110,10 @@ def make_plan(recipe: Recipe) -> Plan:
         if recipe.policy and not rows:
             rows = [PlannedRow(BASE, BASE)]
         rows += [PlannedRow(system.id, SYSTEM, system=system) for system in recipe.systems]
-        rows = _evaluated(rows, recipe.evaluation, recipe.policy, recipe.seed, recipe.runtime.judge_concurrency)
+        concurrency = recipe.runtime.judge_concurrency
+        rows = _evaluated(rows, recipe.evaluation, recipe.policy, recipe.seed, concurrency)
+        if recipe.evaluation.gold and (judge := recipe.evaluation.gold.judge):
+            rows = _with_gold(rows, recipe.evaluation, judge, recipe.seed, concurrency)
     return Plan(data, tuple(rows))
 
 
@@ -118,7 +127,9 @@ def _data_stages(recipe: Recipe, policy: Policy, data: Data, sizes: Sizes) -> di
     else:
         if data.prompts:
             stages["prompts"] = prompts_stage(data.prompts, stages["seeds"], search, seed)
-        stages["responses"] = responses_stage(data.responses, stages["seeds"], stages.get("prompts"), seed, sizes)
+        stages["responses"] = responses_stage(
+            data.responses, stages["seeds"], stages.get("prompts"), seed, sizes, policy.thinking
+        )
         reward = reward_stage(data.reward, stages["seeds"], seed, sizes, launch=launch)
         stages |= {role: part for role, part in reward.inputs.items() if role != "seeds"}  # its parts first
         stages["reward"] = reward
@@ -233,17 +244,39 @@ def _evaluated(
     return list(rows)
 
 
+def _with_gold(
+    rows: Sequence[PlannedRow], evaluation: Evaluation, judge: Judge, seed: int, concurrency: int
+) -> list[PlannedRow]:
+    """The rows with gold verdicts on the benchmarks whose figures these can correct. Raises RecipeError for none."""
+    benchmarks = [b for b in evaluation.benchmarks if correctable(b.figures_of(identity(b)))]
+    if not benchmarks:
+        names = ", ".join(benchmark.name for benchmark in evaluation.benchmarks)
+        raise RecipeError(f"evaluation.gold: {names} has no mean of bounded verdicts, which gold ones could correct")
+    gold: dict[str, dict[str, Stage]] = {}
+    for row in rows:
+        for benchmark in benchmarks:
+            if stage := row.verdicts.get(benchmark.name):
+                inputs = stage.inputs["answers"], stage.inputs.get("reference")
+                made = gold_stage(row.id, evaluation, judge, benchmark, *inputs, seed, concurrency)
+                gold.setdefault(row.id, {})[benchmark.name] = made
+    return [replace(row, gold=gold.get(row.id, {})) for row in rows]
+
+
 def _answers(
     rows: Sequence[PlannedRow], evaluation: Evaluation, benchmark: Benchmark, policy: Policy | None, seed: int
 ) -> dict[str, Stage]:
     """Answer stages by row; a system has one only if it has a file for the benchmark."""
     stages = {}
+    # An engine of the policy is given the adapters of all rows.
+    rank = max((row.adapter.r for row in rows if row.adapter and not row.sft), default=None)
     for row in rows:
         if row.system and benchmark.name in row.system.answers:
             stages[row.id] = recorded_answers_stage(row.system, benchmark)
         elif policy and not row.system:
             model = RowModel(policy, row.policy, row.sft, row.adapter)
-            stages[row.id] = answers_stage(row.id, model, evaluation.answers, benchmark, seed, evaluation.benchmarks)
+            stages[row.id] = answers_stage(
+                row.id, model, evaluation.answers, benchmark, seed, evaluation.benchmarks, rank
+            )
     return stages
 
 

@@ -2,19 +2,23 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.judging.costs import price_lines
+from harness.judging.retirements import retirement_lines, today
 from harness.models.workload import device, models_of_unknown_size
 from harness.pipeline.detect.lines import power_lines
 from harness.pipeline.estimates import Cost, Estimates, total_cost
 from harness.pipeline.study import StudyPlan
 from harness.printable import printable
-from harness.recipe.load import models_of
+from harness.recipe.checks import models_of
 from harness.servers.prices import dollars
 from harness.servers.spending import JudgeCost, total
+from harness.serving.engine import Engine
 from harness.stage_kinds import phase
 
 SHOWN = 60
@@ -28,6 +32,11 @@ def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
     unknown = sorted({name for cell in plan.study.cells for name in models_of_unknown_size(models_of(cell.recipe))})
     if unknown:
         yield Text(printable(f"Models of unknown size, not in the times: {', '.join(unknown)}."), style="yellow")
+    recipes = [cell.recipe for cell in plan.study.cells]
+    for line in (*retirement_lines(recipes, today()), *price_lines(recipes)):
+        yield Text(printable(f"{line}."), style="yellow")
+    for line in _engines(estimates):
+        yield Text(printable(line), style="dim")
     for reason in sorted({cell.auto_dtype for cell in plan.study.cells} - {""}):
         yield Text(printable(f"{reason}."), style="dim")
     sweep = "own: stages that no other cell needs; alone: each cell in its own run; " if plan.study.axes else ""
@@ -39,6 +48,18 @@ def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
     )
     for line in power_lines(plan.study):
         yield Text(printable(line))
+
+
+def _engines(estimates: Estimates) -> Iterator[str]:
+    """Which engines are started, and for which stages."""
+    started: dict[str, tuple[Engine, list[str]]] = {}
+    for (name, engine), stage in estimates.starts:
+        started.setdefault(name, (engine, []))[1].append(stage.id)
+    for name, (engine, stages) in started.items():
+        replicas = f"{engine.replicas} replica{'s' * (engine.replicas > 1)}"
+        who = f"{engine.name}, {engine.served_name or Path(engine.command[0]).name}, {replicas}"
+        times = "once" if len(stages) == 1 else f"{len(stages)} times"
+        yield f"Engine {name} ({who}) is started {times}, before {', '.join(stages[:3])}{', …' * (len(stages) > 3)}."
 
 
 def _stages(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:

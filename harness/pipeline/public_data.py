@@ -12,6 +12,7 @@ from harness.engine.execute import ExecutionResult
 from harness.errors import StoreError
 from harness.pipeline.plan import PlannedRow
 from harness.pipeline.study import StudyPlan
+from harness.protocols import Judge
 from harness.recipe.recipe import Recipe
 from harness.recipe.systems import is_replay
 from harness.types import Answer, Verdict
@@ -49,9 +50,14 @@ def _judge_name(recipe: Recipe, benchmark: Benchmark, row: PlannedRow, executed:
     if is_replay(recipe):
         return str(executed.artifacts[row.verdicts[identity(benchmark)["name"]].key].report["recorded_by"])
     assert recipe.evaluation
-    judge = identity(recipe.evaluation.judge_of(benchmark))
-    model = judge.get("model", "")
-    return str(model.get("model", judge["name"]) if isinstance(model, Mapping) else model or judge["name"])
+    return judge_name(recipe.evaluation.judge_of(benchmark))
+
+
+def judge_name(judge: Judge) -> str:
+    """A judge's model, or its component where it has none."""
+    about = identity(judge)
+    model = about.get("model", "")
+    return str(model.get("model", about["name"]) if isinstance(model, Mapping) else model or about["name"])
 
 
 def write_public_data(folder: Path, files: Mapping[str, str]) -> None:

@@ -75,7 +75,8 @@ class CompletedRun:
     @property
     def judging(self) -> str | None:
         """The cost of judging, in one line; None if nothing was judged."""
-        keys = dict.fromkeys(stage.key for member in self.plan.rows for stage in member.row.verdicts.values())
+        judged = [stage for m in self.plan.rows for stage in (*m.row.verdicts.values(), *m.row.gold.values())]
+        keys = dict.fromkeys(stage.key for stage in judged)
         return judging_summary([self.executed.artifacts[key].report for key in keys], self.spending)
 
     @property

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.boards.writing import open_to_append, own_file
+from harness.errors import HarnessError
 from harness.printable import LineFormatter
 
 HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3"})
@@ -38,9 +39,9 @@ def _is_no_request(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """While open, append all records from level INFO and Python's warnings to a file, a line each; the warnings are
-    then not printed. The process's existing handlers are unaffected, and the previous state is restored at the end.
-    Raises StoreError for a link, and OSError."""
+    """While open, append all records from level INFO and Python's warnings to a file, a line each, and the error that
+    ends a run; the warnings are then not printed. The process's existing handlers are unaffected, and the previous
+    state is restored at the end. Raises StoreError for a link, and OSError."""
     own_file(path.parent, path.name)
     file = open_to_append(path)
     handler = logging.StreamHandler(io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace"))
@@ -60,6 +61,10 @@ def logging_to(path: Path) -> Iterator[None]:
         root.setLevel(logging.INFO)
         try:
             yield
+        except HarnessError as error:
+            # For the file only: the command prints it.
+            handler.handle(logging.LogRecord("harness", logging.ERROR, __file__, 0, "stopped: %s", (error,), None))
+            raise
         finally:
             root.setLevel(level)
             root.removeHandler(handler)

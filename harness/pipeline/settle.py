@@ -23,8 +23,10 @@ from harness.figures import Figure
 from harness.gate.check import INCONCLUSIVE, PASS, REFUSED, WORSE, Code, Result
 from harness.gate.margins import Allowed, Check, checked, given_margin
 from harness.gate.means import Case, filled_values
-from harness.gate.words import of_sequence
+from harness.gate.words import of_calibration, of_sequence
 from harness.judging.asker import Asker, make_ask
+from harness.judging.batches.asking import directly
+from harness.judging.calibration.record import calibration_of
 from harness.judging.costs import journal_of, start_spending
 from harness.judging.panel import collect_verdicts
 from harness.pipeline.guards import answer_flags, family_flag
@@ -215,9 +217,20 @@ def _bet(
     code: Code = {"not worse": PASS, "worse": WORSE, "inconclusive": INCONCLUSIVE}[betting.outcome]  # type: ignore[assignment]
     cost = "" if spending.unpriced else f"; the judge was paid {dollars(spending.spent)}"
     text = of_sequence(betting, figure, margin, check.alpha, len(order), missing)
-    reason = f"{text}{f'; {ended}' if ended else cost}"
+    about = f"{judged_by}; " if (judged_by := _at_chance(contest)) else ""
+    reason = f"{about}{text}{f'; {ended}' if ended else cost}"
     check = check.model_copy(update={"margin": margin})
     return Result(code, row.id, baseline.id, check, reason, figure=figure)
+
+
+def _at_chance(contest: Contest) -> str:
+    """What is said of a judge that was measured to be no better than chance; empty of any other."""
+    evaluation, by = contest.recipe.evaluation, contest.benchmark.calibrated_by
+    if evaluation is None or by is None:
+        return ""
+    judge = evaluation.judge_of(contest.benchmark)
+    found = calibration_of(identity(judge), by.annotator, by.asked)
+    return "" if found is None else of_calibration(judge.name, found.on_board({}))
 
 
 def _batches(order: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -243,7 +256,7 @@ def _judged(
 
     def asker(judge: Judge) -> Asker:
         return make_ask(
-            judge,
+            directly(judge),
             journal_of(judge, store),
             concurrency=contest.recipe.runtime.judge_concurrency,
             advance=lambda _: None,

@@ -132,7 +132,7 @@ def _ordered(first: Mapping[str, tuple[int, int, Stage]]) -> Iterable[Stage]:
 
 def _row_key(row: PlannedRow) -> tuple[str, ...]:
     """Equal for equal rows. Ignores the held-out stage of an untrained policy, whose figures are zero on any pairs."""
-    stages = row.stages if row.policy else [*row.answers.values(), *row.verdicts.values()]
+    stages = row.stages if row.policy else [*row.answers.values(), *row.verdicts.values(), *row.gold.values()]
     return tuple(stage.key for stage in stages)
 
 

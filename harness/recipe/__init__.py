@@ -1,7 +1,7 @@
 """The recipe: read from YAML, checked once, and then passed around as frozen objects.
 
-`recipe`, `data` and `training` define its sections. `load` reads and checks it, `problems` words a mistake with file,
-line and field, `sweep` expands one recipe into many, `arms` lists its trainings, `sizes` estimates counts.
+`recipe`, `policy`, `data`, `training` and `evaluation` define its sections. `load` reads it, `checks` looks at what it
+names, `reading` words a mistake with file, line and field, `sweep` makes many of one, `arms` lists the trainings.
 
     from harness.recipe.load import load_recipe
 

@@ -45,7 +45,9 @@ class ResponseSource(RecipeSection):
 class ResponseGeneration(RecipeSection):
     """N responses per prompt, by one `generator` or by several `sources`, whose counts add up to N. `seed_prompts`:
     also rank the seed's training prompts, all (true) or the first so many. `seed_responses`: their chosen and rejected
-    answers are two of the N, and the sources write the other N - 2 (the last sources write fewer)."""
+    answers are two of the N, and the sources write the other N - 2 (the last sources write fewer). Thoughts are left
+    out, as `policy.thinking` says: what is scored and trained on is the answer as it will be judged.
+    `max_thinking_tokens`: of a thought, apart from `max_new_tokens`."""
 
     generator: GeneratorField | None = None
     sources: list[ResponseSource] = Field(default_factory=list)
@@ -53,6 +55,7 @@ class ResponseGeneration(RecipeSection):
     temperature: float = Field(0.9, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=1)
+    max_thinking_tokens: int | None = Field(None, ge=0)
     seed_prompts: bool | Annotated[int, Field(ge=1)] = True
     seed_responses: bool = True
 
@@ -72,6 +75,11 @@ class ResponseGeneration(RecipeSection):
         if self.sources and sum(s.n for s in self.sources) != self.n:
             raise ValueError(f"the sources write {sum(s.n for s in self.sources)} responses, but n is {self.n}")
         return self
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of the longest response with its thought."""
+        return self.max_new_tokens + (self.max_thinking_tokens or 0)
 
     def sources_of(self, missing: int) -> list[ResponseSource]:
         """The sources that write a prompt's `missing` responses, in order; the last write fewer than their `n`, or
@@ -107,13 +115,17 @@ class Report(RecipeSection):
 
 class Data(RecipeSection):
     """The augmentation: seed pairs, new prompts, responses, and the reward model that ranks them. Without `responses`
-    and `reward` nothing is augmented, and the ranked dataset consists of the seed pairs."""
+    and `reward` nothing is augmented, and the ranked dataset consists of the seed pairs.
+
+    `system`: what becomes of the seed's system messages where a model's chat template takes none. `fold`: they are put
+    in front of the user's turn that follows, for that model; `refuse`: an error."""
 
     seeds: list[SeedField] = Field(min_length=1)
     holdout: Holdout = 0.2
     train_limit: int | None = Field(None, ge=1)
     """Use only the first so many training pairs; the held-out pairs stay the same."""
     decontaminate: Decontamination = Decontamination()
+    system: Literal["fold", "refuse"] = "fold"
     prompts: PromptGeneration | None = None
     responses: ResponseGeneration | None = None
     reward: RewardField | None = None

@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 from harness.components import build, component_class
 from harness.errors import RecipeError
 from harness.protocols import Component
-from harness.recipe.load import about_variables, components_in, first_error, load_recipe
+from harness.recipe.checks import components_in
+from harness.recipe.load import about_variables, first_error, load_recipe
 from harness.recipe.reading.document import Document
 from harness.recipe.reading.problems import problems_of
 

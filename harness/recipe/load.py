@@ -4,31 +4,31 @@ Every mistake is a RecipeError of one line: `recipes/x.yaml:14: methods.1.loss.b
 expected one of: beta, name`. Of several mistakes the message shows the first and counts the others.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from harness.data.read import split
-from harness.errors import HarnessError, RecipeError, nearest, quoted
-from harness.models.load import check as check_model
-from harness.models.load import check_trainable
-from harness.models.tokenizers import check_conversations
+from harness.errors import RecipeError, nearest, quoted
 from harness.printable import is_secret, printable
-from harness.protocols import Component
 from harness.recipe.arms import launch_problems, method_problems
+from harness.recipe.checks import check_problems
 from harness.recipe.reading.document import Document
 from harness.recipe.reading.plain_yaml import LONGEST_MESSAGE, FieldPath, shown_path
 from harness.recipe.reading.problems import Problem, problems_of
 from harness.recipe.recipe import Recipe
 from harness.recipe.systems import system_problems
 from harness.recipe.training import Training
-from harness.types import PreferencePair
+from harness.serving.engine import Named, engines_in
 from harness.variables import Filled, as_written, refusal, unfilled
 
 if TYPE_CHECKING:
     from harness.recipe.sweep import Axis, Sweep
+
+
+UNLIKE = ("evaluation.judge", "evaluation.benchmarks")
+"""How the fields begin that decide how rows are judged."""
 
 
 class Cell(NamedTuple):
@@ -84,6 +84,7 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     sweep = _sweep(document)
     if sweep is None:
         recipe = _recipe(document.varied(()), context, check, set())
+        _check_axis(document, recipe, ())
         return Study(recipe.name, (), (Cell("", {}, recipe, "; ".join(auto_dtype)),))
     axes = tuple(sweep.axes())
     try:
@@ -102,7 +103,26 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     names = {cell.recipe.name for cell in cells}
     if len(names) > 1:
         raise first_error(document, [Problem(("sweep",), "`name` names the board of all cells and can't be varied")])
+    _check_axis(document, cells[0].recipe, axes)
     return Study(cells[0].recipe.name, axes, tuple(cells))
+
+
+def _check_axis(document: Document, recipe: Recipe, axes: "Sequence[Axis]") -> None:
+    """Raises RecipeError for a primary axis that nothing is varied along, or whose rows can't be compared."""
+    if recipe.primary is None or (name := recipe.primary.axis) is None:
+        return
+    varied = {axis.name: axis.fields for axis in axes if axis.fields != ("seed",)}
+    known = [*varied, *(["method"] if len(recipe.methods) > 1 else [])]
+    problem = None
+    if name not in known:
+        expected = nearest(name, known, "expected one of") if known else "add a sweep, or remove axis"
+        problem = f"{quoted(name)} is not varied; {expected}"
+    elif any(field.startswith(UNLIKE) for field in varied.get(name, ())):
+        problem = (
+            f"rows that differ in {quoted(name)} are not judged alike and can't be compared; expected another axis"
+        )
+    if problem:
+        raise first_error(document, [Problem(("primary", "axis"), problem)])
 
 
 def _source(document: Document, path: FieldPath) -> FieldPath:
@@ -128,6 +148,10 @@ def _sweep(document: Document) -> "Sweep | None":
 def _recipe(document: Document, context: dict[str, Any], check: bool, checked: set[str]) -> Recipe:
     """The recipe of a document without a sweep. `checked`: what has passed its check already; added to."""
     fields = document.fields()
+    engines = engines_in(fields, context)
+    # Components are the same object in all cells that have the same engines, too.
+    components = context["components"].setdefault(repr(engines), {})
+    context = context | {"engines": engines, "components": components}
     try:
         recipe = Recipe.model_validate(fields, context=context)
     except ValidationError as error:
@@ -135,7 +159,7 @@ def _recipe(document: Document, context: dict[str, Any], check: bool, checked: s
         raise first_error(document, about_variables(problems, fields, document)) from None
     if problems := about_variables(_training_problems(document, recipe), fields, document):
         raise first_error(document, problems)
-    if check and (problems := _check_problems(document, recipe, checked)):
+    if check and (problems := check_problems(document, recipe, checked)):
         raise first_error(document, problems)
     return recipe
 
@@ -163,6 +187,8 @@ def recipe_dict(recipe: Recipe, folder: Path | None = None) -> dict[str, Any]:
 
 
 def _plain(value: Any, folder: Path | None, filled: Filled) -> Any:
+    if isinstance(value, Named):
+        return value.name
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return _plain({fields[name].alias or name: part for name, part in value}, folder, filled)
@@ -221,77 +247,8 @@ def _judge_problems(recipe: Recipe) -> list[Problem]:
             path: FieldPath = ("evaluation", "judges", name) if overridden else ("evaluation", "judge")
             reason = f"'{comparing[0]}' only compares two answers, and {name} asks for something else here"
             problems.append(Problem(path, f"{reason}: give it its own judge in evaluation.judges.{name}"))
+        gold = evaluation.gold.judge if evaluation.gold else None
+        if gold is not None and not benchmark.compares and any(j.reads_candidates for j in (gold, *gold.members)):
+            reason = f"'{gold.name}' only compares two answers, and {name} asks for something else here"
+            problems.append(Problem(("evaluation", "gold", "judge"), f"{reason}: name another judge"))
     return problems
-
-
-def _check_problems(document: Document, recipe: Recipe, checked: set[str]) -> list[Problem]:
-    """Files, models and keys that the components or the policy need and that are missing or unusable."""
-    problems = []
-
-    def run_check(path: FieldPath, subject: object, check: Callable[[], object]) -> None:
-        # The cells of a sweep share most subjects.
-        if (key := repr(subject)) in checked:
-            return
-        try:
-            check()
-        except (HarnessError, OSError) as error:
-            problems.append(Problem(_field_at_fault(document, path, str(error)), _error_text(error)))
-        checked.add(key)
-
-    if policy := recipe.policy:
-        check_policy = check_trainable if recipe.methods else check_model
-        run_check(("policy", "model"), policy, lambda: check_policy(policy.model, policy.revision))
-    if launch := recipe.runtime.launch:
-        run_check(("runtime", "launch", "accelerate", "config"), launch, launch.accelerate.check)
-    for path, component in components_in(recipe, ()):
-        run_check(path, component, component.check)
-    data = recipe.data
-    if not problems and data and all(seed.quick for seed in data.seeds):
-
-        def check_holdout() -> None:
-            split(pairs(), data.holdout, recipe.seed)
-
-        def pairs() -> list[PreferencePair]:
-            return [pair for seed in data.seeds for pair in seed.pairs()]
-
-        run_check(("data", "holdout"), (data.seeds, data.holdout, recipe.seed), check_holdout)
-        if not problems and policy and Path(policy.model).is_absolute():
-            run_check(("policy", "model"), (policy, data.seeds), lambda: check_conversations(policy.model, pairs()))
-    return problems
-
-
-def _error_text(error: Exception) -> str:
-    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-
-
-def components_in(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Component]]:
-    """Every component in a recipe, with its path."""
-    if isinstance(value, Component):
-        yield path, value
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        for name, part in value:
-            yield from components_in(part, (*path, fields[name].alias or name))
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from components_in(item, (*path, i))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from components_in(item, (*path, key))
-
-
-def models_of(recipe: Recipe) -> list[str]:
-    """The models that this process loads for a recipe: its policy, and those of its components."""
-    policy = [recipe.policy.model] if recipe.policy else []
-    return policy + [model for _, part in components_in(recipe, ()) for model in part.models_in_process()]
-
-
-def _field_at_fault(document: Document, path: FieldPath, message: str) -> FieldPath:
-    """The field that an error message is about: one whose value or distinctive name it contains, else the component."""
-    fields = document.value(document.existing(path))
-    if not isinstance(fields, dict):
-        return path
-    texts = {k: Path(v).name for k, v in fields.items() if isinstance(v, str) and k != "name" and len(v) > 2}
-    by_value = [k for k in sorted(texts, key=lambda k: -len(texts[k])) if texts[k] in message]
-    by_name = [k for k in fields if "_" in k and k in message]
-    return next(((*path, k) for k in by_value + by_name), path)

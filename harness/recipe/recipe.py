@@ -31,6 +31,9 @@ BASE = "base"
 SFT = "sft"
 """The method of rows whose policy was only fine-tuned; their ids are `sft`, `sft-2` and so on."""
 
+IN_PROCESS = ("hf", "vllm")
+"""Generators that render chat templates themselves."""
+
 Match = Literal["steps", "prompts", "tokens"]
 """The unit of a shared training budget: optimizer steps, prompts seen, or tokens processed by the policy."""
 
@@ -112,6 +115,30 @@ class Recipe(RecipeSection):
     primary: Question | None = None
     _filled: Filled = PrivateAttr(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_template_for_the_policy(cls, fields: Any) -> Any:
+        """Generators that sample from the policy's own model have its `chat_template_kwargs`, unless they have some."""
+        policy = fields.get("policy") if isinstance(fields, dict) else None
+        if not isinstance(policy, dict) or not isinstance(fields.get("data"), dict):
+            return fields
+        if not (values := policy.get("chat_template_kwargs")):
+            return fields
+        source = {name: policy.get(name) for name in ("model", "revision")}
+
+        def given(part: Any) -> Any:
+            if isinstance(part, list):
+                return [given(one) for one in part]
+            if not isinstance(part, dict):
+                return part
+            if part.get("name") in IN_PROCESS and all(part.get(name) == value for name, value in source.items()):
+                return {"chat_template_kwargs": values} | part
+            return {
+                k: given(v) if k in ("prompts", "responses", "generator", "sources") else v for k, v in part.items()
+            }
+
+        return {**fields, "data": given(fields["data"])}
+
     @property
     def filled(self) -> Filled:
         """The texts with variables in its file, with what they became."""
@@ -120,6 +147,16 @@ class Recipe(RecipeSection):
     @model_validator(mode="after")
     def _keep_what_is_written(self, info: ValidationInfo) -> "Recipe":
         self._filled = (info.context or {}).get("filled", {})
+        return self
+
+    @model_validator(mode="after")
+    def _answers_are_the_policys(self) -> "Recipe":
+        engine = self.evaluation.answers.engine if self.evaluation else None
+        if engine and self.policy and engine.engine.model not in (self.policy.model, None):
+            raise ValueError(
+                f"evaluation.answers.generator: engine '{engine.name}' serves {engine.engine.served_name}; answers are "
+                "those of policy.model, which must be its model"
+            )
         return self
 
     @field_validator("policy", "data")

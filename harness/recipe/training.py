@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from harness.engine.resources import Resources
 from harness.errors import nearest, quoted
 from harness.recipe.launch import Launch
+from harness.serving.engine import Engine
 from harness.stage_kinds import STAGE_KINDS
 from harness.types import RecipeSection
 
@@ -129,6 +130,8 @@ class Runtime(RecipeSection):
     """Also send the metrics of each step to these; TensorBoard's files are in the store, under logs/RECIPE/METHOD."""
     launch: Launch | None = None
     """Train in several processes."""
+    engines: dict[str, Engine] = Field(default_factory=dict)
+    """Servers that the run starts when a stage needs them, by the names that served components ask them under."""
     resources: dict[str, Resources] = Field(default_factory=dict)
     """The resources that each kind of stage needs on a node of a Ray cluster (`harness run --ray`). The number of
     processors is also its number of threads, with or without a cluster. Without an entry for the kind or for `default`:

@@ -16,11 +16,13 @@ from harness.boards.facts import (
     training_problems,
 )
 from harness.boards.format import UNPAIRED, common_counts, counts, number, with_interval
+from harness.boards.provenance import JudgeCalibration
 from harness.boards.training_seeds import OVER_SEEDS, seed_groups, spread_figure
 from harness.claims.answer import answer
 from harness.figures import Figure
 from harness.report.answers import answer_markdown
 from harness.report.comparisons import Compared
+from harness.report.judges import JudgeWarning, equivalent_notes, judge_warnings
 from harness.report.markup import bullets, escape_markdown, table
 from harness.report.notes import (
     answering_notes,
@@ -33,7 +35,6 @@ from harness.report.notes import (
     reconstruction_notes,
     stage_notes,
     stage_reports,
-    uncalibrated_note,
     unchecked_notes,
 )
 from harness.report.sweep import sweep_markdown
@@ -51,10 +52,11 @@ def board_markdown(board: Board, compared: Compared) -> str:
     """The text of `board.md`. `compared`: the paired comparisons of its rows."""
     groups = comparable(board.entries)
     found = answer(board.entries)
-    parts = [f"# Leaderboard: {escape_markdown(board.name)}", *(answer_markdown(found) if found else [])]
-    parts.append(_introduction(board.entries))
-    if note := uncalibrated_note(board.entries):
-        parts.append(f"> **Uncalibrated judge.** {escape_markdown(note)}")
+    warnings = judge_warnings(board.entries)
+    parts = [f"# Leaderboard: {escape_markdown(board.name)}"]
+    parts += [warning_markdown(warning) for warning in warnings if warning.is_loud]
+    parts += [*(answer_markdown(found) if found else []), _introduction(board.entries)]
+    parts += [warning_markdown(warning) for warning in warnings if not warning.is_loud]
     if len(groups) > 1:
         parts.append(
             f"The rows stand in {len(groups)} tables because they were judged by different judges or on different "
@@ -80,6 +82,12 @@ def board_markdown(board: Board, compared: Compared) -> str:
     ]
     parts += ["<details>\n<summary>Notes</summary>", bullets(notes), "</details>"]
     return "\n\n".join(parts) + "\n"
+
+
+def warning_markdown(warning: JudgeWarning) -> str:
+    """A warning as a quotation; a loud one as an alert, which GitHub draws in red."""
+    alert = "> [!CAUTION]\n" if warning.is_loud else ""
+    return f"{alert}> **{warning.title}** {escape_markdown(warning.text)}"
 
 
 def _introduction(entries: Sequence[Entry]) -> str:
@@ -108,12 +116,12 @@ def _introduction(entries: Sequence[Entry]) -> str:
 
 def _group(rows: Sequence[Entry], prefix: str) -> list[str]:
     """The section of a group of comparable rows."""
-    judge = escape_markdown(judge_name(rows[0])) or "no judge"
     parts = [f"## {prefix}Results"]
     if prefix or rows[0].provenance.judge or rows[0].provenance.benchmarks:
-        parts.append(_measured_with(rows[0], judge))
+        parts.append(measured_with(rows[0]))
     figures = Figures(rows)
     parts.append(figures_table(present(figures.board, rows), rows, loss=True))
+    parts += [escape_markdown(note) for note in equivalent_notes(rows)]
     parts += _over_seeds(rows, figures)
     for group, categories in by_group(present(figures.categories, rows)).items():
         parts += [f"### {escape_markdown(group)} by category", figures_table(categories, rows, head=_title)]
@@ -142,10 +150,12 @@ def _over_seeds(rows: Sequence[Entry], figures: Figures) -> list[str]:
     return ["### Over training seeds", OVER_SEEDS, table(heads, lines, left=3)]
 
 
-def _measured_with(entry: Entry, judge: str) -> str:
+def measured_with(entry: Entry) -> str:
+    """A list of what a row was measured with: its judge, the judge's calibration, and its benchmarks."""
+    judge = escape_markdown(judge_name(entry)) or "no judge"
     lines = [f"Judge: {judge}" + _in_brackets(entry.provenance.judge or {}, skip=("name", "model"))]
     if calibration := entry.provenance.judge_calibration:
-        text = ", ".join(_scalars(calibration)) if isinstance(calibration, Mapping) else str(calibration)
+        text = calibration.text if isinstance(calibration, JudgeCalibration) else calibration
         lines.append(f"Calibration of the judge: {escape_markdown(text)}")
     for name, identity in sorted(entry.provenance.benchmarks.items()):
         described = identity if isinstance(identity, Mapping) else {"identity": identity}

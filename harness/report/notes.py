@@ -1,4 +1,4 @@
-"""Notes that a reader of a board needs, on its judges, data and training; and the data stages they are about."""
+"""Notes that a reader of a board needs, on its figures, data and training; and the data stages they are about."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.boards.catalog import Figures, present
 from harness.boards.entry import BoardRow, Entry
-from harness.boards.facts import MOST_NAMED, is_calibrated, judge_name, loss_facts
+from harness.boards.facts import MOST_NAMED, loss_facts
 from harness.boards.format import number, with_interval
 from harness.components import benchmark_class
 from harness.stage_kinds import STAGE_KINDS
@@ -79,17 +79,52 @@ def budget_notes(entries: Iterable[BoardRow]) -> list[str]:
 
 
 def answering_notes(entries: Iterable[BoardRow]) -> list[str]:
-    """A note where a served judge's verdicts on a benchmark came from several models."""
+    """A note where a served judge's verdicts on a benchmark came from several models, and one where the judge was asked
+    otherwise than the benchmark says, since its server takes no such requests; and those of `thought_notes`."""
+    entries = list(entries)
     models: dict[str, Counter[str]] = {}
+    adapted: dict[str, Counter[str]] = {}
     for entry in entries:
         for name, facts in entry.provenance.judging.items():
             models.setdefault(name, Counter()).update(facts.models)
-    return [
+            adapted.setdefault(name, Counter()).update(facts.adapted)
+    changed = [
+        f"{name}: the judge was asked for structured output (JSON by a schema) in {count:,} replies."
+        if how == "structured output"
+        else f"{name}: the judge was asked {how}, as its server demands, for {count:,} replies."
+        for name, counts in adapted.items()
+        for how, count in sorted(counts.items())
+    ]
+    several = [
         f"{name}: the judge's replies came from {len(counts)} models, as its server says: {_listed(counts)}. Rows that "
         "different models judged are not comparable."
         for name, counts in models.items()
         if len(counts) > 1
     ]
+    return [*changed, *several, *thought_notes(entries)]
+
+
+def thought_notes(entries: Iterable[BoardRow]) -> list[str]:
+    """A note on each benchmark where answers have thoughts: whose, and whether they were removed before judging."""
+    rows: dict[tuple[str, bool], list[str]] = {}
+    for entry in entries:
+        for name, report in entry.provenance.answers.items():
+            if isinstance(counts := report.get("thoughts"), Mapping):
+                rows.setdefault((name, bool(counts.get("removed"))), []).append(f"{entry.id} {_thoughts(counts)}")
+    return [
+        f"{name}: thoughts {'removed from' if removed else 'are judged as a part of'} answers of {'; '.join(of)}."
+        for (name, removed), of in rows.items()
+    ]
+
+
+def _thoughts(counts: Mapping[str, Any]) -> str:
+    """`(12 of 805; 3 ended inside their thought and have no answer)`."""
+    parts = [f"{counts.get('with_thoughts')} of {counts.get('texts')}"]
+    if unfinished := counts.get("unfinished"):
+        parts.append(f"{unfinished} ended inside their thought and have no answer")
+    if closed := counts.get("closed"):
+        parts.append(f"{closed} were closed at the token budget")
+    return f"({'; '.join(parts)})"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -101,7 +136,19 @@ def stage_notes(report: Mapping[str, Any]) -> list[str]:
     """All notes on the report of a data stage."""
     models = report.get("models") or {}
     answered = [f"the server's replies came from {len(models)} models: {_listed(models)}"] if len(models) > 1 else []
-    return [*answered, *leak_notes(report), *admission_notes(report), *ranking_notes(report), *agreement_notes(report)]
+    counts = report.get("thoughts")
+    thoughts = [f"texts with thoughts {_thoughts(counts)}"] if isinstance(counts, Mapping) else []
+    models = report.get("system_folded_for") or {}
+    folded = [f"system messages are in front of the user's turn for {_listed(models)}, whose templates take none"]
+    return [
+        *answered,
+        *thoughts,
+        *(folded if models else []),
+        *leak_notes(report),
+        *admission_notes(report),
+        *ranking_notes(report),
+        *agreement_notes(report),
+    ]
 
 
 def leak_notes(report: Mapping[str, Any]) -> list[str]:
@@ -135,20 +182,6 @@ def admission_notes(report: Mapping[str, Any]) -> list[str]:
         rounding = f" (rounding in half precision: {batch['rounding']:.1g})" if "rounding" in batch else ""
         notes.append(f"scores alone and in a batch of 16 agree to {batch.get('largest_difference', 0):.1g}{rounding}")
     return notes
-
-
-def uncalibrated_note(entries: Iterable[BoardRow]) -> str | None:
-    """A warning about the figures of uncalibrated judges; None where every judge is calibrated."""
-    judges = dict.fromkeys(judge_name(entry) or "unnamed" for entry in entries if not is_calibrated(entry))
-    if not judges:
-        return None
-    names = "; ".join(judges)
-    subject = f"The judge ({names}) is" if len(judges) == 1 else f"The judges ({names}) are"
-    its = "its" if len(judges) == 1 else "their"
-    return (
-        f"{subject} not calibrated against any official judge: {its} win rates and ratings show that the machinery "
-        "works; they do not measure quality, and can't be compared with published AlpacaEval or MT-bench numbers."
-    )
 
 
 def reconstruction_notes(entries: Iterable[BoardRow]) -> list[str]:

@@ -14,12 +14,12 @@ from harness.figures import Figure
 from harness.printable import printable
 from harness.report.answers import answer_terminal
 from harness.report.comparisons import significant_differences
+from harness.report.judges import JudgeWarning, equivalent_notes, judge_warnings
 from harness.report.notes import (
     answering_notes,
     budget_notes,
     margin_notes,
     reconstruction_notes,
-    uncalibrated_note,
     unchecked_notes,
 )
 from harness.report.sweep import sweep_sections
@@ -27,6 +27,7 @@ from harness.types import Metric
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
@@ -52,12 +53,13 @@ class _Terminal:
         self.board = board
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
-        from rich.panel import Panel
         from rich.text import Text
 
         entries = self.board.entries
         groups = comparable(entries)
+        warnings = judge_warnings(entries)
         yield Text.assemble(("Leaderboard ", "dim"), (_shown(self.board.name), "bold"))
+        yield from (_panel(warning) for warning in warnings if warning.is_loud)
         if found := answer(entries):
             yield ""
             yield from answer_terminal(found, options.max_width)
@@ -85,13 +87,29 @@ class _Terminal:
             yield Text(_shown(f"{ids}: {doubt}"), style="yellow")
         for note in unchecked_notes(entries):
             yield Text(_shown(note), style="yellow")
-        if warning := uncalibrated_note(entries):
-            yield Panel(Text(_shown(warning)), title="uncalibrated judge", title_align="left", border_style="yellow")
+        for note in equivalent_notes(entries):
+            yield Text(_shown(note))
+        yield from (_panel(warning) for warning in warnings if not warning.is_loud)
         about_rows = (*budget_notes(entries), *margin_notes(entries))
         notes = (*answering_notes(entries), *about_rows, *reconstruction_notes(entries))
         explored = significant_differences(self.board)
         for note in (f"Below each figure: its 95 % CI. {UNPAIRED}", *explored, *notes):
             yield Text(_shown(note), style="dim")
+
+
+def _panel(warning: JudgeWarning) -> "Panel":
+    """A warning about the judge in a frame: red, with a heavy line, where it is loud."""
+    from rich.box import HEAVY, ROUNDED
+    from rich.panel import Panel
+    from rich.text import Text
+
+    return Panel(
+        Text(_shown(warning.text), style="bold" if warning.is_loud else ""),
+        box=HEAVY if warning.is_loud else ROUNDED,
+        title=warning.title.rstrip(".").upper() if warning.is_loud else warning.title.rstrip(".").lower(),
+        title_align="left",
+        border_style="bold red" if warning.is_loud else "yellow",
+    )
 
 
 def _blocks(columns: Sequence[Figure], rows: Sequence[Entry], width: int) -> list[list[Figure]]:
@@ -178,7 +196,7 @@ def _cell(metric: Metric | None, column: Figure, common: str | None) -> "Text":
     cell = Text(number(metric.value, column.decimals))
     if metric.ci95 is not None:
         low, high = bounds(metric.ci95, column.decimals)
-        dash = " – " if "-" in low + high else "–"
+        dash = " – " if "\N{MINUS SIGN}" in low + high else "–"
         cell.append(f"\n{low}{dash}{high}", style="dim")
     return cell if common else cell.append("\n").append(_counts(metric))
 

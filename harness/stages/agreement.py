@@ -13,6 +13,7 @@ from harness.engine.stage import Context, Stage
 from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
+from harness.servers.addressed import engines_of
 from harness.stages.ranked import scores_by_prompt
 from harness.stages.reward import make_scorer, reward_stage, score_journals
 from harness.types import RankedExample
@@ -79,7 +80,8 @@ def _agreement_stage(
     journals = score_journals(reward, data["reward"])
     for i, other in enumerate(others):
         journals |= score_journals(other, compared[f"other/{i}"])
-    return Stage("agreement", "agreement", 1, {}, inputs, body, exclusive=journals, serves=data["ranked"].serves)
+    serves, engines = data["ranked"].serves, engines_of(reward, *others)
+    return Stage("agreement", "agreement", 1, {}, inputs, body, exclusive=journals, serves=serves, engines=engines)
 
 
 def _parts(scorer: Scorer) -> Iterator[Scorer]:

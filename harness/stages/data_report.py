@@ -13,7 +13,7 @@ from harness.models import embedding
 from harness.models import load as models
 from harness.models.workload import work
 from harness.recipe.data import Report
-from harness.recipe.policy import Policy, policy_identity
+from harness.recipe.policy import Policy, policy_tokenizer, scored_identity
 from harness.recipe.sizes import Sizes
 from harness.types import Messages, PreferencePair, RankedExample
 
@@ -59,7 +59,7 @@ def report_stage(config: Report, policy: Policy, seeds: Stage, ranked: Stage, se
     if embedder is not None:
         params["embeddings"] = models.identity(embedder)
     if config.perplexity:
-        params["policy"] = policy_identity(policy)
+        params["policy"] = scored_identity(policy)
 
     def estimate() -> Estimate:
         tokens = sizes.scored_tokens if config.perplexity else 0
@@ -92,7 +92,7 @@ def _perplexities(
     """Of prompts as texts by themselves, and of responses given their prompts."""
     from harness.logprobs.score import score_rows
 
-    tokenizer = models.load_tokenizer(policy.model, policy.revision)
+    tokenizer = policy_tokenizer(policy)
     model = models.load_causal_lm(policy.model, policy.revision, policy.dtype)
     texts = {name: draw_texts(group, max_texts, seed) for name, group in prompts.items()}
     rows = {name: _sampled_rows(group, max_texts, seed) for name, group in responses.items()}

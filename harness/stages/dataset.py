@@ -9,6 +9,7 @@ from harness.augmentation.card import card
 from harness.components import identity
 from harness.engine.stage import Context, Stage
 from harness.protocols import Component
+from harness.recipe.checks import with_folded
 from harness.recipe.data import Data
 
 
@@ -25,6 +26,7 @@ def dataset_stage(name: str, data: Data, stages: Mapping[str, Stage]) -> Stage:
             shutil.copyfile(ranked.path(file), ctx.folder / file)
         report = ctx.inputs["report"].json("report.json") if "report" in ctx.inputs else None
         facts = {role: ctx.inputs[role].report for role in roles}
+        facts["seeds"] = with_folded(facts["seeds"], data)
         text = card(name, facts, sources, made_with, report)
         (ctx.folder / "README.md").write_text(text, encoding="utf-8")
         return {k: v for k, v in ranked.report.items() if k in ("train_prompts", "heldout_prompts", "responses")}

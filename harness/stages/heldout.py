@@ -10,9 +10,8 @@ from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import write_json
 from harness.figures import MARGIN, MARGIN_KEPT, TRAINED_MARGIN
 from harness.models import chat
-from harness.models import load as models
 from harness.models.workload import loading, work
-from harness.recipe.policy import Policy, policy_identity
+from harness.recipe.policy import Policy, policy_tokenizer, scored_identity
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
 from harness.stages._metrics import write_metrics
@@ -86,7 +85,7 @@ def heldout_stage(
         return Estimate(scored_tokens=tokens, work=work(loaded[:1], tokens), waiting=loading(loaded))
 
     params = {
-        "policy": policy_identity(policy),
+        "policy": scored_identity(policy),
         "dtype": model.dtype,
         **measurement.lengths,
         **({"bits": model.bits} if model.bits else {}),
@@ -157,6 +156,7 @@ class _Measurement:
             rows=tuple(rows),
             weights=weights,
             tokenizer=(policy.model, policy.revision),
+            variables=policy.chat_template_kwargs,
             **self.lengths,
             batch_size=self.runtime.score_batch_size,
         )
@@ -185,7 +185,7 @@ def _margin_kept(margins: Margins, trained: Margins | None, *, untrained: bool) 
 def _identical_once_cut(examples: Sequence[RankedExample], policy: Policy, lengths: Mapping[str, int]) -> set[str]:
     """Ids of the examples whose chosen and rejected response have the same tokens once they are cut: there is no order
     to be measured, for the base as for any other row."""
-    tokenizer = models.load_tokenizer(policy.model, policy.revision)
+    tokenizer = policy_tokenizer(policy)
     identical = set()
     for example in seed_pairs(examples):
         encoded = [chat.encode(tokenizer, example.messages, r.text, **lengths).response for r in example.responses]

@@ -15,7 +15,8 @@ from harness.models.workload import loading, work
 from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
-from harness.stages.responses import groups_to_fill
+from harness.servers.addressed import engines_of
+from harness.stages.responses import groups_to_fill, own_thoughts
 from harness.stages.reward import make_scorer, score_journals
 from harness.types import PreferencePair, RankedExample, Response, ResponseGroup
 
@@ -45,8 +46,18 @@ def ranked_stage(
         pool = content_key([reward.key, responses.estimate().pool])
         return Estimate(scored_tokens=tokens, work=work(models, tokens), waiting=loading(models), pool=pool)
 
-    journals = score_journals(model, reward)
-    return Stage("ranked", "ranked", 4, {}, inputs, body, estimate, exclusive=journals, serves=responses.serves)
+    return Stage(
+        "ranked",
+        "ranked",
+        4,
+        {},
+        inputs,
+        body,
+        estimate,
+        exclusive=score_journals(model, reward),
+        serves=responses.serves,
+        engines=engines_of(model),
+    )
 
 
 def seed_pairs_stage(seeds: Stage) -> Stage:
@@ -67,7 +78,7 @@ def seed_pairs_stage(seeds: Stage) -> Stage:
             "heldout_prompts": len(ranked) - len(train),
             "responses": sum(len(e.responses) for e in train),
         }
-        return _write_ranked(ctx, ranked, report)
+        return _write_ranked(ctx, ranked, report | own_thoughts(ctx, ranked))
 
     return Stage("ranked", "ranked", 2, {"responses": "the seed's own"}, {"seeds": seeds}, body)
 

@@ -10,7 +10,7 @@ from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import write_json
 from harness.models.load import Dtype
 from harness.models.workload import loading, work
-from harness.recipe.policy import Policy, policy_identity
+from harness.recipe.policy import Policy, scored_identity
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
 from harness.training.checkpoint import (
@@ -118,7 +118,7 @@ class _Scoring:
     def params(self) -> dict[str, Any]:
         """What they depend on besides the texts and the fine-tuning."""
         bits = {"bits": self.bits} if self.bits else {}
-        return {"policy": policy_identity(self.policy), "dtype": self.dtype, **self.lengths, **bits, **self.products}
+        return {"policy": scored_identity(self.policy), "dtype": self.dtype, **self.lengths, **bits, **self.products}
 
     @property
     def scored_by(self) -> dict[str, Any]:
@@ -162,6 +162,7 @@ class _Scoring:
             rows=tuple(rows),
             weights=weights,
             tokenizer=(self.policy.model, self.policy.revision),
+            variables=self.policy.chat_template_kwargs,
             **self.lengths,
             batch_size=self.runtime.score_batch_size,
             autocast=str(autocast).removeprefix("torch.") if autocast else None,

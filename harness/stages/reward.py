@@ -7,12 +7,14 @@ from harness.augmentation.admission import batch_invariance, pair_figures
 from harness.augmentation.scorer import Scorer
 from harness.components import identity
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
+from harness.files import FITTED, json_text, pair_hash
 from harness.judging.costs import journal_name, judges_of
 from harness.models.workload import TRAINING, loading, work
 from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
-from harness.types import PreferencePair
+from harness.servers.addressed import engines_of
+from harness.types import PreferencePair, prompt_id
 
 
 def reward_stage(
@@ -29,6 +31,9 @@ def reward_stage(
         heldout = ctx.inputs["seeds"].rows("heldout.jsonl", PreferencePair)
         ctx.progress.start("training the reward model", None)
         report = reward.fit(train, ctx.folder, seed=seed, advance=ctx.progress.advance)
+        if reward.is_trained:
+            fitted = sorted(pair_hash(prompt_id(p.messages), (p.chosen, p.rejected)) for p in train)
+            (ctx.folder / FITTED).write_text(json_text(fitted), encoding="utf-8")
         rows = [(p.messages, text) for p in heldout for text in (p.chosen, p.rejected)]
         scorer = make_scorer(ctx, reward, role, launch, ctx.folder, ctx.key)
         ctx.progress.start("checking whether scores depend on the batch", None)
@@ -57,7 +62,8 @@ def reward_stage(
         return Estimate(trained_tokens=trained, scored_tokens=scored, work=computed, waiting=loading(models))
 
     journals = frozenset(name for part in parts for name in score_journals(reward, part))
-    return Stage(role, "reward", 4, params, inputs, body, estimate, exclusive=journals | _judge_journals(reward))
+    exclusive, engines = journals | _judge_journals(reward), engines_of(reward)
+    return Stage(role, "reward", 4, params, inputs, body, estimate, exclusive=exclusive, engines=engines)
 
 
 def score_journals(reward: RewardModel, ready: Stage) -> frozenset[str]:

@@ -77,6 +77,7 @@ def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
             pairs = {i: pair for i, pair in pairs.items() if i not in leaked}
         train, heldout = split(list(pairs.values()), data.holdout, seed)
         train = train[: data.train_limit]
+        told = sum(any(m.role == "system" for m in pair.messages) for pair in (*train, *heldout))
         write_rows(ctx.folder / "train.jsonl", train)
         write_rows(ctx.folder / "heldout.jsonl", heldout)
         write_rows(ctx.folder / "leaks.jsonl", leaks)
@@ -85,6 +86,7 @@ def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
             "heldout": len(heldout),
             "repeated_prompts": repeated,
             **{kind: dict(counts) for kind, counts in remarks.items()},
+            **({"system_messages": told} if told else {}),
             "leaks": search.counts(leak.set for leak in leaks),
             "leaks_dropped": total - repeated - len(pairs),
         }

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
-from harness.recipe.policy import policy_identity
+from harness.recipe.policy import scored_identity
 from harness.recipe.training import Sft, Training
 from harness.training.setup import TrainingSetup, products_identity, training_identity
 from harness.types import RankedExample
@@ -35,7 +35,7 @@ def sft_stage(setup: TrainingSetup, row: str, training: Training, sft: Sft, rank
             )
 
     params = {
-        "policy": policy_identity(setup.policy),
+        "policy": scored_identity(setup.policy),
         "engine": {"trl": version("trl")},
         "training": training_identity(training, "trl"),
         "seed": seed,

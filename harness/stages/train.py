@@ -7,7 +7,7 @@ from harness.components import identity, source_hash
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.protocols import Loss
 from harness.recipe.arms import Arm
-from harness.recipe.policy import policy_identity
+from harness.recipe.policy import scored_identity
 from harness.recipe.training import Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.budget import Budget, budget_used
@@ -128,7 +128,7 @@ def _seed(setup: TrainingSetup, arm: Arm) -> int:
 def _params(setup: TrainingSetup, arm: Arm, sources: Sources, loss: dict[str, Any]) -> dict[str, Any]:
     """What a training's result depends on besides its inputs. A budget takes the place of epochs."""
     training = training_identity(arm.training, arm.method.engine)
-    params = {"policy": policy_identity(setup.policy), **loss, "training": training, "seed": _seed(setup, arm)}
+    params = {"policy": scored_identity(setup.policy), **loss, "training": training, "seed": _seed(setup, arm)}
     params |= products_identity(setup.policy, arm.training)
     if sources.matched:
         del training["epochs"]

@@ -1,10 +1,13 @@
-"""The stages of the verdicts on a row's answers to a benchmark: by a judge, or read from a file."""
+"""The stages of the verdicts on a row's answers to a benchmark: by a judge, read from a file, or gold ones on a part of
+the prompts."""
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 from harness.benchmark import Benchmark
 from harness.components import identity
-from harness.engine.stage import Context, Estimate, Stage
+from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import Store, write_rows
 from harness.judging.asker import Asker, make_ask
 from harness.judging.costs import journal_name, journal_of, plan_judging
@@ -13,11 +16,13 @@ from harness.models.workload import REPLY_SECONDS, loading, work
 from harness.printable import printable
 from harness.protocols import Judge
 from harness.recipe.evaluation import Evaluation, System
+from harness.servers.addressed import engines_of
 from harness.servers.prices import price_table
 from harness.servers.spending import JudgeCost
 from harness.stages._metrics import write_metrics
 from harness.stages.answers import content_sha256, recorded_names, turn_count, whose
-from harness.types import Answer
+from harness.stats.paired import prompt_of
+from harness.types import Answer, Verdict
 
 JUDGE_PROMPT = 400
 """Tokens of a judge's prompt besides the answers in it, roughly."""
@@ -34,32 +39,17 @@ def verdicts_stage(
 
     def body(ctx: Context) -> dict[str, Any]:
         row_answers, reference_answers = _answers(ctx)
-        turns = sum(len(q.turns) for q in benchmark.load_questions())
-        ctx.progress.start(f"judging {row} on {name}", turns * len(members))
-        verdicts, ledger, panel = collect_verdicts(
-            judge,
-            lambda member: _asker(ctx, member, evaluation, concurrency),
-            lambda ask: benchmark.verdicts(row_answers, reference_answers, ask),
-            f"{row} on {name}",
-        )
-        if len(ledger.models) > 1 and len(members) == 1:
-            models = printable(", ".join(f"{name} ({count})" for name, count in ledger.models.items()), 500)
-            ctx.log.warning("%s on %s: the judge's replies came from several models: %s", row, name, models)
+        verdicts, report = _collected(ctx, row, judge, evaluation, benchmark, concurrency, row_answers)
         write_rows(ctx.folder / "verdicts.jsonl", verdicts)
         write_metrics(ctx, benchmark.metrics(row_answers, reference_answers, verdicts))
-        return {"invalid": sum(v.value is None for v in verdicts), **ledger.model_dump(mode="json"), **panel}
+        return report
 
     params: dict[str, Any] = {"judge": identity(judge), "benchmark": identity(benchmark)}
     if any(member.resamples for member in members):
         params["retries_invalid"] = evaluation.retries_invalid
 
     def estimate() -> Estimate:
-        calls = turn_count(benchmark) * len(members)
-        served = [member for member in members if member.is_served]
-        waiting = calls / len(members) * len(served) * REPLY_SECONDS / concurrency
-        loaded = [model for member in members for model in member.models_in_process()]
-        tokens = calls // len(members) * (JUDGE_PROMPT + 2 * evaluation.answers.max_new_tokens)
-        return Estimate(judge_calls=calls, work=work(loaded, tokens), waiting=waiting + loading(loaded))
+        return _estimate(members, evaluation, benchmark, concurrency)
 
     def judging(store: Store) -> JudgeCost | None:
         return plan_judging(evaluation, benchmark, store, answers, reference)
@@ -68,14 +58,120 @@ def verdicts_stage(
     return Stage(
         f"verdicts/{name}/{row}",
         "verdicts",
-        5,
+        6,
         params,
         _inputs(answers, reference),
         body,
         estimate,
         judging,
         exclusive=journals,
+        engines=engines_of(*members),
     )
+
+
+def gold_stage(
+    row: str,
+    evaluation: Evaluation,
+    judge: Judge,
+    benchmark: Benchmark,
+    answers: Stage,
+    reference: Stage | None,
+    seed: int,
+    concurrency: int,
+) -> Stage:
+    """The verdicts of `evaluation.gold`'s judge on a random part of the prompts, which is the same for all rows:
+    `verdicts.jsonl`, with a row for each question that was drawn."""
+    name, members = identity(benchmark)["name"], members_of(judge)
+    prompts = evaluation.gold.prompts if evaluation.gold else 0
+
+    def body(ctx: Context) -> dict[str, Any]:
+        drawn = drawn_questions(benchmark, prompts, seed)
+        asked = [answer for answer in _answers(ctx)[0] if answer.question_id in drawn]
+        verdicts, report = _collected(ctx, row, judge, evaluation, benchmark, concurrency, asked, len(drawn))
+        verdicts = [verdict for verdict in verdicts if verdict.question_id in drawn]
+        write_rows(ctx.folder / "verdicts.jsonl", verdicts)
+        return {**report, "invalid": sum(v.value is None for v in verdicts)}
+
+    params: dict[str, Any] = {"judge": identity(judge), "benchmark": identity(benchmark), "prompts": prompts}
+    if any(member.resamples for member in members):
+        params["retries_invalid"] = evaluation.retries_invalid
+
+    def estimate() -> Estimate:
+        return _estimate(members, evaluation, benchmark, concurrency, drawn_questions(benchmark, prompts, seed))
+
+    def judging(store: Store) -> JudgeCost | None:
+        asked = evaluation.model_copy(update={"judge": judge, "judges": {}})
+        return plan_judging(
+            asked, benchmark, store, answers, reference, among=drawn_questions(benchmark, prompts, seed)
+        )
+
+    return Stage(
+        f"gold/{name}/{row}",
+        "gold",
+        1,
+        {**params, "seed": seed},
+        _inputs(answers, reference),
+        body,
+        estimate,
+        judging,
+        exclusive=frozenset(f"{journal_name(member)}/{name}" for member in members),
+        engines=engines_of(*members),
+    )
+
+
+def drawn_questions(benchmark: Benchmark, prompts: int, seed: int) -> frozenset[str]:
+    """The ids of the questions that gold verdicts are asked for: a simple random sample of the prompts, each with all
+    its samples. More prompts contain fewer."""
+    questions = [question.id for question in benchmark.load_questions()]
+    shuffled = sorted({prompt_of(question) for question in questions})
+    random.Random(derived_seed(seed, "gold", benchmark.name)).shuffle(shuffled)
+    drawn = set(shuffled[:prompts])
+    return frozenset(question for question in questions if prompt_of(question) in drawn)
+
+
+def _collected(
+    ctx: Context,
+    row: str,
+    judge: Judge,
+    evaluation: Evaluation,
+    benchmark: Benchmark,
+    concurrency: int,
+    row_answers: Sequence[Answer],
+    questions: int | None = None,
+) -> tuple[list[Verdict], dict[str, Any]]:
+    """A judge's verdicts on a row's answers, and the stage's report. `questions`: how many are asked about, if not
+    all."""
+    name, members, loaded = identity(benchmark)["name"], members_of(judge), benchmark.load_questions()
+    turns = sum(len(q.turns) for q in loaded) if questions is None else questions * max(len(q.turns) for q in loaded)
+    ctx.progress.start(f"judging {row} on {name}", turns * benchmark.requests_per_turn * len(members))
+    verdicts, ledger, panel = collect_verdicts(
+        judge,
+        lambda member: _asker(ctx, member, evaluation, concurrency),
+        lambda ask: benchmark.verdicts(row_answers, _answers(ctx)[1], ask),
+        f"{row} on {name}",
+    )
+    if len(ledger.models) > 1 and len(members) == 1:
+        models = printable(", ".join(f"{model} ({count})" for model, count in ledger.models.items()), 500)
+        ctx.log.warning("%s on %s: the judge's replies came from several models: %s", row, name, models)
+    return verdicts, {"invalid": sum(v.value is None for v in verdicts), **ledger.model_dump(mode="json"), **panel}
+
+
+def _estimate(
+    members: Sequence[Judge],
+    evaluation: Evaluation,
+    benchmark: Benchmark,
+    concurrency: int,
+    among: frozenset[str] | None = None,
+) -> Estimate:
+    """What judging a row costs; `among`: only these questions."""
+    questions = benchmark.load_questions()
+    share = 1.0 if among is None else len(among) / len(questions)
+    calls = round(share * turn_count(benchmark)) * benchmark.requests_per_turn * len(members)
+    served = [member for member in members if member.is_served]
+    waiting = calls / len(members) * len(served) * REPLY_SECONDS / concurrency
+    loaded = [model for member in members for model in member.models_in_process()]
+    tokens = calls // len(members) * (JUDGE_PROMPT + 2 * evaluation.answers.max_new_tokens)
+    return Estimate(judge_calls=calls, work=work(loaded, tokens), waiting=waiting + loading(loaded))
 
 
 def recorded_verdicts_stage(system: System, benchmark: Benchmark, answers: Stage, reference: Stage | None) -> Stage:

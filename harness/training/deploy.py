@@ -39,7 +39,7 @@ def save_result(
     else:
         adapter = artifact / TRAINED
         save_policy(model, tokenizer, adapter, start, weights)
-        _save_in(dtype, merged(start, adapter), tokenizer, artifact / CHECKPOINT, start, seed)
+        save_in(dtype, merged(start, adapter), tokenizer, artifact / CHECKPOINT, start, seed)
         if dtype == "float32":
             shutil.rmtree(adapter)
 
@@ -69,7 +69,7 @@ def save_whole(
     """The same for a whole model, which is in float32."""
     if dtype != "float32":
         save_policy(model, tokenizer, artifact / TRAINED, start, None if weights is None else dict(weights))
-    _save_in(dtype, model, tokenizer, artifact / CHECKPOINT, start, seed, weights)
+    save_in(dtype, model, tokenizer, artifact / CHECKPOINT, start, seed, weights)
 
 
 def merged(start: Policy, adapter: Path) -> Any:
@@ -80,7 +80,7 @@ def merged(start: Policy, adapter: Path) -> Any:
     return with_adapter(base, adapter).merge_and_unload()
 
 
-def _save_in(
+def save_in(
     dtype: Dtype,
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -89,6 +89,8 @@ def _save_in(
     seed: int,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
+    """Write a whole model, which is in float32, into a folder in a dtype: rounded stochastically to a half-precision
+    one, by random numbers that depend on `seed`."""
     if dtype == "float32":
         save_policy(model, tokenizer, folder, start, weights)
         return

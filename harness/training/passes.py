@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from harness.children.shares import sharing
 from harness.components import build
-from harness.models.load import load_tokenizer
+from harness.models.conversation import tokenizer_with
+from harness.models.templates.variables import TemplateVariables
 from harness.protocols import Keep, Ready, RewardModel
 from harness.recipe.launch import Accelerate, Launch
 from harness.training.checkpoint import Weights
@@ -44,12 +47,13 @@ class Pass(Job):
 
 class LogpPass(Pass):
     """Log-probabilities by `harness.logprobs.score.score_rows`; see there. `tokenizer`: a model's name and revision;
-    `autocast`: torch's name of a dtype."""
+    `variables`: values for its chat template; `autocast`: torch's name of a dtype."""
 
     may_be_sharded: ClassVar[bool] = True
 
     weights: Weights
     tokenizer: tuple[str, str | None]
+    variables: TemplateVariables = Field(default_factory=dict)
     max_prompt_length: int
     max_length: int
     batch_size: int
@@ -63,7 +67,7 @@ class LogpPass(Pass):
 
         return score_rows(
             self.weights.load(),
-            load_tokenizer(*self.tokenizer),
+            tokenizer_with(*self.tokenizer, self.variables),
             self.rows,
             max_prompt_length=self.max_prompt_length,
             max_length=self.max_length,

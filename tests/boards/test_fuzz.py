@@ -35,7 +35,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A committed board, and one with resamples, training seeds, and a benchmark that is not installed."""
     folder = tmp_path_factory.mktemp("boards")
     for name in ("quickstart", "orca-smollm2"):
-        shutil.copytree(COMMITTED / name, folder / name, ignore=shutil.ignore_patterns("*.svg", "*.png"))
+        shutil.copytree(COMMITTED / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("*.svg", "*.png"))
         promote(folder / name, "dpo", None, Check(allow=True))
     made = []
     for i, name in enumerate(("base", "dpo", "other")):

@@ -14,8 +14,8 @@ from tests.docs.pages import ROOT, judge_files
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of recipes and boards to run commands in, with the files that the pages speak of."""
     for name in ("recipes", "leaderboards"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "leaderboards" / "orca-smollm2", tmp_path / "other-boards" / "orca-smollm2")
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    shutil.copytree(ROOT / "leaderboards" / "orca-smollm2", tmp_path / "other-boards" / "orca-smollm2", symlinks=True)
     store_folder(None).mkdir(parents=True)
     (tmp_path / "my-pairs.jsonl").write_text('{"question": "a", "answer_a": "b", "answer_b": "c"}\n')
     (tmp_path / "judge.yaml").write_text(next(block.text for block in judge_files()))

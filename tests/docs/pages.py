@@ -16,6 +16,8 @@ PAGES = (
     "recipes/accelerate/README.md",
     "leaderboards/README.md",
     "harness/README.md",
+    "harness/models/README.md",
+    "harness/servers/README.md",
     "harness/training/README.md",
     "harness/judging/README.md",
     "tests/README.md",

@@ -15,6 +15,8 @@ LENGTHS = {  # lines: a page answers one reader's questions
     "recipes/accelerate/README.md": 30,
     "leaderboards/README.md": 160,
     "harness/README.md": 260,
+    "harness/models/README.md": 70,
+    "harness/servers/README.md": 80,
     "harness/training/README.md": 90,
     "harness/judging/README.md": 110,
     "tests/README.md": 120,

@@ -21,7 +21,11 @@ ONLY = {
     "json.load": set[str](),
     "json.loads": {"outside.py", "models/checkpoints/folder.py"},  # the header of safetensors, read within limits
     "yaml.safe_load": set[str](),
-    "httpx.Client": {"servers/served.py"},  # with servers/transport.py
+    "httpx.Client": {  # with servers/transport.py
+        "servers/served.py",
+        "servers/batches/endpoints.py",  # whose files are larger than replies
+        "judging/renewal.py",  # prices at an address that the user gives
+    },
     "httpx.stream": set[str](),
     "urllib.request.urlopen": set[str](),
     "shutil.copyfile": {"stages/dataset.py"},  # follows links; between artifacts
@@ -38,6 +42,7 @@ ONLY = {
         "models/checkpoints/adapters.py",
         "models/checkpoints/complete.py",
         "models/checkpoints/empty.py",  # of a configuration, without any file
+        "models/facts.py",  # of configurations alone
     },
 }
 READS = {"read_text", "read_bytes"}
@@ -46,6 +51,7 @@ MAY_READ = {  # methods of Path, which follow links and wait for FIFOs
     "components.py",  # source files of components that are imported already
     "seeds/builtin.py",  # ships with the package
     "report/page/render.py",  # its own style and script
+    "judging/gold/page.py",  # the same
     "pipeline/injections.py",
     "pipeline/run.py",  # an artifact of the run
     "judging/calibration/record.py",

@@ -84,7 +84,7 @@ def test_a_byte_order_mark_is_read_by_every_reader(tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     for encoding in ("utf-8-sig", "utf-16"):
         path.write_text("gpt: {input: 1, output: 2}\n", encoding=encoding)
-        assert read_prices(path)["gpt"].output == 2
+        assert read_prices(path).models["gpt"].output == 2
         path.write_text("name: x\n", encoding=encoding)
         assert Document.read(path).data == {"name": "x"}
         path.write_text("style: chat\ntask: t\nask: a\n", encoding=encoding)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import StoreError
+from harness.errors import JudgeError, StoreError
 from harness.pipeline.run_log import logging_to
 
 
@@ -138,3 +138,10 @@ def test_nothing_is_logged_through_a_link(tmp_path: Path, kind: str) -> None:
     linked.symlink_to(path.parent)
     with pytest.raises(StoreError, match="linked is a symbolic link"), logging_to(linked / "run.log"):
         pass
+
+
+def test_the_error_that_ends_a_run_is_in_the_file_only(tmp_path: Path, seen: Seen) -> None:
+    with pytest.raises(JudgeError), logging_to(tmp_path / "run.log"):
+        raise JudgeError("the server refused m (HTTP 400: no such plan)")
+    assert "ERROR harness: stopped: the server refused m (HTTP 400: no such plan)" in (tmp_path / "run.log").read_text()
+    assert seen.messages == []

@@ -182,6 +182,7 @@ def test_a_training_seed_without_a_match_is_refused(folder: Path) -> None:
         ("{comparisons: [[dpo, ipo]]}", "comparisons.0: no method 'ipo' in this recipe; "),
         ("{comparisons: [[multi-dpo, base], [dpo, dpo]]}", "comparisons.1: expected two methods, got 'dpo' against"),
         ("{margin: 0}", "margin: expected more than 0, got 0"),
+        ("{axis: n}", "axis: 'n' is not varied; expected one of"),
     ],
 )
 def test_a_primary_question_that_no_row_answers_is_refused(folder: Path, primary: str, message: str) -> None:

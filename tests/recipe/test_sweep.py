@@ -179,3 +179,21 @@ def test_a_mutated_sweep_is_refused_in_one_line(folder: Path) -> None:
     for message in messages:
         assert message.startswith("recipes/x.yaml:")
         assert message.isprintable()  # so it is one line
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        ("rewards", "primary.axis: 'rewards' is not varied; did you mean 'reward'?"),
+        ("seed", "primary.axis: 'seed' is not varied; expected one of"),
+        ("judge", "primary.axis: rows that differ in 'judge' are not judged alike and can't be compared"),
+    ],
+)
+def test_a_primary_axis_that_gives_no_comparison_is_refused(folder: Path, axis: str, message: str) -> None:
+    sweep = f"{GRID}    evaluation.judge: [{{name: openai, model: a}}, {{name: openai, model: b}}]\n  seeds: [1, 2]\n"
+    assert message in refused(folder, f"{sweep}primary: {{axis: {axis}}}\n")
+
+
+def test_a_primary_axis_may_be_what_the_sweep_varies_or_the_methods(folder: Path) -> None:
+    for axis in ("n", "reward", "method"):
+        assert study(folder, f"{GRID}primary: {{axis: {axis}}}\n").cells[0].recipe.primary

@@ -89,7 +89,7 @@ def test_figures_intervals_and_shared_counts(tmp_path: Path) -> None:
         "MT-bench score (n=30)",
         "Held-out Kendall tau (n=12)",
     ]
-    assert figures[2] == ["dpo", "dpo_best_worst", "53.1 [48.1, 58.2]", "5.25 [4.75, 5.75]", "0.062 [-0.062, 0.188]"]
+    assert figures[2] == ["dpo", "dpo_best_worst", "53.1 [48.1, 58.2]", "5.25 [4.75, 5.75]", "0.062 [−0.062, 0.188]"]
     assert categories[0] == ["row", "math (n=4)"]
     assert categories[1] == ["base", "4.50"]
 

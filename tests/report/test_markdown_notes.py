@@ -174,7 +174,7 @@ def test_leaks_and_the_admission_of_the_reward_model_are_told(tmp_path: Path) ->
     text = (tmp_path / "a" / "board.md").read_text()
     assert "prompts of the evaluation sets found: 1 of alpaca_eval, 0 of mt_bench\n" in text
     assert (
-        "- Reward model: 2 ties and 0 not scored; rank correlation of score and length 0.12 &#91;-0.10, 0.30&#93;; "
+        "- Reward model: 2 ties and 0 not scored; rank correlation of score and length 0.12 &#91;−0.10, 0.30&#93;; "
         "it orders held-out pairs worse than chance; "
         "scores alone and in a batch of 16 agree to 2e-06 (rounding in half precision: 0.02)\n"
     ) in text

@@ -21,7 +21,7 @@ FULL = {
     "heldout.margin": metric(0.03125, 0.015625),
 }
 INTERVALS = ("48.1–58.2", "45.4–58.4", "1289–1535", "4.75–5.75", "5.12–6.38", "3.88–5.62", "0.438–0.688",
-             "-0.250 – 0.125", "0.0156–0.0469")  # fmt: skip
+             "−0.250 – 0.125", "0.0156–0.0469")  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])
@@ -30,7 +30,7 @@ def test_terminal_breaks_no_figure(width: int) -> None:
     shown = drawn(Board(name="quickstart", generated=None, entries=tuple(rows)), width)
     lines = shown.split("\n")
     assert max(map(len, lines)) <= width
-    for text in (*INTERVALS, "53.1", "51.9", "1412", "5.25", "5.75", "4.75", "0.562", "-0.062", "0.0312"):
+    for text in (*INTERVALS, "53.1", "51.9", "1412", "5.25", "5.75", "4.75", "0.562", "−0.062", "0.0312"):
         assert sum(text in line for line in lines) >= len(rows), text
     for row in rows:
         assert any(line.split()[:1] == [row.id] for line in lines)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.boards.entry import Entry
+from harness.boards.entry import Entry, who_judged
 from harness.figures import HELDOUT
 from harness.stats.paired import prompt_of
 
@@ -13,7 +13,7 @@ def measured_differently(row: Entry, baseline: Entry, group: str) -> str | None:
     """How two rows were measured differently on a benchmark or the held-out pairs, in one line: judge, benchmark,
     reference answers or prompts. None where they can be compared, prompt by prompt."""
     if group != HELDOUT:
-        judges = [entry.provenance.judge or {} for entry in (baseline, row)]
+        judges = [who_judged(entry.provenance.judge or {}) for entry in (baseline, row)]
         if judges[0] != judges[1]:
             return f"different judge: {first_difference(*judges)}"
         mine, theirs = (entry.provenance.benchmark(group) for entry in (row, baseline))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.boards.entry import Entry
+from harness.boards.entry import Entry, who_judged
 
 _ASKED = ("answers/", "verdicts/")
 _TRAINED = ("train/", "heldout/", *_ASKED)
@@ -19,7 +19,7 @@ def substance(entry: Entry) -> dict[str, Any]:
         "method": entry.method,
         "policy": about.policy,
         "training seed": about.training_seed,
-        "judge": about.judge,
+        "judge": who_judged(about.judge),
         "benchmarks": about.benchmarks,
         "reference answers": about.references,
         "stages": sorted(key for name, key in about.keys.items() if name.startswith(stages)),

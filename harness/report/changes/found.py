@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from harness.boards.board import Board
 from harness.boards.entry import Entry
-from harness.boards.provenance import Provenance
+from harness.boards.provenance import JudgeCalibration, Provenance
 from harness.boards.versions.substance import substance
 from harness.report.changes.fields import NOT_THERE, changed_fields, listed, numbers
 from harness.report.changes.moved import FigureMoves, Pair, moves
@@ -101,7 +101,11 @@ def _by_row(pairs: Sequence[Pair], part: Callable[[Provenance], Any]) -> list[Ch
 
 
 def _judge(row: Provenance) -> dict[str, Any] | None:
-    return None if row.judge is None else {**row.judge, "calibration": row.judge_calibration}
+    """The judge's identity with its calibration in words: the rest of that record says the same in numbers."""
+    if row.judge is None:
+        return None
+    found = row.judge_calibration
+    return {**row.judge, "calibration": found.text if isinstance(found, JudgeCalibration) else found}
 
 
 def _short(keys: Mapping[str, str]) -> dict[str, str] | None:

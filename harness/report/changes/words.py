@@ -79,8 +79,8 @@ def _what_moved(changes: Changes) -> list[str]:
 
 def _moved(figure: Figure, move: Move) -> str:
     c, decimals = move.comparison, figure.difference_decimals
-    low, high = (_number(x, decimals) for x in c.ci95 or (c.difference, c.difference))
-    size = f"{_signed(c.difference, decimals)} {figure.difference_words}"
+    low, high = (number(x, decimals) for x in c.ci95 or (c.difference, c.difference))
+    size = f"{signed(c.difference, decimals)} {figure.difference_words}"
     return f"{move.row}: {size} (95 % CI {low} to {high}): moved significantly."
 
 
@@ -118,21 +118,13 @@ def moves_table(found: FigureMoves) -> MovesTable:
 def _change(move: Move, decimals: int) -> str:
     c = move.comparison
     if c.ci95 is None:
-        return f"{_signed(c.difference, decimals)} (too few)"
-    low, high = (_number(x, decimals) for x in c.ci95)
-    return f"{_signed(c.difference, decimals)} ({low} to {high})"
-
-
-def _number(value: float, decimals: int) -> str:
-    return number(value, decimals).replace("-", "−")
-
-
-def _signed(value: float, decimals: int) -> str:
-    return signed(value, decimals).replace("-", "−")
+        return f"{signed(c.difference, decimals)} (too few)"
+    low, high = (number(x, decimals) for x in c.ci95)
+    return f"{signed(c.difference, decimals)} ({low} to {high})"
 
 
 def _value(value: float | None, figure: Figure) -> str:
-    return "–" if value is None else number(value, figure.decimals).replace("-", "−")
+    return "–" if value is None else number(value, figure.decimals)
 
 
 def _count(count: int, noun: str) -> str:

@@ -19,7 +19,7 @@ from harness.boards.writing import writing
 from harness.errors import DataError, StoreError
 from harness.files import asset
 from harness.report.comparisons import HOW_COMPARED
-from harness.report.notes import uncalibrated_note
+from harness.report.judges import judge_warnings
 from harness.report.page.answer import first_screen
 from harness.report.page.charts import board_charts
 from harness.report.page.compared import compared
@@ -73,7 +73,7 @@ def page(folder: Path) -> str:
             style=Markup(style),
             script=Markup(script),
             first=first,
-            uncalibrated=uncalibrated_note(entries),
+            judge_warnings=judge_warnings(entries),
             groups=results(board, first.figure, looks),
             over_seeds=OVER_SEEDS,
             warnings=warnings(entries),

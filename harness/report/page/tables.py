@@ -9,8 +9,10 @@ from harness.boards.catalog import Figures, present
 from harness.boards.entry import Entry, comparable
 from harness.boards.facts import MOST_NAMED, doubts, doubts_of_rows, judge_name, loss_label, training_problems
 from harness.boards.format import UNPAIRED, common_counts, counts, missing
+from harness.boards.provenance import JudgeCalibration
 from harness.boards.training_seeds import seed_groups, spread_figure
 from harness.figures import Figure
+from harness.report.judges import equivalent_notes
 from harness.report.notes import (
     answering_notes,
     benchmark_notes,
@@ -138,7 +140,8 @@ def _judged_by(rows: Sequence[Entry]) -> Facts:
     if recorded := (about.judge or {}).get("recorded_by"):
         facts.append(("Recorded by", str(recorded)))
     if calibration := about.judge_calibration:
-        facts.append(("Calibration", str(calibration)))
+        text = calibration.text if isinstance(calibration, JudgeCalibration) else calibration
+        facts.append(("Calibration", text))
     for name, identity in sorted(about.benchmarks.items()):
         if isinstance(identity, Mapping):
             fields = {k: v for k, v in identity.items() if isinstance(v, str | int) and not _is_hash(v) and k != "name"}
@@ -167,6 +170,7 @@ def reading_notes(entries: Sequence[Entry]) -> list[str]:
     """The notes needed to read the tables."""
     return [
         UNPAIRED,
+        *equivalent_notes(entries),
         *figure_notes(entries),
         *benchmark_notes(entries),
         *unchecked_notes(entries),

@@ -14,14 +14,14 @@ def minus(text: str) -> str:
 
 def figure_text(value: float, decimals: int) -> str:
     """`−1.2`."""
-    return minus(number(value, decimals))
+    return number(value, decimals)
 
 
 def difference_text(value: float, decimals: int) -> str:
     """`+1.2`, `−1.2`, `0.0`."""
-    return minus(signed(value, decimals))
+    return signed(value, decimals)
 
 
 def interval_text(interval: tuple[float, float], decimals: int) -> str:
     """`4.1 to 8.1`."""
-    return " to ".join(map(minus, bounds(interval, decimals)))
+    return " to ".join(bounds(interval, decimals))

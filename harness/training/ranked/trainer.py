@@ -18,9 +18,9 @@ from harness.logprobs.layout import check_window, shared_prefix_obstacle
 from harness.models.checkpoints.adapters import name_base
 from harness.models.checkpoints.folder import is_adapter
 from harness.models.config import text_config
-from harness.models.load import Dtype, device, load_tokenizer
+from harness.models.load import Dtype, device
 from harness.protocols import Loss
-from harness.recipe.policy import Policy
+from harness.recipe.policy import Policy, policy_tokenizer
 from harness.recipe.training import Training
 from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.deploy import save_result
@@ -159,7 +159,7 @@ def _set_up(
     seed: int,
     bounded_memory: bool,
 ) -> _Setup:
-    tokenizer = load_tokenizer(policy.model, policy.revision)
+    tokenizer = policy_tokenizer(policy)
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     groups, counts = tokenize(examples, reference, tokenizer, **lengths)
     usable = usable_groups(groups, loss, all_responses=training.all_responses)

@@ -19,9 +19,9 @@ from trl import DPOConfig, DPOTrainer
 from harness.data.pairings import PairSelection, ranked_pairs
 from harness.errors import DataError, ModelError
 from harness.logprobs.layout import check_window
-from harness.models.load import Dtype, load_tokenizer
+from harness.models.load import Dtype
 from harness.models.lora import round_once
-from harness.recipe.policy import Policy
+from harness.recipe.policy import Policy, policy_tokenizer
 from harness.recipe.training import Lora, Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.budget import Budget, Epoch, steps_for
@@ -72,7 +72,7 @@ def train_with_trl(
     trained this way, or if the very first step is not finite.
     """
     started = time.monotonic()
-    tokenizer = load_tokenizer(policy.model, policy.revision)
+    tokenizer = policy_tokenizer(policy)
     placeholder = {e.id: [0.0] * len(e.responses) for e in examples}  # TRL computes the reference itself
     lengths = {"max_prompt_length": training.max_prompt_length, "max_length": training.max_length}
     groups, counts = tokenize(examples, placeholder, tokenizer, **lengths)

@@ -14,8 +14,7 @@ from harness.errors import DataError, ModelError
 from harness.logprobs.layout import check_window
 from harness.logprobs.rows import IGNORED
 from harness.models import chat
-from harness.models.load import load_tokenizer
-from harness.recipe.policy import Policy
+from harness.recipe.policy import Policy, policy_tokenizer
 from harness.recipe.training import Lora, Training
 from harness.training.deploy import save_fine_tuned
 from harness.training.policy import autocast_dtype, load_policy, products, trainable_parameters
@@ -52,7 +51,7 @@ def fine_tune(
     a loss that becomes non-finite.
     """
     started = time.monotonic()
-    tokenizer = load_tokenizer(policy.model, policy.revision)
+    tokenizer = policy_tokenizer(policy)
     rows, truncated = best_responses(examples, tokenizer, training)
     if not rows:
         raise DataError(f"none of the {len(examples)} examples has a scored response; expected at least one")
