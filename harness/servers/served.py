@@ -173,7 +173,7 @@ class Served(Addressed):
                 fault = transient
                 tab.faults.append(fault.kind)
                 retries += not fault.refused
-                brief = fault.hopeless and not pace.answered_since(0)
+                brief = fault.hopeless and self.engine is None and not pace.answered_since(0)
                 wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(len(tab.faults) - 1, 10)) * random.uniform(0.5, 1)
                 if self._is_not_there(fault, pace, time.monotonic() - start + wait):
                     raise self._unanswered(fault, error) from None

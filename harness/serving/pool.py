@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from harness.errors import ModelError
 from harness.serving.engine import Engine
+from harness.serving.ports import listens
 from harness.serving.replica import LOOK, Replica
 
 _log = logging.getLogger("harness")
@@ -56,6 +57,11 @@ class Pool:
             address = self.replicas[chosen].address
         try:
             yield address
+        except Exception:
+            replica = self.replicas[chosen]
+            if replica.address == address and not listens(replica.port):
+                replica.is_gone = True
+            raise
         finally:
             with self._changed:
                 self._calls[chosen] -= 1

@@ -17,6 +17,17 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Whether a connection to a port can be made."""
+    try:
+        socket.create_connection((HOST, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # busy
+        return True
+    return True
+
+
 def is_of(process: int, port: int) -> bool:
     """Whether a process, or one that it has started, listens on a port: another program that has taken it would answer
     in its place. True where /proc doesn't tell."""

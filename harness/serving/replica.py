@@ -32,6 +32,8 @@ class Replica:
         self.log = log
         self.port = 0
         self.is_ready = False
+        self.is_gone = False
+        """Its server is gone, though parts of it may still end."""
         self._devices = devices
         self._process: Process | None = None
 
@@ -42,7 +44,7 @@ class Replica:
 
     @property
     def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and not self.is_gone and self._process.poll() is None
 
     def start(self, is_stopped: Callable[[], bool]) -> None:
         """Start the process, and wait until it answers. Raises ModelError if it ends, isn't ready in time, or
@@ -78,7 +80,9 @@ class Replica:
         return f"engine {self.engine.name} of {self.engine.served_name or self.engine.command[0]}"
 
     def _begin(self) -> None:
-        self.port = free_port()
+        if self._process is not None:
+            stop(self._process)  # what is left of it
+        self.port, self.is_gone = free_port(), False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = command_of(self.engine, self.port)
         variables = {**environment(HUB), **variables_of(self.engine, self._devices)}

@@ -16,7 +16,7 @@ LENGTHS = {  # lines: a page answers one reader's questions
     "leaderboards/README.md": 160,
     "harness/README.md": 260,
     "harness/models/README.md": 70,
-    "harness/servers/README.md": 80,
+    "harness/servers/README.md": 90,
     "harness/training/README.md": 90,
     "harness/judging/README.md": 110,
     "tests/README.md": 120,

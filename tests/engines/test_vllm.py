@@ -15,6 +15,7 @@ import harness
 from harness.children.watch import descendants
 from harness.files import cache_root
 from harness.serving.pool import _pools
+from harness.serving.replica import Replica
 from harness.types import Answer
 
 pytestmark = pytest.mark.soak
@@ -39,7 +40,7 @@ def python(monkeypatch: pytest.MonkeyPatch) -> str:
     return found
 
 
-def recipe(python: str, *, served: bool, prompts: int = 16) -> dict[str, Any]:
+def recipe(python: str, *, served: bool, prompts: int = 32) -> dict[str, Any]:
     engine = {
         "model": MODEL,
         "python": python,
@@ -77,12 +78,16 @@ def answers_of(run: harness.Run) -> dict[str, list[str]]:
 
 
 def kill_once(seconds: float) -> None:
-    """Kill the server so many seconds after it is ready."""
-    while not (ready := [r for pool in [*_pools.values()] for r in pool.replicas if r.is_ready]):
+    """Kill the server of the answers so many seconds after it is ready."""
+    while not (ready := [r for pool in [*_pools.values()] for r in pool.replicas if r.is_ready and is_of_answers(r)]):
         time.sleep(0.1)
     time.sleep(seconds)
     assert ready[0]._process
     os.kill(min(descendants(ready[0]._process.pid)), signal.SIGKILL)
+
+
+def is_of_answers(replica: Replica) -> bool:
+    return "enable_lora" in replica.engine.options
 
 
 def test_greedy_answers_of_the_base_and_an_adapter_are_those_of_this_process(tmp_path: Path, python: str) -> None:
@@ -90,7 +95,7 @@ def test_greedy_answers_of_the_base_and_an_adapter_are_those_of_this_process(tmp
     rows = {}
     for served in (True, False):
         if served:
-            threading.Thread(target=kill_once, args=(6.0,), daemon=True).start()
+            threading.Thread(target=kill_once, args=(1.5,), daemon=True).start()
         began = time.monotonic()
         run = harness.run(recipe(python, served=served), leaderboards=tmp_path / "boards", store=tmp_path / "store")
         rows[served] = answers_of(run)
