@@ -150,6 +150,7 @@ def test_notes_are_folded(tmp_path: Path) -> None:
     assert all("open" not in details.attributes for details in folded)
 
 
+@pytest.mark.slow
 def test_two_hundred_rows_are_drawn_at_once(tmp_path: Path) -> None:
     import time
 

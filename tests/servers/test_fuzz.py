@@ -45,7 +45,7 @@ url, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 prompt = (Message(role="user", content="u"),)
 
 def outcome(i):
-    fields = {"model": "m", "base_url": f"{url}/{i}", "max_retries": 0, "timeout": 1.5, "patience": 0.1}
+    fields = {"model": f"m{i}", "base_url": f"{url}/{i}", "max_retries": 0, "timeout": 1.5, "patience": 0.1}
     try:
         if i % 3 == 0:
             judge = build("judge", {"name": "openai", **fields})

@@ -163,7 +163,7 @@ def test_plain_text_is_asked_for() -> None:
 @pytest.mark.slow  # 5 MB of JSON
 def test_a_long_reply_of_a_working_server_is_read() -> None:
     top = [{"token": f" t{i}", "logprob": -float(i + 1), "bytes": [32, 116, 48]} for i in range(20)]
-    body = completion("x")
+    body = completion("x" * 4096)
     body["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": -1.0, "top_logprobs": top}] * 4096}
     data = json.dumps(body).encode()
     assert len(data) > 5_000_000

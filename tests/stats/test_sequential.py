@@ -41,7 +41,11 @@ def rare(rng: np.random.Generator, n: int, mean: float) -> np.ndarray:
     return np.where(rng.random(n) < -mean / 100, -100.0, 0.0)
 
 
-@pytest.mark.parametrize("draw", [dense, tied, rare], ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize(
+    "draw",
+    [pytest.param(dense, marks=pytest.mark.slow), pytest.param(tied, marks=pytest.mark.slow), rare],
+    ids=lambda draw: draw.__name__,
+)
 def test_looking_after_every_prompt_errs_in_five_of_a_hundred(draw: object) -> None:
     """The truth is exactly at the margin, where either answer is an error of its own side."""
     rng, tries = np.random.default_rng(0), 400

@@ -21,7 +21,7 @@ from tests.training.runs import LORA, UNEVEN, assert_same_steps, assert_same_wei
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_bounded_memory_is_exact(tiny_model: Path, tmp_path: Path, lora: Lora | None, checkpointing: bool) -> None:
     options: dict[str, Any] = {"epochs": 2, "lora": lora, "gradient_checkpointing": checkpointing}
     plain, expected = train(tiny_model, UNEVEN, tmp_path / "plain", **options)
