@@ -80,7 +80,7 @@ def test_a_program_that_does_not_exist_is_a_line(tmp_path: Path) -> None:
 
 
 def test_one_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not ready within 0.5 s"):
+    with pytest.raises(ModelError, match=r"not ready within 0\.5 s"):
         pool_of(stub("60", seconds=0.5), tmp_path).address().__enter__()
 
 
