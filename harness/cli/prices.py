@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.console import say, short
+from harness.errors import HarnessError, nearest, quoted
 
 if TYPE_CHECKING:
     from datetime import date
@@ -65,6 +66,11 @@ def _show(table: "PriceTable", words: list[str], day: "date", *, known: bool) ->
 
     console = terminal()
     names = [name for name in sorted(table.listings) if all(word in name.lower() for word in words)]
+    if words and not names:
+        raise HarnessError(
+            f"no model with {quoted(' '.join(words))} in any price table; {nearest(words[0], table.listings)}. Give a "
+            "price in $HARNESS_HOME/prices.yaml, or as the judge's own `price`"
+        )
     if (len(names) <= SHOWN or words) and (known or words):
         shown = Table(box=None, header_style="bold")
         shown.add_column("model", overflow="fold")

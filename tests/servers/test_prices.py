@@ -244,3 +244,9 @@ def test_prices_are_downloaded_and_shown() -> None:
     assert "2027-01-14" in shown.stdout
     assert "gpt-5.4" not in shown.stdout
     assert "as of 2026-11-30 (" in shown.stdout
+
+
+def test_a_word_that_no_model_has_is_a_line_that_says_how_to_give_a_price() -> None:
+    done = CliRunner().invoke(app, ["prices", "gpt-5.44"])
+    assert "no model with 'gpt-5.44' in any price table; did you mean 'gpt-5.4'?" in str(done.exception)
+    assert "the judge's own `price`" in str(done.exception)
