@@ -45,10 +45,7 @@ def with_variables(tokenizer: "PreTrainedTokenizerBase", values: Mapping[str, An
     known = variables(str(template or ""))
     if unknown := sorted(values.keys() - known):
         named = f"; {nearest(unknown[0], known)}" if known else ", nor any other variable; remove it"
-        raise ModelError(
-            f"chat_template_kwargs: the chat template of {tokenizer.name_or_path} doesn't mention "
-            f"{quoted(unknown[0])}{named}"
-        )
+        raise ModelError(f"chat_template_kwargs: the model's chat template doesn't mention {quoted(unknown[0])}{named}")
     # As a block's line break is trimmed, the template begins as before.
     preamble = "".join(
         f"{{% if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}"

@@ -101,12 +101,14 @@ class Batching(Endpoints, Component):  # a base class of its own: `mode` is no m
 
     def _prepared(self, call: Callable[[], object], refused: Sequence[Refused]) -> tuple[dict[str, Any], list[Refused]]:
         """(the body that a call would send after refusals, those of them that change it)."""
+        import openai
+
         found = self._captured(call, [])
         rest: list[Refused] = []
         for refusal in refused:
             try:
                 found = self._captured(call, [*rest, refusal])
-            except Exception:
+            except openai.APIStatusError:
                 # The call has nothing to change for it: it was about requests of another kind.
                 continue
             rest.append(refusal)
