@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,10 @@ from harness.gate.ask import gate
 from harness.gate.check import Result
 
 if TYPE_CHECKING:
-    from harness.engine.execute import Overview
+    from harness.models.demand.devices import Devices
     from harness.pipeline.estimates import Cost, Estimates
     from harness.pipeline.export.model import Exported
+    from harness.pipeline.live.time_left import View
     from harness.pipeline.run import Checkpoint, CompletedRun, Dataset
     from harness.recipe.load import Study
 
@@ -128,8 +129,9 @@ class RunPlan:
     """What a run would do: its stages, which of them the store has, and about what the others cost. Its text is what
     `harness plan` prints."""
 
-    def __init__(self, estimates: "Estimates") -> None:
+    def __init__(self, estimates: "Estimates", on: "Devices | None" = None) -> None:
         self._estimates = estimates
+        self._on = on
         self.stages = [
             PlannedStage(stage.id, stage.name, stage.key, stage.key in estimates.stored)
             for stage in estimates.plan.stages
@@ -150,7 +152,7 @@ class RunPlan:
         plain: dict[str, Any] = {"force_terminal": False, "force_jupyter": False, "color_system": None}
         console = terminal(file=io.StringIO(), width=120, **plain)
         with console.capture() as capture:
-            for part in plan_view(self._estimates):
+            for part in plan_view(self._estimates, self._on):
                 console.print(part)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
@@ -201,22 +203,29 @@ def plan(
     edits: Sequence[str] = (),
     cell: str | None = None,
     store: str | Path | None = None,
+    on: str | None = None,
+    offline: bool = False,
     allow_hosts: Sequence[str] = (),
 ) -> RunPlan:
-    """What `run` would do with a recipe, without running anything. Raises HarnessError."""
+    """What `run` would do with a recipe, without running anything. `on`: also what it needs of GPUs, as "h100:8".
+    `offline`: fetch nothing. Raises HarnessError."""
     from harness.servers.hosts import allowing
 
     with _one_line_errors():
+        from harness.files import offline as fetching_nothing
         from harness.files import store_folder
+        from harness.models.demand.devices import named
 
-        with allowing(_as_list(allow_hosts)):
-            study = _study(recipe, edits, cell)
-        from harness.engine.store import Store
-        from harness.pipeline.estimates import Estimates
-        from harness.pipeline.study import make_study_plan
+        devices = named(on) if on is not None else None
+        with fetching_nothing() if offline else nullcontext():
+            with allowing(_as_list(allow_hosts)):
+                study = _study(recipe, edits, cell, check=not offline, on_gpu=devices is not None)
+            from harness.engine.store import Store
+            from harness.pipeline.estimates import Estimates
+            from harness.pipeline.study import make_study_plan
 
-        folder = store_folder(None if store is None else Path(store))
-        return RunPlan(Estimates(make_study_plan(study), Store(folder)))
+            folder = store_folder(None if store is None else Path(store))
+            return RunPlan(Estimates(make_study_plan(study), Store(folder)), devices)
 
 
 def export_model(
@@ -250,11 +259,13 @@ def load_board(path: str | Path) -> Board:
     return read_board(Path(path))
 
 
-def _study(recipe: Source, edits: Sequence[str], cell: str | None) -> "Study":
+def _study(
+    recipe: Source, edits: Sequence[str], cell: str | None, *, check: bool = True, on_gpu: bool = False
+) -> "Study":
     from harness.recipe.load import load_study
 
     source = recipe if isinstance(recipe, Mapping) else Path(recipe)
-    study = load_study(source, _as_list(edits))
+    study = load_study(source, _as_list(edits), check=check, on_gpu=on_gpu)
     return study if cell is None else study.only(cell)
 
 
@@ -263,7 +274,7 @@ def _as_list(texts: Sequence[str]) -> Sequence[str]:
 
 
 @contextmanager
-def _view(progress: bool) -> "Iterator[Overview]":
+def _view(progress: bool) -> "Iterator[View]":
     from harness.engine.interrupts import gently, to_stderr
     from harness.pipeline.progress import RunView, SilentView
     from harness.printable import terminal

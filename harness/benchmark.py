@@ -118,7 +118,8 @@ class CalibratedBy(NamedTuple):
 
 
 class Benchmark(Component):
-    """A set of questions, the judge prompts about their answers, and the metrics computed from the judge's replies.
+    """A set of questions, the judge prompts about their answers, and the metrics computed from the judge's replies; or,
+    without a judge (`judged`), from the answers.
 
     `figures` declares what it measures; boards, comparisons, gates, effects and charts use nothing else. Outcomes are
     the verdicts' values by question (`id/turn` where a verdict has a turn; `id#2` for a question's second sample).
@@ -126,6 +127,8 @@ class Benchmark(Component):
 
     title: ClassVar[str] = ""
     """Its name on boards."""
+    judged: ClassVar[bool] = True
+    """A judge is asked. False: `verdicts` computes values from the answers alone, and its `ask` must not be called."""
     figures: ClassVar[tuple[Figure, ...]] = ()
 
     @classmethod
@@ -150,6 +153,11 @@ class Benchmark(Component):
         return False
 
     @property
+    def published_turns(self) -> int | None:
+        """How many turns its questions have, if that is known without their files; for plans without a network."""
+        return None
+
+    @property
     def requests_per_turn(self) -> int:
         """How often a judge is asked about one turn of an answer; for plans and progress bars."""
         return 1
@@ -157,6 +165,12 @@ class Benchmark(Component):
     @property
     def calibrated_by(self) -> CalibratedBy | None:
         """What judges are calibrated with; None: there is no calibration for it."""
+        return None
+
+    @classmethod
+    def template_text(cls, identity: Mapping[str, Any]) -> str | None:
+        """The text of the templates by which a benchmark with this identity asks judges; None where it is not among the
+        files that are installed."""
         return None
 
     def prepare(self) -> None:
@@ -176,7 +190,7 @@ class Benchmark(Component):
 
     @abstractmethod
     def verdicts(self, answers: Sequence[Answer], reference: Sequence[Answer], ask: Ask) -> list[Verdict]:
-        """The judge's verdicts on `answers`, one per question or turn. `reference`: the reference row's answers, if the
+        """The verdicts on `answers`, one per question or turn. `reference`: the reference row's answers, if the
         benchmark compares with one."""
 
     def metrics(
@@ -228,7 +242,7 @@ class Benchmark(Component):
                     "id": answer.question_id,
                     "category": questions[answer.question_id].category if answer.question_id in questions else None,
                     "prompt": list(questions[answer.question_id].turns) if answer.question_id in questions else [],
-                    "answer": list(answer.turns),
+                    "answer": list(answer.turns) or ["\n".join(f"log p = {x:.4f}" for x, _ in answer.likelihoods)],
                     "verdicts": [
                         v.model_dump(mode="json") for v in row.verdicts if v.question_id == answer.question_id
                     ],
@@ -252,7 +266,12 @@ class Benchmark(Component):
                 example = ExampleAnswer(turns, [None] * len(turns), [""] * len(turns), [None] * len(turns))
                 for verdict in (Verdict.model_validate(v) for v in line["verdicts"]):
                     turn = (verdict.turn or 1) - 1
-                    if turn < len(turns):
+                    if not cls.judged and turns:  # one answer, measured in several ways: the first has the value
+                        said = [text for text in (example.replies[0], verdict.reply) if text]
+                        if not example.replies[0]:
+                            example.values[0], example.unscored[0] = verdict.value, verdict.invalid
+                        example.replies[0] = "\n".join(said)
+                    elif turn < len(turns):
                         example.values[turn], example.replies[turn] = verdict.value, verdict.reply
                         example.unscored[turn] = verdict.invalid
                 answers.setdefault(row, {})[key] = example

@@ -24,6 +24,16 @@ class ModelError(HarnessError):
     """A model can't be found, read, downloaded or used."""
 
 
+class SamplesRefused(ModelError):
+    """A server has refused samples because of their prompts, as a content filter does. `samples`: (index of the
+    request, index of the sample) each. `answered`: whether it has answered others; if not, it may refuse all."""
+
+    def __init__(self, text: str, samples: Iterable[tuple[int, int]] = (), *, answered: bool = False) -> None:
+        super().__init__(text)
+        self.samples = tuple(samples)
+        self.answered = answered
+
+
 class JudgeError(HarnessError):
     """A judge can't be reached or used at all. (A single bad reply is a missing verdict, not an error.)"""
 
@@ -38,7 +48,10 @@ class StoreError(HarnessError):
 
 ERRORS: dict[str, type[HarnessError]] = {
     kind.__name__: kind
-    for kind in (HarnessError, RecipeError, ComponentError, DataError, ModelError, JudgeError, CostError, StoreError)
+    for kind in (
+        *(HarnessError, RecipeError, ComponentError, DataError, ModelError),
+        *(SamplesRefused, JudgeError, CostError, StoreError),
+    )
 }
 
 

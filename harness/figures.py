@@ -115,6 +115,8 @@ class Figure(Record):
     counted: tuple[Literal["above", "equal", "below"], float] | None = None
     part_of: str | None = None
     note: str | None = None
+    tax: str | None = Field(None, exclude_if=lambda value: value is None)
+    """A capability that training may cost, such as `coding`: the figure stands in the board's tax section."""
     difference_unit: str | None = None
     """The unit of differences, where it is not the figure's own: percentage points for a share."""
 
@@ -230,3 +232,27 @@ HELDOUT_FIGURES = (
 )
 """Figures of every board with trained rows: implicit rewards on held-out pairs, margins in nats. The last one is there
 only for a policy in half precision: `MARGIN_KEPT` is `heldout.margin` over it."""
+
+GOLD_REWARD = Figure(
+    metric="gold_reward.score",
+    group="Reward",
+    title="gold",
+    short="gold",
+    decimals=3,
+    pairing=Pairing(),
+    compared=True,
+    note="Reward gold: the mean score of the first answers by the known truth, which no training has seen.",
+)
+PROXY_REWARD = Figure(
+    metric="proxy_reward.score",
+    group="Reward",
+    title="proxy",
+    short="proxy",
+    decimals=2,
+    unit="sd of base",
+    note="Reward proxy: the mean score of the same answers by the reward model that made the row's data, from the mean "
+    "of base's answers, in standard deviations of base's.",
+)
+REWARD_FIGURES = (GOLD_REWARD, PROXY_REWARD)
+"""Figures of a board whose recipe knows the truth (`evaluation.gold_reward`). Rows may have proxies of their own, so
+they are not compared by them."""

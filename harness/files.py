@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -118,18 +120,51 @@ def local_folder(data_dir: Path | None, benchmark: str) -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
+_offline = [False]
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """While open, nothing is fetched: not by `download`, nor from the hub. What this machine has is used."""
+    before, variable = _offline[0], os.environ.get("HF_HUB_OFFLINE")
+    _offline[0], os.environ["HF_HUB_OFFLINE"] = True, "1"
+    hub = sys.modules.get("huggingface_hub.constants")  # imported later, it reads the variable
+    known = vars(hub).get("HF_HUB_OFFLINE") if hub else None
+    if hub:
+        hub.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        _offline[0] = before
+        if variable is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = variable
+        if hub := sys.modules.get("huggingface_hub.constants"):
+            hub.HF_HUB_OFFLINE = bool(known)  # type: ignore[attr-defined]
+
+
+def is_offline() -> bool:
+    """Whether `offline` is open."""
+    return _offline[0]
+
+
 def download(url: str, expected: str, folder: str, how: str) -> bytes:
-    """Download a file and cache it. Raises DataError; `how` says how to get the file without a network."""
+    """Download a file and cache it; a `.gz` is unpacked, and its content is what has the `expected` SHA-256. Raises
+    DataError; `how` says how to get the file without a network."""
     import pooch
 
     target = cache_root() / "data" / folder
     name = url.rsplit("/", 1)[-1]
     pooch.get_logger().setLevel("WARNING")
+    if is_offline() and not (target / name).exists():
+        raise DataError(f"{url} is not on this machine, and nothing is fetched offline; {how}")
     try:
-        path = pooch.retrieve(url, known_hash=f"sha256:{expected}", fname=name, path=target)
+        known = None if name.endswith(".gz") else f"sha256:{expected}"
+        path = pooch.retrieve(url, known_hash=known, fname=name, path=target)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         raise DataError(f"{url} can't be downloaded ({type(error).__name__}); {how}") from None
-    return Path(path).read_bytes()
+    return official(read_bytes(Path(path)), expected, url, how)
 
 
 def evenly_spaced(rows: Sequence[T], limit: int | None) -> list[T]:

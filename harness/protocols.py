@@ -1,7 +1,6 @@
 """One base class per kind of component, with the methods it must define and the properties it may declare.
 
-A component of a recipe (`{name: foo, ...}`) is a frozen pydantic model whose fields are the recipe's options. Required
-methods are abstract; flags are class variables, and one that no base class declares is rejected.
+A component (`{name: foo, ...}`) is a frozen pydantic model, its fields the recipe's options. Flags are class variables.
 """
 
 from abc import abstractmethod
@@ -105,10 +104,11 @@ def _public(cls: type[Component]) -> dict[str, str]:
 
 
 class Origin(NamedTuple):
-    """Where a seed set is from: the data's licence as it is usually written, and its home. None: unknown, nowhere."""
+    """A seed set's licence and home, None if unknown; `size`: pairs, mean characters of a prompt and of an answer."""
 
     licence: str | None = None
     home: str | None = None
+    size: tuple[int, float, float] | None = None
 
 
 class Seed(Component):
@@ -134,8 +134,8 @@ class Seed(Component):
 
 
 class SampleRequest(NamedTuple):
-    """A request for samples of one prompt: a conversation, continued if its last message is the assistant's, or a text
-    to continue as is. `samples`: their indices, from 0, each with its own random stream."""
+    """Samples of one prompt: a conversation, continued if its last message is the assistant's, or a text to continue
+    as is. `samples`: their indices, from 0, each with its own random stream."""
 
     prompt: Messages | str
     sampling: Sampling
@@ -164,8 +164,8 @@ class Generator(Component):
 
     @abstractmethod
     def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
-        """Pass every requested sample to `arrived`, once; in process, the same arguments give the same texts. Raises
-        ModelError, or JudgeError for a server that refuses; samples already passed on are kept."""
+        """Pass each sample to `arrived`, once; in process, equal arguments give equal texts. Raises ModelError, and
+        SamplesRefused where a server refuses some prompts; samples already passed on are kept."""
 
 
 Keep = Callable[[Sequence[tuple[int, float | None]]], None]

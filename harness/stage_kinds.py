@@ -17,9 +17,13 @@ class StageKind(NamedTuple):
 STAGE_KINDS = {
     "seeds": StageKind(title="Seed pairs"),
     "prompts": StageKind(1.3, uses_model=True, title="New prompts"),
+    "share": StageKind(title="New prompts used"),
     "responses": StageKind(0.1, uses_model=True, title="Responses"),
     "reward": StageKind(1.4, uses_model=True, title="Reward model"),
     "ranked": StageKind(0.1, uses_model=True, title="Ranked data"),
+    "pairs": StageKind(title="Training data"),
+    "replay": StageKind(title="Training data with earlier rounds"),
+    "best_of_n": StageKind(uses_model=True, title="Reward against gold"),
     "agreement": StageKind(uses_model=True, title="Reward models compared"),
     "sft": StageKind(1.8, uses_model=True),
     "reference": StageKind(0.05, uses_model=True),
@@ -30,6 +34,7 @@ STAGE_KINDS = {
     "verdicts": StageKind(uses_model=True),
     "recorded_verdicts": StageKind(),
     "gold": StageKind(uses_model=True),
+    "rewards": StageKind(uses_model=True),
     "report": StageKind(1.2, uses_model=True, leaf=True),
     "dataset": StageKind(leaf=True),
 }

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.settings import Settings
 
@@ -62,16 +62,12 @@ class Sampling(Record):
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=1)
     stop: tuple[str, ...] = ()
-    max_thinking_tokens: int | None = Field(None, ge=0)
+    max_thinking_tokens: int | None = Field(None, ge=0, exclude_if=lambda value: value is None)  # keys stay valid
 
     @property
     def most_tokens(self) -> int:
         """Tokens of the longest completion."""
         return self.max_new_tokens + (self.max_thinking_tokens or 0)
-
-    @model_serializer(mode="wrap")
-    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {k: v for k, v in handler(self).items() if v is not None}  # so keys of old samples stay valid
 
 
 class Completion(Record):
@@ -135,23 +131,33 @@ class RankedExample(ResponseGroup):
 
 class Question(Record):
     """A benchmark's question: the user's turns, asked in sequence with the answers in context. `sample`: the index of
-    the answer where a question is answered several times; each has its own random stream."""
+    the answer where a question is answered several times; each has its own random stream. `history`: messages before
+    the first turn. `plain`: the turn is a text that the model continues, without its chat template. `stop`: as in
+    Sampling. `max_new_tokens`: of an answer; None: as the recipe says. `scored`: nothing is written; the answer is the
+    log-likelihoods of these (context, continuation), a context being a conversation or a text as it is."""
 
     id: str
     turns: tuple[str, ...]
     category: str | None = None
     temperature: float = 0.0
     sample: int = 0
+    history: Messages = ()
+    plain: bool = False
+    stop: tuple[str, ...] = ()
+    max_new_tokens: int | None = None
+    scored: tuple[tuple[Messages | str, str], ...] = ()
 
 
 class Answer(Record):
     """A row's answer to one question: one text per turn. An answer read from a file has no `finish_reasons`, and its
-    `tokens` is None."""
+    `tokens` is None. `likelihoods`: (log-likelihood, whether greedy decoding would have written it) of each of the
+    question's continuations; where it has some, there are no texts."""
 
     question_id: str
     turns: tuple[str, ...]
     finish_reasons: tuple[FinishReason, ...]
     tokens: int | None
+    likelihoods: tuple[tuple[float, bool], ...] = Field((), exclude_if=lambda value: not value)
 
 
 class Candidates(Record):
@@ -249,7 +255,9 @@ class Price(RecipeSection):
     """US dollars per million tokens. `batch_input`, `batch_output`: in a batch (`mode: batch`); None: not known."""
 
     input: float = Field(ge=0)
+    """Dollars for a million tokens in."""
     output: float = Field(ge=0)
+    """Dollars for a million tokens out."""
     batch_input: float | None = Field(None, ge=0)
     batch_output: float | None = Field(None, ge=0)
 
@@ -266,16 +274,6 @@ class Price(RecipeSection):
 
 FREE = Price(input=0, output=0)
 """The price of an in-process judge."""
-
-
-class Spread(Record):
-    """A figure over several training runs of one method. `sd`: standard deviation (n - 1); None for fewer than two.
-    `n`: runs that have the figure; `n_invalid`: runs that should have it but don't."""
-
-    mean: float | None
-    sd: float | None = None
-    n: int = 0
-    n_invalid: int = 0
 
 
 Advance = Callable[[int], None]

@@ -18,8 +18,9 @@ FLOORS = [
     ["benchmark"],  # the seam of benchmarks: the largest of the six, and the only one that figures are declared by
     ["components"],
     ["models", "boards"],
-    # What the figures of a board's rows say about methods; programs that serve models, whose address servers ask for.
-    ["claims", "serving"],
+    # What the figures of a board's rows say about methods; programs that serve models, whose address servers ask for;
+    # experiment trackers, which whatever trains draws with.
+    ["claims", "serving", "trackers"],
     ["data", "servers", "logprobs", "report"],
     ["seeds", "generators", "rewards", "losses", "judges", "benchmarks"],  # what people add
     ["engine"],

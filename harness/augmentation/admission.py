@@ -140,8 +140,10 @@ def _expected_best(ordered: Sequence[float], k: int) -> float:
 def agreement(first: Sequence[Sequence[float | None]], second: Sequence[Sequence[float | None]]) -> Metric:
     """Kendall's tau-b between two reward models' scores of each prompt's responses, averaged over prompts, with a
     bootstrap interval over prompts. A prompt where one of the models gives no order counts in `n_invalid`."""
-    taus = []
-    for one, other in zip(first, second, strict=True):
-        both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
-        taus.append(kendall_tau([a for a, _ in both], [b for _, b in both]))
-    return mean_metric(taus, limits=(-1.0, 1.0))
+    return mean_metric([tau(one, other) for one, other in zip(first, second, strict=True)], limits=(-1.0, 1.0))
+
+
+def tau(one: Sequence[float | None], other: Sequence[float | None]) -> float | None:
+    """Kendall's tau-b between two models' scores of a prompt's responses; None where one of them gives no order."""
+    both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    return kendall_tau([a for a, _ in both], [b for _, b in both])

@@ -4,6 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.boards.format import with_interval
+from harness.data.hub import HELDOUT_SPLIT, HELDOUT_WORDS
+from harness.types import Metric
+
 MEASURES = {
     "texts": "texts",
     "compared": "compared at",
@@ -37,7 +41,7 @@ def card(
         _header(name, ranked, sources),
         f"# {name}: ranked preference data",
         f"Prompts with their responses, best first: {ranked['train_prompts']:,} for training (`ranked.jsonl`, with "
-        f"{ranked['responses']:,} responses) and {ranked['heldout_prompts']:,} held out (`heldout.jsonl`). A row has "
+        f"{ranked['responses']:,} responses) and {ranked['heldout_prompts']:,} {HELDOUT_WORDS}. A row has "
         "`id`, `messages` (the prompt), `responses` (`text`, `source`, `score`, `rank` with 1 the best, "
         "`finish_reason`), `source` (`generated`, or the seed set), `shots` (ids of the seed rows shown to the "
         "generator of the prompt) and `provenance`. Scores are comparable only within a prompt.",
@@ -67,9 +71,11 @@ def sections(
 def variety_tables(report: Mapping[str, Any]) -> str:
     """The variety report as Markdown tables, with how to read them."""
     parts = [READ_AS]
+    by = report.get("perplexities_by")
+    perplexity = f"perplexity ({by})" if by else "perplexity"
     for kind, rows in (("prompts", report["prompts"]), ("responses", report["responses"])):
         spread = ["spread"] if any(SPREAD in row for row in rows.values()) else []
-        heads = [kind, *MEASURES.values(), *spread, "words, median (5-95 %)", "perplexity"]
+        heads = [kind, *MEASURES.values(), *spread, "words, median (5-95 %)", perplexity]
         # Seed groups first, then generated ones, then those by rank; empty groups have no row.
         order = sorted(rows, key=lambda name: (not name.startswith("seed"), name.startswith("ranked"), name))
         body = [
@@ -84,10 +90,23 @@ def variety_tables(report: Mapping[str, Any]) -> str:
             if rows[name]["texts"]
         ]
         parts.append(_table(heads, body))
+    if topics := report.get("topics"):
+        parts.append(_topics_text(topics))
     if report.get("shares"):
         heads = ["new prompts per seed prompt", *MEASURES.values()]
         parts.append(_table(heads, [[f"{row['per_seed_prompt']:g}", *_cells(row)] for row in report["shares"]]))
     return "\n\n".join(parts)
+
+
+def _topics_text(topics: Mapping[str, Any]) -> str:
+    """How new prompts lie among the seed's topics, in a paragraph."""
+    covered, within = (Metric.model_validate(topics[name]) for name in ("covered", "within"))
+    return (
+        f"Topics, by embeddings of {topics['seed_prompts']:,} seed prompts and as many new ones: the new prompts reach "
+        f"{with_interval(covered, 2)} of the seed's topics ({topics['expected']:.2f} if they were further seed "
+        f"prompts), and {with_interval(within, 2)} of them are in one. A topic is what is nearer to a seed prompt than "
+        "its fifth nearest other seed prompt."
+    )
 
 
 def _header(name: str, ranked: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]) -> str:
@@ -107,7 +126,7 @@ def _header(name: str, ranked: Mapping[str, Any], sources: Sequence[Mapping[str,
         "- config_name: default",
         "  data_files:",
         "  - {split: train, path: ranked.jsonl}",
-        *(["  - {split: test, path: heldout.jsonl}"] if ranked["heldout_prompts"] else []),
+        *([HELDOUT_SPLIT.rstrip("\n")] if ranked["heldout_prompts"] else []),
         "---",
     ]
     return "\n".join(lines)
@@ -134,6 +153,8 @@ def _recipe_lines(made_with: Mapping[str, Any]) -> list[str]:
         lines.append(f"- Responses: {generators}; {sampling}; seed prompts may also have the seed's own two responses.")
     if "reward" in made_with:
         lines.append(f"- Ranked by the reward model `{made_with['reward']}`.")
+    if "imported" in made_with:
+        lines.append("- Ranked elsewhere: all responses with the scores that their set gives them.")
     return lines or ["- The seed's own pairs: the chosen answer above the rejected one, with scores 1 and 0."]
 
 

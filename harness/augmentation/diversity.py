@@ -4,12 +4,14 @@ None of them tells whether a text is good, true or useful. Self-BLEU and distinc
 on the number and length of the texts, so groups are compared only at equal numbers.
 """
 
+import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.data.leaks import words
+from harness.stats.intervals import accuracy_metric
 
 REFERENCES = 50
 """Self-BLEU compares a text with at most this many of the others, drawn with the seed."""
@@ -105,3 +107,46 @@ def shares(seed_prompts: Sequence[str], new: Sequence[str], most: int, seed: int
     rows = compared(mixes, most, seed)
     columns = ("texts", "compared", "self_bleu", "distinct_1", "distinct_2", "distinct_3", "duplicates")
     return [{"per_seed_prompt": float(name), **{k: row[k] for k in columns}} for name, row in rows.items()]
+
+
+NEIGHBOURS = 5
+"""The topic of a seed prompt reaches as far as its fifth nearest other seed prompt."""
+
+
+def cover(seed_vectors: Any, new_vectors: Any) -> dict[str, Any] | None:
+    """How new prompts lie among the seed's topics, from unit vectors [n, d] and [m, d] of equally many texts.
+
+    A seed prompt's topic is the ball up to its NEIGHBOURS-th nearest other seed prompt. `covered`: the share of topics
+    with a new prompt in them (coverage, 2002.09797); `expected`: that share if the new prompts were further draws of
+    the seed's distribution. `within`: the share of new prompts that are in some topic (precision, 1904.06991). None for
+    too few texts.
+    """
+    import numpy as np
+
+    seeds, new, k = len(seed_vectors), len(new_vectors), NEIGHBOURS
+    if seeds <= k or not new:
+        return None
+    points, others = (np.asarray(vectors, dtype=np.float64) for vectors in (seed_vectors, new_vectors))
+    among = _distances(points, points)
+    np.fill_diagonal(among, np.inf)
+    inside = _distances(points, others) <= np.partition(among, k - 1, axis=1)[:, k - 1 : k] + ROUNDING
+    missed = math.prod((seeds - i) / (seeds + new - i) for i in range(1, k + 1))
+    return {
+        "seed_prompts": seeds,
+        "new_prompts": new,
+        "covered": accuracy_metric(inside.any(axis=1).astype(float).tolist()).model_dump(mode="json"),
+        "expected": 1 - missed,
+        "within": accuracy_metric(inside.any(axis=0).astype(float).tolist()).model_dump(mode="json"),
+    }
+
+
+ROUNDING = 1e-6
+"""Of distances: two equal texts may be so far apart."""
+
+
+def _distances(points: Any, others: Any) -> Any:
+    """[n, m] Euclidean distances."""
+    import numpy as np
+
+    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2 * points @ others.T
+    return np.sqrt(np.maximum(squares, 0.0))

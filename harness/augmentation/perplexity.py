@@ -17,6 +17,16 @@ class Likelihood(NamedTuple):
     tokens: int
 
 
+def text_ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """The token ids of each text by itself, after the beginning-of-sequence token if the tokenizer has one. The first
+    has no likelihood."""
+    first = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    return [
+        (first + tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))[:max_tokens]
+        for text in texts
+    ]
+
+
 def text_likelihoods(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -30,11 +40,7 @@ def text_likelihoods(
     its first token if the tokenizer has none. Texts are truncated to `max_tokens`."""
     import torch
 
-    first = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    encoded = [
-        (first + tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))[:max_tokens]
-        for text in texts
-    ]
+    encoded = text_ids(tokenizer, texts, max_tokens)
     order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), i), reverse=True)
     likelihoods = [Likelihood(0.0, 0)] * len(texts)
     with torch.inference_mode():

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.engine.journal import Journal, content_key
+from harness.engine.journal import content_key
+from harness.engine.shards.journal import ShardJournal
 from harness.judging.asker import make_ask
 from harness.protocols import Judge, Ready
 from harness.recipe.launch import Launch
@@ -31,7 +32,8 @@ class Score(Record):
 class Scorer:
     """A `ScoreRows` of a reward model that its stage has prepared in `folder`. `parts`: the scorers of the reward
     models that it combines. `journals`: the folder of the journals. `key`: that of the stage that prepared it.
-    `launch`: processes that share its batches; `partial`: a folder for their files."""
+    `launch`: processes that share its batches; `partial`: a folder for their files. `shard`: the bits of the running
+    shard (`harness.engine.shards`)."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Scorer:
         spending: Spending | None = None,
         launch: Launch | None = None,
         partial: Path | None = None,
+        shard: str = "",
     ) -> None:
         self.model = model
         self.parts = tuple(parts)
@@ -54,19 +57,21 @@ class Scorer:
         self._launch = launch
         self._partial = partial or folder
         self._spending = spending or Spending()
-        self._journal = Journal(journals / "scores" / f"scores-{key[:16]}.jsonl", Score, column="scored")
+        self._shard = shard
+        path = journals / "scores" / f"scores-{key[:16]}.jsonl"
+        self._journal = ShardJournal(path, shard, Score, column="scored")
         self.ready = Ready(folder, advance, self._ask, self.parts)
 
     def __call__(self, rows: Sequence[tuple[Messages, str]]) -> list[float | None]:
         if self.model.groupwise:
             return list(self.model.score(rows, self.ready))
         keys = [content_key([self._key, [m.model_dump() for m in messages], text]) for messages, text in rows]
-        stored = self._journal.rows()
+        stored = self._journal.rows(keys)
         missing = {key: i for i, key in enumerate(keys) if key not in stored}
         self._advance(len(keys) - len(missing))  # stored, or the same as another row
         if missing:
             self._score([rows[i] for i in missing.values()], list(missing))
-        stored = self._journal.rows()
+        stored = self._journal.rows(keys)
         return [stored[key].score for key in keys]
 
     def items(self, rows: int) -> int | None:
@@ -93,6 +98,7 @@ class Scorer:
             advance=self._advance,
             price=judge.token_price(self._spending.table),
             spending=self._spending,
+            shard=self._shard,
         )
 
         def ask(requests: Sequence[JudgeRequest]) -> list[JudgeReply]:

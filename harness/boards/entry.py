@@ -13,8 +13,8 @@ from harness.types import Metric, Record
 
 class BoardRow(Record):
     """A row as `board.json` shows it. `method`: the loss's name (`trl:...` for TRL's losses), `sft` for a policy that
-    was only fine-tuned, `system` for answers from a file, `public` for a row of a public leaderboard, or `base` for
-    the untrained policy."""
+    was only fine-tuned, `system` for answers from a file, `public` for a row of a public leaderboard, `reported`
+    for one that was measured elsewhere, or `base` for the untrained policy."""
 
     id: str = Field(min_length=1)
     method: str
@@ -46,12 +46,24 @@ class Entry(BoardRow):
     """Benchmark -> prompt -> category, for benchmarks that ask a fixed number of prompts of each category."""
 
 
+def stands_for_its_method(entry: BoardRow) -> bool:
+    """Whether a row is compared with others: that of a training's last checkpoint, or the one that was chosen on other
+    prompts; of several rounds, of the last one. The best of several would be a choice by the prompts that it is then
+    praised for."""
+    about = entry.provenance
+    if about.round is not None and not about.round.is_last:
+        return False
+    return about.selection.is_chosen if about.selection is not None else about.checkpoint is None
+
+
 def comparable(entries: Iterable[Entry]) -> list[list[Entry]]:
     """Groups of rows that may be ranked against each other: same judge, same benchmarks and same held-out pairs, in
     order of first appearance. A row of a sweep, or one without held-out outcomes, joins the first group with its judge
-    and benchmarks."""
+    and benchmarks. Of the checkpoints of a training only one row is here (`stands_for_its_method`)."""
     groups: list[tuple[str, set[str], list[Entry]]] = []
     for entry in entries:
+        if not stands_for_its_method(entry):
+            continue
         measures = measured_by(entry)
         # A sweep over seed sets is one table: each row's held-out figures use its own pairs, and a note says so.
         pairs = set() if entry.provenance.sweep else set(entry.outcomes.get("heldout", {}))

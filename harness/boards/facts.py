@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.boards.entry import BoardRow, Entry
-from harness.boards.provenance import JudgeCalibration, LossFacts
+from harness.boards.provenance import JudgeCalibration, LossFacts, RoundFacts
 from harness.components import loss_class
 
 EVALUATION_COSTS = ("answer tokens", "judge prompt tokens", "judge reply tokens", "judge, dollars")
@@ -13,11 +13,19 @@ MOST_NAMED = 8
 
 
 def training_problems(entry: BoardRow) -> list[str]:
-    """What went wrong in a row's training: why it stopped early, and its failure signatures."""
+    """What went wrong in a row's training: why it stopped early, what was lost by cutting, and its failure
+    signatures."""
     training = entry.provenance.training
     if training is None:
         return []
-    return [*([training.stopped] if training.stopped else []), *training.warnings]
+    identical = []
+    if count := training.identical_responses:
+        dropped = f"; {training.dropped_examples:,} prompts had no pair left" if training.dropped_examples else ""
+        identical = [
+            f"{count:,} responses have the same tokens as a better one of their prompt once they are cut, and were "
+            f"left out{dropped}: raise training.max_length"
+        ]
+    return [*([training.stopped] if training.stopped else []), *identical, *training.warnings]
 
 
 def doubts(entry: BoardRow) -> list[str]:
@@ -124,19 +132,32 @@ def evaluation_costs(entry: Entry) -> list[float | None]:
 def row_costs(entry: Entry) -> dict[str, float]:
     """A row's costs and inputs: tokens generated for its data, the share of generated prompts among its training
     prompts, its reward model's accuracy on held-out pairs, tokens through the policy in training, tokens of the judge's
-    prompts and replies, and dollars. Unknown ones are left out."""
+    prompts and replies, and dollars; of a later round, those of the rounds before included. Unknown ones are left
+    out."""
     reports, training = entry.provenance.data, entry.provenance.training
+    before = entry.provenance.round or RoundFacts()
     _, prompt_tokens, reply_tokens, dollars = evaluation_costs(entry)
     tokens = [reports[name].get("tokens") for name in ("prompts", "responses") if name in reports]
+    tokens += [before.generated_tokens]
+    trained = None if training is None else [training.forward_tokens, before.forward_tokens]
     ranked = reports.get("ranked", {})
     prompts, new = ranked.get("train_prompts"), ranked.get("generated_prompts")
     accuracy = (reports.get("reward", {}).get("heldout_accuracy") or {}).get("value")
     amounts = {
-        "generated tokens": sum(t for t in tokens if t) if tokens and None not in tokens else None,
+        "generated tokens": sum(filter(None, tokens)) if len(tokens) > 1 and None not in tokens else None,
         "generated share": new / prompts if prompts and new is not None else None,
         "reward accuracy": accuracy,
-        "training tokens": training.forward_tokens if training else None,
+        "training tokens": sum(filter(None, trained)) if trained and None not in trained else None,
         "judge tokens": None if prompt_tokens is None or reply_tokens is None else prompt_tokens + reply_tokens,
         "judge dollars": dollars or None,
     }
     return {name: float(value) for name, value in amounts.items() if value is not None}
+
+
+def training_key(entry: BoardRow) -> str | None:
+    """The key of the training whose model a row is, or a checkpoint of; None if it has none. The stages of fine-tuning
+    have such ids, too."""
+    about = entry.provenance
+    start = about.sft.row if about.sft else None
+    keys = [key for name, key in about.keys.items() if name.startswith("train/") and name != f"train/{start}"]
+    return keys[0] if len(keys) == 1 else None

@@ -1,27 +1,17 @@
 """The provenance of a board's row: everything that decides its figures, as its entry file holds it."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import Field
 
-Number = StrictInt | StrictFloat
-"""As in JSON: an integer stays an integer."""
-
-
-class _Facts(BaseModel):
-    """Frozen; fields of later versions are kept as they are, and absent fields are not written."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="constants")
-
-    def plain(self) -> dict[str, Any]:
-        """The fields that were given, as JSON-able data."""
-        return self.model_dump(mode="json", exclude_unset=True)
+from harness.boards.reports.report import Facts, Number, Report
 
 
-class TrainingFacts(_Facts):
+class TrainingFacts(Facts):
     """What a training run reports. `steps`: optimizer steps. Losses: means over the first and the last steps, in nats.
     `warnings`: failure signatures. `stopped`: why it ended early. `match`, `budget`, `used`: the unit of the budget it
-    was given, its size, and how much of it was used. `curve`: (step, loss) pairs."""
+    was given, its size, and how much of it was used. `curve`: (step, loss) pairs. `identical_responses`: left out,
+    because once they are cut a better one of their prompt has the same tokens; `dropped_examples`: had none left."""
 
     steps: int | None = None
     prompts_seen: int | None = None
@@ -34,10 +24,50 @@ class TrainingFacts(_Facts):
     match: str | None = None
     budget: int | None = None
     used: int | None = None
-    curve: list[tuple[Number, Number]] = []
+    curve: list[tuple[Number, Number]] = Field(default_factory=list)
+    identical_responses: int | None = None
+    dropped_examples: int | None = None
 
 
-class LossFacts(_Facts):
+class CheckpointFacts(Facts):
+    """A checkpoint on the way of a training. `row`: the row of its last one. `point`: which, as the row's id has it.
+    `steps`: done until then; `tokens`: through the policy in training, None where unknown."""
+
+    row: str = ""
+    point: str = ""
+    steps: int = 0
+    tokens: int | None = None
+
+
+class SelectionFacts(Facts):
+    """A choice among the candidates of a method. `metric`: by which figure, on `prompts` prompts, which are left out of
+    all figures. `over`: the axes. `candidates`: the figure by candidate, None where not scored. `candidate`: which of
+    them the row is, and `is_chosen` whether it was chosen."""
+
+    metric: str = ""
+    prompts: int = 0
+    over: tuple[str, ...] = ()
+    candidates: dict[str, float | None] = Field(default_factory=dict)
+    candidate: str = ""
+    is_chosen: bool = False
+
+
+class RoundFacts(Facts):
+    """Which of `count` on-policy rounds a row's training was. `earlier`: the keys of the trainings before it. What
+    those took: `generated_tokens` for their responses, `forward_tokens` in training; None where unknown."""
+
+    number: int = 1
+    count: int = 1
+    earlier: tuple[str, ...] = ()
+    generated_tokens: int | None = 0
+    forward_tokens: int | None = 0
+
+    @property
+    def is_last(self) -> bool:
+        return self.number == self.count
+
+
+class LossFacts(Facts):
     """The declarations of a row's loss (see `harness.protocols.Loss`)."""
 
     on_pairs: bool = False
@@ -45,13 +75,13 @@ class LossFacts(_Facts):
     reconstruction: str | None = None
 
 
-class SftFacts(_Facts):
+class SftFacts(Facts):
     """The fine-tuned policy that a row's training started from. `row`: the id of its own row."""
 
     row: str | None = None
 
 
-class SweepAxisFacts(_Facts):
+class SweepAxisFacts(Facts):
     """An axis of a sweep: its name, the recipe's fields, and the names of its values in order."""
 
     name: str
@@ -59,7 +89,7 @@ class SweepAxisFacts(_Facts):
     values: tuple[str, ...]
 
 
-class SweepFacts(_Facts):
+class SweepFacts(Facts):
     """A row's place in a sweep. `row`: its id in its cell's recipe. `cells`: the settings of its cells."""
 
     row: str | None = None
@@ -67,7 +97,7 @@ class SweepFacts(_Facts):
     axes: tuple[SweepAxisFacts, ...] = ()
 
 
-class HeldoutFacts(_Facts):
+class HeldoutFacts(Facts):
     """`pairs`: their number. `dtype`: of the policy that answers, and of these figures. `no_margin_kept`: why the row
     has no share of the margin that was kept."""
 
@@ -76,7 +106,7 @@ class HeldoutFacts(_Facts):
     no_margin_kept: str | None = None
 
 
-class GuardFlag(_Facts):
+class GuardFlag(Facts):
     """A validity guard that fired. `evidence`: ids of the prompts that show it."""
 
     name: str = ""
@@ -84,7 +114,7 @@ class GuardFlag(_Facts):
     evidence: tuple[str, ...] = ()
 
 
-class Equivalent(_Facts):
+class Equivalent(Facts):
     """The win rate that the official judge would give a row, in percent, predicted from its rate by another judge, with
     the 95 % prediction interval. `systems`: the recorded ones that it rests on; `held`: how many of them, each left
     out, lay in the interval that the others gave."""
@@ -95,7 +125,7 @@ class Equivalent(_Facts):
     held: int = 0
 
 
-class JudgeCalibration(_Facts):
+class JudgeCalibration(Facts):
     """How a judge compares with an official one on recorded pairs.
 
     `verdict`: `informative`; `local`: better than chance and than "the longer answer wins" on these systems, but maybe
@@ -117,7 +147,7 @@ class JudgeCalibration(_Facts):
     equivalents: dict[str, Equivalent] = Field(default_factory=dict)
 
 
-class JudgingFacts(_Facts):
+class JudgingFacts(Facts):
     """What the verdicts on a row cost: replies, tokens, and dollars (None: a price is unknown). `models`: replies by
     the model that the server says has answered. `adapted`: by how their requests were changed for the server."""
 
@@ -129,74 +159,7 @@ class JudgingFacts(_Facts):
     dollars: float | None = None
 
 
-class _Reported(BaseModel):
-    """A figure in a report."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    value: Number | None = None
-    stderr: Number | None = None
-    ci95: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
-    n: StrictInt = 0
-    n_invalid: StrictInt = 0
-
-
-class _Batch(_Facts):
-    applies: bool = False
-    rounding: Number = 0
-    largest_difference: Number = 0
-
-
-class _Admission(_Facts):
-    ties: StrictInt = 0
-    not_scored: StrictInt = 0
-    accuracy: _Reported | None = None
-    length_correlation: _Reported | None = None
-    longer_preferred: _Reported | None = None
-    batch: _Batch | None = None
-
-
-class _Growth(_Facts):
-    n: StrictInt
-    prompts: StrictInt
-    best_sd: Number | None
-    spread_sd: Number | None
-
-
-class _Agreement(_Facts):
-    first: StrictStr
-    second: StrictStr
-    tau: _Reported
-
-
-class _Report(_Facts):
-    """What readers use of the reports of stages; they may hold anything else."""
-
-    name: StrictStr | None = None
-    models: dict[str, StrictInt] | None = None
-    tokens: Number | None = None
-    train_prompts: Number | None = None
-    generated_prompts: Number | None = None
-    heldout_accuracy: _Reported | None = None
-    leaks: dict[str, StrictInt] | None = None
-    leaks_dropped: Number = 0
-    admission: _Admission | None = None
-    score_and_length: _Reported | None = None
-    growth_with_n: list[_Growth] | None = None
-    pairs: Number | list[_Agreement] | None = None
-
-
-def _checked(report: dict[str, Any]) -> dict[str, Any]:
-    """The report as it is, if what readers use of it is of its type. Raises pydantic's ValidationError."""
-    _Report.model_validate(report)
-    return report
-
-
-Report = Annotated[dict[str, Any], AfterValidator(_checked)]
-"""The report of a stage: JSON-able data."""
-
-
-class Provenance(_Facts):
+class Provenance(Facts):
     """Where a row's figures come from. Every field may be absent.
 
     recipe, seed: the run's. auto_dtype: what `dtype: auto` stood for, and why. policy, judge, benchmarks: identities;
@@ -205,8 +168,9 @@ class Provenance(_Facts):
     the row's answers were compared with, by benchmark. judge_calibration: a record, or a text (absent or
     `uncalibrated`: not calibrated). method_id, training_seed: of a method with one training run per seed. match_to: the
     row whose training budget this one was given. public: the source of a row of a public leaderboard. gold: by
-    benchmark, what a corrected figure rests on (`harness.stats.ppi.Corrected`). made_by: versions and commit of the
-    code that computed it.
+    benchmark, what a corrected figure rests on (`harness.stats.ppi.Corrected`). checkpoint: of a row that is not a
+    training's last one. round: of several. selection: of a row that was chosen among others, or was not. made_by:
+    versions and commit of the code that computed it.
     """
 
     recipe: dict[str, Any] | None = None
@@ -230,6 +194,9 @@ class Provenance(_Facts):
     training_seed: int | None = None
     match_to: str | None = None
     training: TrainingFacts | None = None
+    checkpoint: CheckpointFacts | None = None
+    round: RoundFacts | None = None
+    selection: SelectionFacts | None = None
     loss: LossFacts | None = None
     sft: SftFacts | None = None
     sweep: SweepFacts | None = None
@@ -239,11 +206,18 @@ class Provenance(_Facts):
 
     @property
     def responses(self) -> int | None:
-        """Responses a prompt that the recipe samples, None where it has none or the row no recipe."""
+        """Responses a prompt that the recipe trains on, at most; None where that is unknown or the row has no
+        recipe."""
         data = (self.recipe or {}).get("data")
-        responses = data.get("responses") if isinstance(data, dict) else None
+        responses, pairs = (
+            (data or {}).get(name) if isinstance(data, dict) else None for name in ("responses", "pairs")
+        )
         n = responses.get("n") if isinstance(responses, dict) else None
-        return n if isinstance(n, int) else None
+        if isinstance(pairs, dict) and pairs.get("name") in ("best_worst", "mean_minus_2sd"):
+            return 2
+        k = pairs.get("k") if isinstance(pairs, dict) else None
+        counts = [count for count in (n, k) if isinstance(count, int)]
+        return min(counts) if counts else None
 
     def benchmark(self, name: str) -> dict[str, Any]:
         """A benchmark's identity; empty where the row has none."""

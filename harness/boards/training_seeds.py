@@ -10,9 +10,9 @@ from pydantic import Field
 from harness.boards.entry import Entry, comparable
 from harness.boards.format import bounds, number
 from harness.figures import Figure
-from harness.stats.intervals import spread
+from harness.stats.intervals import Spread, spread
 from harness.stats.student import quantile
-from harness.types import Record, Spread
+from harness.types import Record
 
 OVER_SEEDS = (
     "Mean over training seeds with its 95 % CI (Student's t over seeds): how a figure changes with the order of the "
@@ -73,7 +73,7 @@ def _trained_with(row: Entry) -> dict[str, Any]:
     """All that decided a row's training except its training seed: data, policy, method and training settings. What only
     concerns evaluation, resources or names is left out."""
     about = row.provenance
-    recipe = {k: v for k, v in (about.recipe or {}).items() if k in ("data", "policy", "seed", "training")}
+    recipe = {k: v for k, v in (about.recipe or {}).items() if k in ("data", "policy", "seed", "training", "rounds")}
     methods = (about.recipe or {}).get("methods")
     for method in methods if isinstance(methods, list) else []:
         if isinstance(method, Mapping) and method.get("id") == about.method_id:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from harness.boards.entry import Entry
+from harness.boards.entry import Entry, stands_for_its_method
 from harness.boards.facts import row_costs
 from harness.boards.provenance import SweepFacts
 
@@ -59,12 +59,13 @@ def cell_rows(entries: Iterable[Entry]) -> list[CellRow]:
     rows = []
     for entry in entries:
         about, sweep = entry.provenance, entry.provenance.sweep or SweepFacts()
-        if about.training is None:
+        if about.training is None or not stands_for_its_method(entry):
             continue
-        method = about.method_id or sweep.row or entry.id
+        method = about.method_id or (about.checkpoint.row if about.checkpoint else None) or sweep.row or entry.id
         seed = [] if about.training_seed is None else [(TRAINING_SEED, str(about.training_seed))]
-        for cell in sweep.cells or ({},):
-            rows.append(CellRow(method, frozenset([*cell.items(), *seed]), entry))
+        chosen = about.selection.over if about.selection else ()
+        cells = {frozenset(item for item in cell.items() if item[0] not in chosen) for cell in sweep.cells or ({},)}
+        rows += [CellRow(method, frozenset([*cell, *seed]), entry) for cell in sorted(cells, key=sorted)]
     return rows
 
 
@@ -130,7 +131,7 @@ def run_of(row: Entry) -> dict[str, Any]:
     recipe = row.provenance.recipe
     if recipe is None or row.provenance.sweep is not None:
         return {}
-    return {name: recipe.get(name) for name in ("data", "policy", "seed")}
+    return {name: recipe.get(name) for name in ("data", "policy", "seed", "rounds")}
 
 
 def _mean_costs(entries: Iterable[Entry]) -> dict[str, float]:

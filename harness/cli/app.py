@@ -8,6 +8,7 @@ import typer
 from harness import __version__
 from harness.cli import boards, calibrate, components, data, gate, label, prices, run, store
 from harness.cli.console import log_printably, say, short
+from harness.cli.own import init, reference
 
 # Set before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -42,6 +43,7 @@ def _root(
     log_printably()
 
 
+app.command()(init.init)
 app.command()(run.run)
 app.command()(run.validate)
 app.command()(run.plan)
@@ -51,6 +53,8 @@ app.command("import")(data.import_)
 app.command()(calibrate.calibrate)
 app.command()(prices.prices)
 app.command()(short(components.components))
+app.command()(short(reference.fields))
+app.command()(short(reference.schema))
 app.command()(boards.show)
 app.command()(boards.report)
 app.command()(gate.gate)

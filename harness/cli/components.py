@@ -2,8 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,15 +14,14 @@ if TYPE_CHECKING:
     from harness.protocols import Component
 
 PLACES: "dict[Kind, str]" = {
-    "seed": "data.seeds",
+    "seed": "data.seeds, data.ranked",
     "generator": "data.prompts.generator, data.responses.generator",
-    "reward": "data.reward, data.other_rewards",
+    "reward": "data.reward, data.other_rewards, evaluation.gold_reward",
     "loss": "methods[].loss",
     "judge": "evaluation.judge, evaluation.judges",
     "benchmark": "evaluation.benchmarks",
 }
 """Where a recipe takes a component of each kind."""
-_LIMITS = {"minimum": ">= ", "exclusiveMinimum": "> ", "maximum": "<= ", "exclusiveMaximum": "< "}
 
 
 def components(
@@ -116,6 +115,8 @@ def _fields(cls: "type[Component]") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    from harness.recipe.reference import words
+
     schema = cls.model_json_schema()
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("field", "type", "default", "bounds"):
@@ -123,81 +124,10 @@ def _fields(cls: "type[Component]") -> "RenderableType":
     for field, shape in schema["properties"].items():
         if field == "name":
             continue
-        default = "required" if field in schema.get("required", ()) else _written(_default(cls, field, shape))
-        table.add_row(*map(Text, (field, _type(cls, field, shape, schema), default, ", ".join(_bounds(shape)))))
+        default = "required" if field in schema.get("required", ()) else words.written(words.default(cls, field, shape))
+        kind = words.type_of(cls, field, shape, schema)
+        table.add_row(*map(Text, (field, kind, default, ", ".join(words.bounds(shape)))))
     return table if table.row_count else Text("It has no fields.")
-
-
-def _default(cls: "type[Component]", field: str, shape: Mapping[str, Any]) -> Any:
-    if "default" in shape:
-        return shape["default"]
-    by_alias = {info.alias or key: info for key, info in cls.model_fields.items()}
-    return by_alias[field].get_default(call_default_factory=True)
-
-
-def _written(value: Any) -> str:
-    """A default as a recipe would have it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:g}"
-        case list() | tuple():
-            return f"[{', '.join(map(_written, value))}]"
-        case dict():
-            return f"{{{', '.join(f'{key}: {_written(item)}' for key, item in value.items())}}}"
-        case _:
-            return str(value)
-
-
-def _type(cls: "type[Component]", field: str, shape: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """A field's type in a recipe's words, from its JSON schema."""
-    if "anyOf" in shape:
-        return " | ".join(dict.fromkeys(_type(cls, field, part, schema) for part in shape["anyOf"]))
-    if "enum" in shape:
-        return " | ".join(map(_written, shape["enum"]))
-    if "const" in shape:
-        return _written(shape["const"])
-    if "$ref" in shape:
-        inner = schema["$defs"][shape["$ref"].rpartition("/")[2]]
-        return f"{{{', '.join(inner.get('properties', {}))}}}"
-    match shape.get("type"):
-        case "array":
-            return f"list of {_type(cls, field, shape.get('items', {}), schema)}"
-        case "object":
-            return f"mapping to {_type(cls, field, shape.get('additionalProperties', {}), schema)}"
-        case "string" if shape.get("format") == "path":
-            return "path"
-        case None:
-            return _component_type(cls, field)
-        case known:
-            return str(known)
-
-
-def _component_type(cls: "type[Component]", field: str) -> str:
-    """The kind of component that a field takes: JSON schema does not know of those."""
-    from harness.protocols import Generator, Judge, RewardModel
-
-    waiting: list[Any] = [cls.model_fields[field].annotation]
-    while waiting:
-        part = waiting.pop()
-        for base, kind in ((Generator, "generator"), (Judge, "judge"), (RewardModel, "reward")):
-            if part is base:
-                return f"{kind} {{name: ...}}"
-        waiting += get_args(part)
-    return "any"
-
-
-def _bounds(shape: Mapping[str, Any]) -> list[str]:
-    parts = [text for part in shape.get("anyOf", ()) for text in _bounds(part)]
-    parts += [f"{sign}{shape[key]:g}" for key, sign in _LIMITS.items() if key in shape]
-    if shape.get("minLength"):
-        parts.append("not empty")
-    if shape.get("minItems"):
-        parts.append(f"{shape['minItems']} or more")
-    return list(dict.fromkeys(parts))
 
 
 def _declared(cls: "type[Component]") -> "RenderableType | None":

@@ -75,6 +75,14 @@ MinimumOption = Annotated[
         help="An absolute floor for the metric, tested by a bound; 60 is 60 %.",
     ),
 ]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A file of tiers instead of one metric: what must not be lost, and where an inconclusive test passes.",
+        show_default=False,
+    ),
+]
 UntilSettledOption = Annotated[
     Path | None,
     typer.Option(
@@ -97,6 +105,7 @@ def gate(
     alpha: AlphaOption = 0.05,
     minimum: MinimumOption = None,
     allow: AllowOption = False,
+    policy: PolicyOption = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append a Markdown summary, as to $GITHUB_STEP_SUMMARY.")
@@ -121,8 +130,15 @@ def gate(
             raise typer.BadParameter("name a board, or a recipe with --until-settled")
         if max_cost is not None or edits or store is not None or allow_host:
             raise typer.BadParameter("--max-cost, --set, --store and --allow-host go with --until-settled")
+        if policy is not None:
+            if check != Check(allow=allow):
+                raise typer.BadParameter("a policy has its own metrics and margins: leave out the others")
+            short(_by_policy)(board, policy, baseline, row, baseline_row, allow, junit, markdown)
+            return
         short(_ask)(board, baseline, check, row, baseline_row, junit, markdown)
         return
+    if policy is not None:
+        raise typer.BadParameter("--policy tests a board; --until-settled tests one metric")
     if board is not None or baseline is not None or row is None or baseline_row is None:
         raise typer.BadParameter("--until-settled judges --row and --baseline-row of its recipe, and takes no board")
     with allowing(allow_host, question()):
@@ -142,6 +158,22 @@ def _ask(
     from harness.gate.ask import ask
 
     report_gates([ask(board, baseline, check, row, baseline_row)], junit, markdown)
+
+
+def _by_policy(
+    board: Path,
+    policy: Path,
+    baseline: Path | None,
+    row: str | None,
+    baseline_row: str | None,
+    allow: bool,
+    junit: Path | None,
+    markdown: Path | None,
+) -> None:
+    from harness.gate.policy import read_policy, run_policy
+
+    results = run_policy(board, read_policy(policy), baseline, row, baseline_row, allow=allow)
+    report_gates(results, junit, markdown)
 
 
 def _settle(

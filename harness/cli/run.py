@@ -13,7 +13,7 @@ from harness.cli.console import AllowHostOption, print_board, question, report_g
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.engine.execute import Overview
+    from harness.pipeline.live.time_left import View
     from harness.pipeline.run import CompletedRun
     from harness.recipe.load import Study
 
@@ -85,6 +85,20 @@ AssumeOption = Annotated[
 ]
 
 
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="DEVICE[:COUNT]",
+        help="GPU-hours and memory of each stage on a GPU that isn't here, as h100 or h100:8; from data sheets.",
+    ),
+]
+PlanOfflineOption = Annotated[
+    bool,
+    typer.Option("--offline", help="Fetch nothing: sizes of what isn't here are from names and tables, or unknown."),
+]
+
+
 def run(
     recipe: RecipeArgument,
     edits: SetOption = None,
@@ -118,7 +132,7 @@ def run(
 
 
 @contextmanager
-def _view(console: "Console") -> "Iterator[Overview]":
+def _view(console: "Console") -> "Iterator[View]":
     """The run's progress; Ctrl-C ends it after the current batch."""
     from harness.engine.interrupts import gently, to_stderr
     from harness.pipeline.progress import RunView
@@ -127,10 +141,12 @@ def _view(console: "Console") -> "Iterator[Overview]":
         yield view
 
 
-def _study(recipe: Path, edits: list[str] | None, cell: str | None, check: bool = True) -> "Study":
+def _study(
+    recipe: Path, edits: list[str] | None, cell: str | None, check: bool = True, on_gpu: bool = False
+) -> "Study":
     from harness.recipe.load import load_study
 
-    study = load_study(recipe, edits or (), check=check)
+    study = load_study(recipe, edits or (), check=check, on_gpu=on_gpu)
     return study if cell is None else study.only(cell)
 
 
@@ -188,30 +204,37 @@ def plan(
     power: PowerOption = None,
     pilot: PilotOption = None,
     assume: AssumeOption = None,
+    on: OnOption = None,
+    offline: PlanOfflineOption = False,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Show a recipe's stages with their keys, which ones the store has, and what the others may cost. For a sweep: its
-    cells, the stages they share, and what sharing saves compared with running each cell alone. With --detect: the
-    designs that show a difference between methods, the cheapest first."""
+    cells, the stages they share, and what sharing saves compared with running each cell alone. With --on: also what it
+    needs of GPUs. With --detect: the designs that show a difference between methods, the cheapest first."""
+    from contextlib import nullcontext
+
     from harness.engine.store import Store
     from harness.errors import RecipeError
+    from harness.files import offline as fetching_nothing
     from harness.files import store_folder
+    from harness.models.demand.devices import named
     from harness.pipeline.estimates import Estimates
     from harness.pipeline.plan_view import plan_view
     from harness.pipeline.study import make_study_plan
     from harness.printable import terminal
     from harness.servers.hosts import allowing
 
+    devices = named(on) if on is not None else None
     options = {"--power": power, "--pilot": pilot, "--assume": assume}
     if detect is None and (given := [name for name, value in options.items() if value is not None]):
         raise RecipeError(
             f"{given[0]} is for --detect; expected both, as in --detect 2.0 {given[0]} {options[given[0]]}"
         )
-    with allowing(allow_host):
-        study = _study(recipe, edits, cell)
+    with allowing(allow_host), fetching_nothing() if offline else nullcontext():
+        study = _study(recipe, edits, cell, check=not offline, on_gpu=devices is not None)
         folder, first = Store(store_folder(store)), None
         if detect is None:
-            parts = plan_view(Estimates(make_study_plan(study), folder))
+            parts = plan_view(Estimates(make_study_plan(study), folder), devices)
         else:
             from harness.pipeline.detect.search import Wanted
             from harness.pipeline.detect.search import detect as found_for
@@ -219,7 +242,7 @@ def plan(
 
             wanted = Wanted(detect, 0.8 if power is None else power, pilot, assume or "")
             found = found_for(lambda more: _study(recipe, [*(edits or []), *more], cell, check=False), folder, wanted)
-            parts = detect_view(found)
+            parts = list(detect_view(found))
             first = first_command(found, str(recipe), edits or (), cell)
     console = terminal()
     for part in parts:

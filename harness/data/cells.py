@@ -60,5 +60,5 @@ def score_cell(value: Any, place: str, column: str = "score") -> float | None:
     if value is None:
         return None
     if not is_number(value):
-        raise DataError(f"{place}: {column}: expected a finite number, got {str(value)[:40]}")
+        raise DataError(f"{place}: {column}: expected a finite number, got {repr(value)[:40]}")
     return float(value)

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from harness.data.formats import EXPORTS, IMPORTS, Conversion, Format, to_trl
+from harness.data.columns.imported import trl_rows
+from harness.data.formats import EXPORTS, IMPORTS, Conversion, Format, ImportFormat, to_trl
 from harness.data.pairings import PairSelection
 from harness.data.rows import file_rows
 from harness.errors import DataError
@@ -80,14 +81,15 @@ def _of_splits(form: Format, examples: Sequence[RankedExample], pairing: PairSel
     return Conversion(rows, dict(left_out))
 
 
-def import_(source: Path, out: Path, form: Format | NativeFormat, name: str | None = None) -> ConversionSummary:
+def import_(source: Path, out: Path, form: ImportFormat | NativeFormat, name: str | None = None) -> ConversionSummary:
     """Convert a file of some format into native rows (JSONL, or Parquet if `out` ends in `.parquet`). `name`: the
     `source` of its examples, by default the file's name. Of examples with the same prompt, the first is kept. Raises
     DataError."""
     if form == "jsonl" or form == "parquet":
         conversion = Conversion(read_ranked(source), {})
     else:
-        conversion = IMPORTS[form](file_rows([source]), name or source.name.split(".")[0])
+        rows = file_rows([source])
+        conversion = IMPORTS[form](trl_rows(rows) if form == "trl" else rows, name or source.name.split(".")[0])
     first = {example.id: example for example in reversed(conversion.rows)}
     unique = [e for e in conversion.rows if first[e.id] is e]
     repeated = len(conversion.rows) - len(unique)

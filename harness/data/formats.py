@@ -1,28 +1,31 @@
-"""Converts ranked datasets to and from other formats: TRL's pairs, SimPO's lists, NeMo-RL's and Nectar's rankings.
+"""Converts ranked datasets to and from other formats: TRL's pairs, SimPO's lists, NeMo-RL's and Nectar's rankings; and
+from UltraFeedback's.
 
     trl       prompt, chosen, rejected (message lists), score_chosen, score_rejected: one row per pair
     simpo     prompt, prompt_id, all_generated_responses, all_rm_scores, chosen, rejected
     nemo-rl   context (messages), completions: [{rank (0 the best), completion (messages), reward}]
     nectar    prompt (a Human/Assistant transcript), answers: [{answer, model, rank (1 the best)}], num_responses
 
+The last three and UltraFeedback's are read by `harness.data.rankings`.
+
 Each function says what its format can't represent. Such items are counted, never dropped silently.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-from harness.data.cells import answer_cell, as_dicts, is_number, messages_cell, score_cell
+from harness.data.cells import answer_cell, as_dicts, is_number, messages_cell
 from harness.data.pairings import PairSelection, ranked_pairs
-from harness.errors import DataError
-from harness.types import Message, Messages, RankedExample, Response, prompt_id
+from harness.data.rankings import TURN, Layout, read_ranking
+from harness.types import Messages, RankedExample, Response, prompt_id
 
 Format = Literal["trl", "simpo", "nemo-rl", "nectar"]
+ImportFormat = Literal["trl", "simpo", "nemo-rl", "nectar", "ultrafeedback"]
 ForeignRow = dict[str, Any]
-_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
 
 
 class Conversion(NamedTuple):
@@ -149,20 +152,6 @@ def to_simpo(examples: Iterable[RankedExample]) -> Conversion:
     return _converted(rows, left_out)
 
 
-def from_simpo(rows: Iterable[tuple[str, ForeignRow]], source: str) -> Conversion:
-    """One example per row, with all its responses and scores."""
-    examples = []
-    for place, row in rows:
-        texts, scores = row.get("all_generated_responses"), row.get("all_rm_scores")
-        if not isinstance(texts, list) or not isinstance(scores, list) or len(texts) != len(scores) or not texts:
-            raise DataError(f"{place}: expected lists of equal length as all_generated_responses and all_rm_scores")
-        messages = messages_cell(row.get("prompt"), place, "prompt")
-        values = [score_cell(score, place) for score in scores]
-        answers = [answer_cell(text, place, "all_generated_responses") for text in texts]
-        examples.append(ranked(messages, answers, values, ["imported"] * len(texts), source))
-    return _converted(examples, Counter())
-
-
 def to_nemo(examples: Iterable[RankedExample]) -> Conversion:
     """One row per example; completions of equal reward share a rank. Not represented: responses without a score (they
     have no rank), examples without any scored response, and the responses' sources."""
@@ -186,25 +175,6 @@ def to_nemo(examples: Iterable[RankedExample]) -> Conversion:
     return _converted(rows, left_out)
 
 
-def from_nemo(rows: Iterable[tuple[str, ForeignRow]], source: str) -> Conversion:
-    """One example per row. If any completion has no `reward`, all scores are negative ranks, which carry only the
-    order."""
-    examples = []
-    for place, row in rows:
-        completions = row.get("completions")
-        if not isinstance(completions, list) or not all(isinstance(c, dict) for c in completions) or not completions:
-            raise DataError(f"{place}: expected a list of objects with rank and completion under completions")
-        messages = messages_cell(row.get("context"), place, "context")
-        texts = [answer_cell(c.get("completion"), place, "completion") for c in completions]
-        rewards = [c.get("reward") for c in completions]
-        ranks = [score_cell(c.get("rank"), place, "rank") for c in completions]
-        values = rewards if all(is_number(r) for r in rewards) else [None if r is None else -r for r in ranks]
-        examples.append(
-            ranked(messages, texts, [score_cell(v, place) for v in values], ["imported"] * len(texts), source)
-        )
-    return _converted(examples, Counter())
-
-
 def to_nectar(examples: Iterable[RankedExample]) -> Conversion:
     """One row per example; `model` is the response's source. Not represented: scores (only their order) and responses
     without one. Left out: prompts without any scored response, with a system message, or with a text that contains a
@@ -214,7 +184,7 @@ def to_nectar(examples: Iterable[RankedExample]) -> Conversion:
         if any(m.role == "system" for m in example.messages):
             left_out["prompts with a system message"] += 1
             continue
-        if any(_TURN.search(m.content) for m in example.messages):
+        if any(TURN.search(m.content) for m in example.messages):
             left_out["prompts that contain a turn marker"] += 1
             continue
         names = {"user": "Human", "assistant": "Assistant"}
@@ -232,34 +202,25 @@ def to_nectar(examples: Iterable[RankedExample]) -> Conversion:
     return _converted(rows, left_out)
 
 
-def from_nectar(rows: Iterable[tuple[str, ForeignRow]], source: str) -> Conversion:
-    """One example per row. The format has no scores: a response's score is its negative rank, which carries only the
-    order."""
-    examples = []
+def from_rankings(rows: Iterable[tuple[str, ForeignRow]], source: str, layout: Layout) -> Conversion:
+    """One example per row, with all its responses. Where a format has only ranks, scores are their negatives."""
+    examples, left_out = [], Counter[str]()
     for place, row in rows:
-        answers, prompt = row.get("answers"), row.get("prompt")
-        if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers) or not answers:
-            raise DataError(f"{place}: expected a list of objects with answer and rank under answers")
-        before, *turns = _TURN.split(prompt) if isinstance(prompt, str) else ("?", "")
-        names = turns[::2]
-        if before or not names or names[-1] != "Assistant" or turns[-1].strip() or len(names) < 2:
-            raise DataError(
-                f"{place}: prompt: expected a transcript of Human: and Assistant: turns, the last one empty"
-            )
-        roles: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
-        messages = tuple(Message(role=roles[n], content=t) for n, t in zip(names[:-1], turns[1:-1:2], strict=True))
-        texts = [answer_cell(a.get("answer"), place, "answer") for a in answers]
-        ranks = [score_cell(a.get("rank"), place, "rank") for a in answers]
-        sources = [str(a.get("model") or "imported") for a in answers]
-        examples.append(ranked(messages, texts, [None if r is None else -r for r in ranks], sources, source))
-    return _converted(examples, Counter())
+        ranking = read_ranking(row, layout, place)
+        left_out["prompts without a response"] += not ranking.responses
+        if ranking.responses:
+            responses = ranking.responses
+            texts, sources = [r.text for r in responses], [r.source for r in responses]
+            examples.append(ranked(ranking.messages, texts, [r.score for r in responses], sources, source))
+    return _converted(examples, left_out)
 
 
-IMPORTS: dict[Format, Callable[[Iterable[tuple[str, ForeignRow]], str], Conversion]] = {
+IMPORTS: dict[ImportFormat, Callable[[Iterable[tuple[str, ForeignRow]], str], Conversion]] = {
     "trl": from_trl,
-    "simpo": from_simpo,
-    "nemo-rl": from_nemo,
-    "nectar": from_nectar,
+    "simpo": partial(from_rankings, layout="simpo"),
+    "nemo-rl": partial(from_rankings, layout="nemo-rl"),
+    "nectar": partial(from_rankings, layout="nectar"),
+    "ultrafeedback": partial(from_rankings, layout="ultrafeedback"),
 }
 EXPORTS: dict[Format, Callable[[Iterable[RankedExample]], Conversion]] = {
     "simpo": to_simpo,

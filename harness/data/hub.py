@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -15,17 +16,24 @@ from harness.printable import first_line, masked, printable
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-FILES = ("README.md", "ranked.jsonl", "heldout.jsonl")
-"""The files of a folder that are uploaded. Not `artifact.json`, which describes the machine."""
+HELDOUT_FILE = "heldout.jsonl"
+FILES = ("README.md", "ranked.jsonl", HELDOUT_FILE)
+"""The files of a folder that are uploaded, the last one only if that is asked for. Not `artifact.json`, which describes
+the machine."""
+HELDOUT_SPLIT = f"  - {{split: test, path: {HELDOUT_FILE}}}\n"
+HELDOUT_WORDS = f"held out (`{HELDOUT_FILE}`)"
+"""How a card names the held-out prompts: in its header, and in its text."""
 
 
-def push(folder: Path, repo: str, *, private: bool = False) -> str:
+def push(folder: Path, repo: str, *, private: bool = False, heldout: bool = False) -> str:
     """Upload the card and the rows of a dataset's folder to the hub dataset `repo` (`OWNER/NAME`) in one commit, as
-    `upload` does. Returns the commit's URL. Raises DataError."""
+    `upload` does. `heldout`: also the held-out prompts; without them, the card doesn't name their file. Returns the
+    commit's URL. Raises DataError."""
     _check_name(repo)
     if not (folder / "README.md").is_file() or not (folder / "ranked.jsonl").is_file():
         raise DataError(f"{folder}: expected a dataset's folder, with ranked.jsonl and its card, README.md")
-    names = [name for name in FILES if (folder / name).exists() or (folder / name).is_symlink()]
+    here = [name for name in FILES if (folder / name).exists() or (folder / name).is_symlink()]
+    names = [name for name in here if heldout or name != HELDOUT_FILE]
     for name in names:
         _own_file(folder / name).close()
     read_ranked(folder)  # don't upload what can't be read back
@@ -33,12 +41,27 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
 
     def commit_files(api: "HfApi") -> str:
         with ExitStack() as opened:
-            files = {name: opened.enter_context(_own_file(folder / name)) for name in names}
+            files: dict[str, BinaryIO] = {name: opened.enter_context(_own_file(folder / name)) for name in names}
+            if not heldout and HELDOUT_FILE in here:
+                card = files["README.md"].read().decode()
+                files["README.md"] = BytesIO(_without_heldout(card, folder / "README.md").encode())
             added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in names]
             created = api.create_commit(repo, added, commit_message="Ranked dataset", repo_type="dataset")
         return str(created.commit_url)
 
     return upload(repo, "dataset", commit_files, private=private)
+
+
+def _without_heldout(card: str, path: Path) -> str:
+    """A dataset's card for a repository without the held-out prompts. Raises DataError if it names their file in some
+    other way than `harness.augmentation.card` does."""
+    for written, instead in ((HELDOUT_SPLIT, ""), (HELDOUT_WORDS, "held out (kept back, not in this repository)")):
+        card = card.replace(written, instead)
+    if HELDOUT_FILE in card:
+        raise DataError(
+            f"{path}: names {HELDOUT_FILE}, which is not uploaded; edit the card, or upload it too with --split all"
+        )
+    return card
 
 
 def upload(

@@ -1,16 +1,21 @@
 """Reads what `harness leaks` compares: a file of prompts and the prompts of evaluation sets."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from harness.benchmark import Benchmark
 from harness.components import build, modules
+from harness.data.columns.contents import plain_messages
+from harness.data.columns.delimited import is_delimited
+from harness.data.columns.layouts import usual
+from harness.data.conversations import Unreadable, turns_in
+from harness.data.rows import file_rows, is_parquet, read_content
 from harness.errors import DataError, nearest, quoted
-from harness.files import read_bytes
 from harness.outside import decoded, parse_json
 
-COLUMNS = ("prompt", "question", "instruction", "messages", "text")
+COLUMNS = ("prompt", "question", "instruction", "messages", "conversations", "text")
 
 
 def evaluation_prompts(names: Sequence[str], folder: Path | None) -> dict[str, list[tuple[str, str]]]:
@@ -25,25 +30,39 @@ def evaluation_prompts(names: Sequence[str], folder: Path | None) -> dict[str, l
 
 
 def read_prompts(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text) of every prompt in a JSONL file. A line is a text or an object with one of COLUMNS; of
-    a conversation, the user's messages are taken. Raises DataError naming FILE:LINE."""
+    """(line number from 1, text) of every prompt in a file of pairs or of prompts, in any format of
+    `harness.data.rows`; of a JSON list or Parquet, the number of the row. A line of JSONL may also be a text. Of a
+    conversation, the user's messages are taken. Raises DataError naming FILE:LINE."""
+    if is_parquet(path) or is_delimited(path) or read_content(path).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"[":
+        return [(int(_NUMBER.findall(place)[-1]), _prompt(row, place)) for place, row in file_rows([path])]
     prompts = []
     # Not splitlines(): JSON strings may contain U+2028 and other line separators.
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            text = _text(parse_json(line, nan="none"))
+            row = parse_json(line, nan="none")
         except ValueError:
             raise DataError(f"{path}:{number}: not JSON; expected a text or an object per line") from None
-        if text is None:
-            raise DataError(f"{path}:{number}: no prompt; expected a text or one of the columns {', '.join(COLUMNS)}")
-        prompts.append((number, text))
+        prompts.append((number, _prompt(row, f"{path}:{number}")))
     return prompts
 
 
+_NUMBER = re.compile(r"\d+")
+
+
+def _prompt(row: Any, place: str) -> str:
+    try:
+        text = _text(row)
+    except Unreadable as error:
+        raise DataError(f"{place}: {error}") from None
+    if text is None:
+        raise DataError(f"{place}: no prompt; expected a text or one of the columns {', '.join(COLUMNS)}")
+    return text
+
+
 def _text_of(path: Path) -> str:
-    data = read_bytes(path)
+    data = read_content(path)
     try:
         return decoded(data)
     except UnicodeDecodeError:
@@ -55,7 +74,14 @@ def _text(row: Any) -> str | None:
         return row
     if not isinstance(row, dict):
         return None
-    value = next((row[column] for column in COLUMNS if column in row), None)
+    row, _ = usual(row)
+    column = next((column for column in (*COLUMNS, "chosen") if column in row), None)
+    if column is None:
+        return None
+    value = plain_messages(row, [column])[0][column]
+    if column == "chosen" and isinstance(value, str):  # without a prompt of its own: a conversation, or nothing
+        conversation = turns_in(value, column)
+        value = conversation[0] if conversation else None
     if isinstance(value, list):
         turns = [str(m.get("content")) for m in value if isinstance(m, dict) and m.get("role") == "user"]
         return "\n".join(turns) if turns else None

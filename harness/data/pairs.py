@@ -7,6 +7,8 @@ Without a mapping (`Columns`), the layout is detected from the first row. `categ
 - `prompt`, or `question` (Intel/orca_dpo_pairs), with `chosen, rejected`: each a text or a list of {role, content}. In
   an answer that is a list, the last message is the answer and those before it must be the prompt. A text prompt may be
   one user turn of a longer conversation that both answers begin with; then that conversation is the prompt.
+- the columns of OpenAI, ms-swift, LLaMA-Factory and Axolotl (`harness.data.columns.layouts`), with messages in any form
+  of `harness.data.columns.contents`.
 - `instruction, chosen, rejected`, optionally with `input`, which is appended to the instruction after an empty line.
 - `chosen, rejected` alone: two conversations, as lists or as transcripts ("\\n\\nHuman: ...\\n\\nAssistant: ...").
   Their common beginning is the prompt (as in trl.extract_prompt), and each must have exactly one answer after it.
@@ -21,6 +23,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.data.columns.contents import plain_messages
+from harness.data.columns.layouts import advice
 from harness.data.conversations import Unreadable, turns_in
 from harness.data.messages import unread, with_history, with_messages
 from harness.errors import nearest
@@ -43,11 +47,13 @@ class Columns(BaseModel):
 
     prompt: str | None = Field(None, min_length=1)
     system: str | None = Field(None, min_length=1)
+    """The column with the system message."""
     instruction: str | None = Field(None, min_length=1)
     input: str | None = Field(None, min_length=1)
     chosen: str = Field("chosen", min_length=1)
     rejected: str = Field("rejected", min_length=1)
     category: str | None = Field(None, min_length=1)
+    """The column with the prompt's category."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "Columns":
@@ -75,8 +81,8 @@ def columns_of(row: dict[str, Any], columns: Columns | None) -> Columns:
     if not {"chosen", "rejected"} <= row.keys() or (prompt_column is None and not conversations):
         names = ", ".join(sorted(row))[:200] or "none"
         ranked = next((form for form, column in _RANKINGS.items() if column in row), None)
-        advice = f"; convert it with harness import --format {ranked}" if ranked else ""
-        raise UnknownColumns(f"columns not recognised: expected {FORMS}; got {names}{advice}")
+        hint = f"; convert it with harness import --format {ranked}" if ranked else advice(row)
+        raise UnknownColumns(f"columns not recognised: expected {FORMS}; got {names}{hint}")
     if prompt_column == "instruction":
         return Columns(instruction=prompt_column, input="input", system=_system(row), category="category")
     return Columns(prompt=prompt_column, system=_system(row), category="category")
@@ -108,10 +114,11 @@ def prepared(row: dict[str, Any], columns: Columns, *, named: bool) -> PreparedR
     """A row as `to_pair` reads it. `named`: the user named the columns, and so means to ignore the others. Raises
     Unreadable."""
     prompt = columns.prompt or columns.instruction
-    styles: list[str] = []
     read = set(columns.model_dump(exclude_none=True).values())
+    row, styles = plain_messages(row, [c for c in (prompt, columns.chosen, columns.rejected) if c])
     if not named:
-        row, styles = with_history(row, prompt)
+        row, earlier = with_history(row, prompt)
+        styles += earlier
         read |= {"history"}
     ignored = unread(row, frozenset(read))
     row, more = with_messages(row, prompt, (columns.chosen, columns.rejected))
@@ -176,7 +183,8 @@ def _prompt(row: dict[str, Any], column: str) -> Messages:
         return (Message(role="user", content=_text(row, column)),)
     messages = _messages(row, column)
     if messages[-1].role != "user":
-        raise Unreadable(f"{column}: expected the last message to be the user's, got the {messages[-1].role}'s")
+        begun = " (an answer that is already begun can't be read)" if messages[-1].role == "assistant" else ""
+        raise Unreadable(f"{column}: expected the last message to be the user's, got the {messages[-1].role}'s{begun}")
     return messages
 
 

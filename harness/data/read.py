@@ -10,13 +10,14 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
 
+from harness.data.columns.layouts import usual
 from harness.data.conversations import Unreadable
 from harness.data.pairs import FORMS, Columns, UnknownColumns, columns_of, prepared, to_pair
-from harness.data.rankings import is_ranking, ranking_pair
+from harness.data.rankings import expected_rankings, is_ranking, layout_of, ranking_pair, read_ranking
 from harness.data.rows import LocatedRow, json_rows
 from harness.errors import DataError
 from harness.printable import printable
@@ -54,7 +55,9 @@ def heldout_count(holdout: float, prompts: int) -> int:
 
 class LoadedPairs(NamedTuple):
     """A set's pairs. `left_out`: how many rows were left out, by reason: `same_text` (chosen and rejected are equal, or
-    all answers tied: no preference), `repeated_prompts` (only a prompt's first row is kept) and `unreadable`.
+    all answers tied: no preference), `repeated_prompts` (only a prompt's first row is kept) and `unreadable`; of
+    rankings also `no_preference` (fewer than two different scores, or best and worst have the same text) and `held_out`
+    (by the run that made them).
     `read_as_messages`: how many rows had a conversation in a text, by how it was written. `ignored_columns`: in how
     many rows a column that isn't read holds something."""
 
@@ -73,67 +76,97 @@ def read_pairs(
     limit: int | None = None,
     weight: float = 1.0,
     strict: bool = True,
+    rankings: bool = False,
+    errors: list[str] | None = None,
 ) -> LoadedPairs:
-    """The pairs of a set's rows, in order.
+    """The pairs of a set's rows, in order. `rankings`: each row ranks responses, in any layout of
+    `harness.data.rankings`, and its pair keeps them all.
 
     Of rows with the same prompt (the same id) only the first is kept, because everything is joined by id. `limit`: stop
     after so many pairs. `weight`: the share of these pairs to take if below 1 (rounded, at least one), chosen by the
     hash of their ids. `strict`: an unreadable row raises DataError; otherwise it is left out. Rows left out are counted
-    and logged. `name`: the set's name in errors. Raises DataError, also if there are no pairs.
+    and logged; `errors` collects what is wrong with unreadable ones. `name`: the set's name in errors. Raises
+    DataError, also if there are no pairs.
     """
     pairs: dict[str, PreferencePair] = {}
     left_out = Counter({"same_text": 0, "repeated_prompts": 0, "unreadable": 0})
+    left_out.update({"no_preference": 0, "held_out": 0} if rankings else {})
     read_as, ignored = Counter[str](), Counter[str]()
-    mapping, first_error = None, ""
+    mapping, errors = None, [] if errors is None else errors
     for place, row in rows:
         try:
-            if columns is None and is_ranking(row):
-                pair = ranking_pair(row, source)
+            if rankings or (columns is None and is_ranking(row)):
+                pair = _ranking(row, place, source, rankings)
             else:
+                row, layout = usual(row) if columns is None else (row, [])
                 mapping = mapping or columns_of(row, columns)
                 ready = prepared(row, mapping, named=columns is not None)
                 pair = to_pair(ready.row, mapping, source)
-                read_as.update(ready.styles)
+                read_as.update([*layout, *ready.styles])
                 ignored.update(ready.ignored)
-        except Unreadable as error:
+        except (Unreadable, DataError) as error:
+            text = str(error) if isinstance(error, DataError) else f"{place}: {error}"
             if strict or isinstance(error, UnknownColumns):
-                raise DataError(f"{place}: {error}") from None
-            first_error = first_error or f"{place}: {error}"
+                raise DataError(text) from None
+            errors.append(text)
             left_out["unreadable"] += 1
             continue
-        if pair.chosen == pair.rejected:
-            left_out["same_text"] += 1
+        if rankings and row.get("split") == "heldout":
+            left_out["held_out"] += 1
+            continue
+        if pair is None or pair.chosen == pair.rejected:
+            left_out["no_preference" if rankings else "same_text"] += 1
             continue
         left_out["repeated_prompts"] += pair.id in pairs
         pairs.setdefault(pair.id, pair)
         if len(pairs) == limit:
             break
-    if not pairs and left_out["same_text"]:
-        same = f"all {left_out['same_text']} rows" if not first_error else f"{left_out['same_text']} rows"
-        raise DataError(
-            f"{name}: {same} have the same text as chosen and rejected, or tied scores; expected a preference"
-        )
+    first_error = errors[0] if errors else ""
     if not pairs:
-        raise DataError(first_error or f"{name}:1: expected at least one row with the columns {FORMS}")
+        raise _without_pairs(name, left_out, first_error, rankings=rankings)
     for reason, count in left_out.items():
         if count:
             _log.warning("%s: %d rows %s and were left out", name, count, _REASONS[reason] % {"first": first_error})
-    for what, counts in (("read as messages", read_as), ("ignored columns", ignored)):
-        if counts:
-            # A public set's columns, and columns that the user named, are chosen: no warning is due.
-            level = logging.INFO if columns is not None and counts is ignored else logging.WARNING
-            listed = ", ".join(f"{printable(style, 60)} ({count} rows)" for style, count in counts.most_common(20))
-            _log.log(level, "%s: %s: %s", name, what, listed)
+    _log_counts(logging.WARNING, name, "read as messages", read_as)
+    # A public set's columns, and columns that the user named, are chosen: no warning is due.
+    _log_counts(logging.WARNING if columns is None else logging.INFO, name, "ignored columns", ignored)
     selected = _lowest(pairs, max(1, round(weight * len(pairs))), "weight") if weight < 1 else pairs.keys()
-    kept = [pair for pair in pairs.values() if pair.id in selected]
-    return LoadedPairs(kept, dict(left_out), dict(read_as), dict(ignored))
+    return LoadedPairs([p for p in pairs.values() if p.id in selected], dict(left_out), dict(read_as), dict(ignored))
 
 
+def _log_counts(level: int, name: str, what: str, counts: Counter[str]) -> None:
+    if counts:
+        listed = ", ".join(f"{printable(style, 60)} ({count} rows)" for style, count in counts.most_common(20))
+        _log.log(level, "%s: %s: %s", name, what, listed)
+
+
+def _without_pairs(name: str, left_out: Counter[str], first_error: str, *, rankings: bool) -> DataError:
+    if same := left_out["same_text"] + left_out["no_preference"]:
+        rows = f"{same} rows" if first_error or left_out["held_out"] else f"all {same} rows"
+        why = _TIED if rankings else "have the same text as chosen and rejected, or tied scores"
+        return DataError(f"{name}: {rows} {why}; expected a preference")
+    if left_out["held_out"]:
+        return DataError(f"{name}: all {left_out['held_out']} rows were held out by the run that made them")
+    expected = "a prompt and its ranked responses" if rankings else f"the columns {FORMS}"
+    return DataError(first_error or f"{name}:1: expected at least one row with {expected}")
+
+
+_TIED = "have fewer than two different scores, or the same text as the best and the worst response"
 _REASONS = {
     "same_text": "have the same text as chosen and rejected, or tied scores,",
     "repeated_prompts": "repeat an earlier prompt",
+    "no_preference": f"{_TIED},",
+    "held_out": "were held out by the run that made them",
     "unreadable": "can't be read (the first: %(first)s)",
 }
+
+
+def _ranking(row: dict[str, Any], place: str, source: str, whole: bool) -> PreferencePair | None:
+    """The pair of a row that ranks responses; None if it holds no preference. `whole`: with all of them. Raises
+    Unreadable or DataError."""
+    if (layout := layout_of(row)) is None:
+        raise expected_rankings(row)
+    return ranking_pair(read_ranking(row, layout, place), source, whole=whole)
 
 
 def parse_pairs(

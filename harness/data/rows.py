@@ -1,4 +1,4 @@
-"""Rows of data files: JSONL, a JSON list (both plain or .gz), or Parquet. Each row comes with its location.
+"""Rows of data files: JSONL, a JSON list, CSV or TSV (all plain or .gz), or Parquet. Each row comes with its location.
 
 The files are other people's: they are opened and parsed by `harness.outside`, within its limits.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.data.columns.delimited import SUFFIXES, delimited_rows, is_delimited
 from harness.data.pairs import kind
 from harness.errors import DataError, closest
 from harness.outside import FREELY_UNPACKED, LARGEST_RATIO, decoded, open_file, parse_json, read_file, reason_of
@@ -37,11 +38,11 @@ def _missing(path: Path) -> DataError:
     near = [p.name for p in path.parent.iterdir() if p.is_dir() or _is_data(p)] if path.parent.is_dir() else []
     close = closest(path.name, near)
     hint = f"; did you mean '{close}'?" if close else ""
-    return DataError(f"{path}: no such file; expected a file of preference pairs (JSONL, JSON or Parquet){hint}")
+    return DataError(f"{path}: no such file; expected a file of preference pairs (JSONL, JSON, CSV or Parquet){hint}")
 
 
 def _is_data(path: Path) -> bool:
-    return {".jsonl", ".json", ".parquet"} & set(path.suffixes[-2:]) != set()
+    return {".jsonl", ".json", ".parquet", *SUFFIXES} & set(path.suffixes[-2:]) != set()
 
 
 def content_sha256(content: bytes) -> str:
@@ -85,7 +86,12 @@ def matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 def file_rows(files: Sequence[Path]) -> Iterator[LocatedRow]:
     """The rows of all files in order, each in any of the supported formats. Raises DataError."""
     for path in files:
-        yield from _parquet_rows(path) if is_parquet(path) else json_rows(read_content(path), str(path))
+        if is_parquet(path):
+            yield from _parquet_rows(path)
+        elif is_delimited(path):
+            yield from delimited_rows(read_content(path), str(path))
+        else:
+            yield from json_rows(read_content(path), str(path))
 
 
 def json_rows(content: bytes, name: str) -> Iterator[LocatedRow]:

@@ -25,6 +25,11 @@ class Batches(Generic[R]):
         """The batches that a writer who is alone must name in `drop`."""
         return sorted(self._open.keys() - self._dropped)
 
+    @property
+    def all_closed(self) -> bool:
+        """Whether no batch is open, so that another line changes nothing but its own key's record."""
+        return not self._open
+
     def is_simple(self, row: Mapping[str, Any]) -> bool:
         """Whether a line's record counts at once, and nothing else does: no batch is open, as is usual."""
         return not self._open and "more" not in row

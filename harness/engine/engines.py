@@ -35,8 +35,9 @@ def starts(stages: Iterable[Stage]) -> Iterator[Start]:
     for stage in stages:
         if not (stage.engines or _may_load(stage)):
             continue
-        yield from (Start(named, stage) for named in stage.engines if named.engine not in running)
-        running = [named.engine for named in stage.engines]
+        needed = [next((e for e in running if e.serves(named.engine)), named.engine) for named in stage.engines]
+        yield from (Start(named, stage) for named, e in zip(stage.engines, needed, strict=True) if e not in running)
+        running = needed
 
 
 def _may_load(stage: Stage) -> bool:

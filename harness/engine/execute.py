@@ -15,7 +15,7 @@ from harness.engine.engines import make_room
 from harness.engine.lease import Lease
 from harness.engine.provenance import made_by
 from harness.engine.resources import Resources, declared
-from harness.engine.stage import Context, Progress, Stage
+from harness.engine.stage import Context, Progress, Stage, Workers
 from harness.engine.store import Artifact, ArtifactRecord, Store
 from harness.errors import HarnessError, ModelError
 from harness.servers.spending import Spending
@@ -142,9 +142,10 @@ def run_stage(
     reporter: Reporter,
     spending: Spending,
     position: StagePosition,
+    workers: Workers | None = None,
 ) -> tuple[Artifact, bool]:
     """(the stage's artifact, whether the stage was run). Waits for other runs that compute the same stage or add to the
-    same journals."""
+    same journals. `workers`: who does its shards, if others than this process."""
     quiet_libraries()
     with ExitStack() as leases:
 
@@ -163,21 +164,28 @@ def run_stage(
         reporter.stage(stage, *position)
         make_room(stage, store)
         try:
-            return _build(stage, inputs, store, reporter, spending, lease), True
+            return _build(stage, inputs, store, reporter, spending, lease, workers), True
         except HarnessError:
             interrupts.check()  # an engine that is told to stop while it starts has not failed
             raise
 
 
 def _build(
-    stage: Stage, inputs: Mapping[str, Artifact], store: Store, reporter: Reporter, spending: Spending, lease: Lease
+    stage: Stage,
+    inputs: Mapping[str, Artifact],
+    store: Store,
+    reporter: Reporter,
+    spending: Spending,
+    lease: Lease,
+    workers: Workers | None,
 ) -> Artifact:
     started = time.monotonic()
     log.info("%s: running, key %s", stage.id, stage.key[:16])
     with store.building(stage.key) as scratch:
         partial = store.partial(stage.key)
         with _enough_memory(stage):
-            report = stage.body(Context(scratch, inputs, reporter, log, store, partial, stage.key, spending))
+            ctx = Context(scratch, inputs, reporter, log, store, partial, stage.key, spending, workers=workers)
+            report = stage.body(ctx)
         seconds = time.monotonic() - started
         record = ArtifactRecord(
             key=stage.key,

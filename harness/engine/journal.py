@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from harness.engine.batches import Batches
 from harness.engine.durable import make_folder, sync
-from harness.engine.journal_line import decode, encode
+from harness.engine.journal_line import decode, encode, simple_key
 from harness.engine.lease import Lease
 from harness.engine.store import canonical_json
 from harness.errors import StoreError
@@ -33,6 +33,8 @@ POLL = 0.02
 """Seconds between two attempts to write while another process does: it needs some milliseconds."""
 OVERLAP = 64
 """Bytes before the new ones that are read again, to notice that a journal was shortened or edited in between."""
+PIECE = 4_000_000
+"""Bytes that are read at a time."""
 NAMED = 20
 """The number of damaged lines that a warning lists."""
 
@@ -43,16 +45,18 @@ def content_key(content: Any) -> str:
 
 
 class Journal(Generic[R]):
-    """Records of one type by key, in the file `path`; `column` names a line's record.
+    """Records of one type by key, in the file `path`; `column` names a line's record. `wanted`: the only keys whose
+    records are kept in memory, and may be appended; None: all. It may grow until the file is first read.
 
     The records appended in one call form a batch, which is stored completely or, after a kill, not at all: samples
     computed in different batches differ by rounding, so a resumed run must form the same batches. The file's lock is
     held while a batch is written.
     """
 
-    def __init__(self, path: Path, record: type[R], column: str = "record") -> None:
+    def __init__(self, path: Path, record: type[R], column: str = "record", wanted: Set[str] | None = None) -> None:
         self.path = path
         self._record = record
+        self._wanted = wanted
         self._column = column
         self._writing = Lease(path)
         self._threads = threading.RLock()
@@ -71,7 +75,7 @@ class Journal(Generic[R]):
                 handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 if self._read_to:
-                    self._start_again(b"")
+                    self._start_again(())
             else:
                 try:
                     self._read(handle)
@@ -137,52 +141,57 @@ class Journal(Generic[R]):
     def _read(self, handle: int) -> tuple[bool, bool]:
         """Read what was added since the last call. Returns whether the file is empty, and whether it ends in a line
         that isn't whole: another process is writing it, or was killed while it did."""
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
             raise StoreError(f"{self.path}: not a regular file; expected a journal: move it away")
-        data = _bytes_from(handle, self._read_to - len(self._before))
-        if data.startswith(self._before):
-            torn = self._take(data[len(self._before) :])
+        if os.pread(handle, len(self._before), self._read_to - len(self._before)) == self._before:
+            torn = self._take(_pieces(handle, self._read_to))
         else:
-            data = _bytes_from(handle, 0)
-            torn = self._start_again(data)
-        return not data, torn
+            torn = self._start_again(_pieces(handle, 0))
+        return not self._read_to and not torn, torn
 
-    def _start_again(self, data: bytes) -> bool:
+    def _start_again(self, pieces: Iterable[bytes]) -> bool:
         """Read a file that was shortened, edited or replaced. Records that it no longer has are kept, and are written
         again with the next ones."""
         _log.warning("%s: was changed while in use; it is read again", self.path)
         self._read_to, self._before, self._line = 0, b"", 1
         self._batches = Batches()
         earlier, self._rows = self._rows, {}
-        torn = self._take(data)
+        torn = self._take(pieces)
         self._unsaved = {key: record for key, record in earlier.items() if key not in self._rows}
         earlier.update({key: record for key, record in self._rows.items() if key not in earlier})
         self._rows = earlier  # the object that `rows` has given out
         return torn
 
-    def _take(self, data: bytes) -> bool:
+    def _take(self, pieces: Iterable[bytes]) -> bool:
         """Read lines; returns whether the last one isn't whole."""
-        if not data:
-            return False
-        *lines, last = data.split(b"\n")
         damaged: list[int] = []
-        for line in lines:
-            if line and self._take_line(line):
-                damaged.append(self._line)
-            self._line += 1
+        last = b""
+        for piece in pieces:
+            *lines, last = (last + piece).split(b"\n")
+            for line in lines:
+                if line and self._take_line(line):
+                    damaged.append(self._line)
+                self._line += 1
+            self._has_read(b"\n".join([*lines, b""]))
         # A last line without its line break may be whole nevertheless.
         torn = bool(last) and self._take_line(last) is not None
         if damaged and not last and damaged[-1] == self._line - 1:
             self._count(self._batches.end_damaged())
-        read = len(data) - (len(last) if torn else 0)
-        self._read_to += read
-        self._before = (self._before + data[:read])[-OVERLAP:]
+        if not torn:
+            self._has_read(last)
         if damaged:
             self._name(damaged)
         return torn
 
+    def _has_read(self, data: bytes) -> None:
+        self._read_to += len(data)
+        self._before = (self._before + data)[-OVERLAP:]
+
     def _take_line(self, line: bytes) -> str | None:
         """Read one line; returns what is wrong with it."""
+        if self._wanted is not None and self._is_unwanted(line):
+            return None
         row = decode(line)
         if isinstance(row, str):
             return row
@@ -191,14 +200,20 @@ class Journal(Generic[R]):
         except (ValidationError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
             return "has no valid record"
         if self._batches.is_simple(row):
-            self._rows.setdefault(row["key"], record)
+            self._count([(row["key"], record)])
         else:
             self._count(self._batches.take(row, row["key"], record))
         return None
 
+    def _is_unwanted(self, line: bytes) -> bool:
+        """Whether a line is of no interest, as can be told fast."""
+        key = simple_key(line)
+        return key is not None and self._batches.all_closed and key not in (self._wanted or ())
+
     def _count(self, rows: Iterable[tuple[str, R]]) -> None:
         for key, record in rows:
-            self._rows.setdefault(key, record)
+            if self._wanted is None or key in self._wanted:
+                self._rows.setdefault(key, record)
 
     def _name(self, damaged: list[int]) -> None:
         """Warn of damaged lines, once per process."""
@@ -214,13 +229,11 @@ class Journal(Generic[R]):
             )
 
 
-def _bytes_from(handle: int, offset: int) -> bytes:
+def _pieces(handle: int, offset: int) -> Iterator[bytes]:
     """A file's bytes from an offset to its end."""
-    pieces = []
-    while (rest := os.fstat(handle).st_size - offset) > 0 and (piece := os.pread(handle, rest, offset)):
-        pieces.append(piece)
+    while piece := os.pread(handle, PIECE, offset):
+        yield piece
         offset += len(piece)
-    return b"".join(pieces)
 
 
 _named: set[tuple[str, int]] = set()

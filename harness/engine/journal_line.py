@@ -21,6 +21,7 @@ MARK = b',"sum":"'
 DIGITS = 8
 """Hexadecimal digits of a checksum: the CRC-32 of the line's canonical JSON without `sum`."""
 _END = len(MARK) + DIGITS + 2
+_SIMPLE = b'{"key":"'
 LARGEST = 50_000_000
 """Bytes of the longest line that is read."""
 
@@ -51,6 +52,14 @@ def decode(line: bytes) -> dict[str, Any] | str:
     if row["sum"] == _checksum(memoryview(line)[:-_END]) or row["sum"] == _checksum_anew(row):
         return row
     return "doesn't have the content that its checksum was computed from"
+
+
+def simple_key(line: bytes) -> str | None:
+    """The key of a line that was written by itself, in no batch; None for any other line, and for a damaged one that
+    shows it. Much faster than `decode`, and less thorough."""
+    if line.startswith(_SIMPLE) and line[-_END:].startswith(MARK) and line.endswith(b'"}'):
+        return line[len(_SIMPLE) : line.index(b'"', len(_SIMPLE))].decode(errors="replace")
+    return None
 
 
 def journal_damage(path: Path) -> Iterator[tuple[str, bool]]:

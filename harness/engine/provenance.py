@@ -3,13 +3,14 @@
 import os
 import platform
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
 import harness
 from harness.children.start import run
 
+DISTRIBUTION = "preference-harness"
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "alpaca-eval", "fschat", "openai", "numpy", "scipy")
 
 
@@ -30,6 +31,32 @@ def accelerator() -> str:
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return torch.cuda.get_device_name() if device and device.type == "cuda" else str(device or "cpu")
+
+
+def packages_out_of_range() -> list[str]:
+    """What is installed in a version that this package's metadata doesn't admit, a line each. pip lets another
+    package's installation break these ranges, and figures of versions that nobody tried may be wrong."""
+    from packaging.requirements import Requirement
+    from packaging.version import InvalidVersion
+
+    try:
+        ranges = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
+    except PackageNotFoundError:  # run from a checkout that isn't installed
+        return []
+    lines = []
+    for wanted in ranges:
+        is_needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        number = _version(wanted.name) if is_needed else None
+        try:
+            if number is None or wanted.specifier.contains(number, prereleases=True):
+                continue
+        except InvalidVersion:  # not a number that pip would write, so it's in no range
+            pass
+        lines.append(
+            f"{wanted.name} {number} is installed, and the harness is tested with {wanted.specifier}: figures may be "
+            f"wrong; pip install '{wanted.name}{wanted.specifier}'"
+        )
+    return lines
 
 
 def _version(package: str) -> str | None:

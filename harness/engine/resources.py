@@ -26,11 +26,21 @@ def _bytes(value: Any) -> Any:
 
 
 class Resources(RecipeSection):
-    """What a stage needs of a node of a Ray cluster. `memory`: in bytes, or a text with a unit."""
+    """What a stage, or each worker of a stage over prompts, needs of a node of a Ray cluster. `memory`: in bytes, or a
+    text with a unit. `workers`: at most so many; None: as many as the nodes have room for, or one a node where they
+    only wait for servers."""
 
     cpus: float = Field(1.0, gt=0)
+    """Processors of a stage."""
     gpus: float = Field(0.0, ge=0)
+    """GPUs of a stage; a fraction lets stages share one."""
     memory: Annotated[int | None, BeforeValidator(_bytes), Field(ge=0)] = None
+    workers: int | None = Field(None, ge=1)
+
+    def fit(self, node: Mapping[str, float]) -> int:
+        """How many workers a node with such resources, in Ray's names, has room for."""
+        needed = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory or 0)}
+        return int(min(node.get(name, 0) // amount for name, amount in needed.items() if amount))
 
 
 def declared(resources: Mapping[str, Resources], kind: str) -> Resources | None:

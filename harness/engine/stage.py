@@ -2,13 +2,15 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+from harness.engine.shards.spool import Shard
 from harness.engine.store import Artifact, Store, stage_key
+from harness.models.demand.loads import Load
 from harness.servers.spending import JudgeCost, Spending
 from harness.serving.engine import Named
 
@@ -25,11 +27,23 @@ class Progress(Protocol):
         ...
 
 
+class Workers(Protocol):
+    """Processes, perhaps on other machines, that do the shards of a running stage. `count`: how many there may be."""
+
+    @property
+    def count(self) -> int: ...
+
+    def do(self, ctx: "Context", work: "Work", shards: Sequence[Shard]) -> list[Any]:
+        """The results of all shards, in order. What is lost with its process is done again by another."""
+        ...
+
+
 @dataclass
 class Context:
     """The argument of a stage's function. `folder`: empty, to be filled; `inputs`: artifacts by role; `store`: only for
     its journals and logs; `partial`: where to keep the state to resume from after an interruption (may not exist);
-    `key`: the stage's; `spending`: the run's, on judges."""
+    `key`: the stage's; `spending`: the run's, on judges. `shard`: the bits of the running shard, in its `work`;
+    `workers`: who does shards, if others than this process."""
 
     folder: Path
     inputs: Mapping[str, Artifact]
@@ -39,20 +53,51 @@ class Context:
     partial: Path
     key: str
     spending: Spending = field(default_factory=Spending)
+    shard: str = ""
+    workers: Workers | None = None
+
+    @property
+    def worker_count(self) -> int:
+        """How many may share the stage's work."""
+        return self.workers.count if self.workers else 1
+
+    def spread(self, work: "Work", shards: Sequence[Shard]) -> list[Any]:
+        """The results of `work` for each shard, in order: here, one after the other, or where the cluster has workers
+        for the stage. What a shard computes is kept in its journal, so one that is done again asks for the rest."""
+        if self.workers:
+            return self.workers.do(self, work, shards)
+        return [work(self.of(shard), shard) for shard in shards]
+
+    def of(self, shard: Shard) -> "Context":
+        """The context in which a shard's work is done."""
+        partial = self.partial / shard.bits if shard.bits else self.partial
+        return replace(self, shard=shard.bits, partial=partial, workers=None)
+
+
+Work = Callable[[Context, Shard], Any]
+"""Does one shard of a stage, perhaps in another process: it must be picklable, and so must its result. Its context has
+no folder to fill."""
+Spreads = Literal["nothing", "by node", "by resources"]
 
 
 class Estimate(NamedTuple):
-    """The estimated cost of a stage. `work`: operations in this process (see `harness.models.workload`). `waiting`:
-    seconds for servers and for loading weights. `pool`: of the stages with the same pool, the largest does the work of
+    """The estimated cost of a stage. `loads`: what models do in it (see `harness.models.demand`). `waiting`: seconds
+    for servers and for loading weights. `pool`: of the stages with the same pool, the largest does the work of
     all; the others reuse its results."""
 
     generated_tokens: int = 0
     trained_tokens: int = 0
     judge_calls: int = 0
     scored_tokens: int = 0
-    work: float = 0.0
+    loads: tuple[Load, ...] = ()
     waiting: float = 0.0
     pool: str = ""
+
+    @property
+    def amount(self) -> tuple[float, ...]:
+        """By which the stages of a pool are compared."""
+        tokens = sum(load.tokens for load in self.loads)
+        return self.generated_tokens, self.trained_tokens, self.scored_tokens, tokens, self.waiting
 
 
 Body = Callable[[Context], dict[str, Any]]
@@ -79,6 +124,9 @@ class Stage:
     names here: a journal has a lock of its own, for each time that something is written to it."""
     serves: int = 0
     """Among stages that share a resource, a larger one runs first: five responses per prompt include the first two."""
+    spreads: Spreads = "nothing"
+    """What is done by workers on a cluster, rather than by the stage's task, which then holds no resources: shards, by
+    one worker a node if they only wait for a server, else by as many as the stage's resources allow."""
     engines: tuple[Named, ...] = ()
     """The engines that it asks (`harness.engine.engines`)."""
 

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,9 @@ def canonical_json(value: Any) -> str:
 
 
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def stage_key(name: str, version: int, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -115,18 +118,31 @@ class Artifact:
 
     def rows(self, name: str, row: type[R]) -> list[R]:
         """The records of a JSONL file."""
-        # Not splitlines(): JSON strings may contain U+2028 and other line separators.
-        return [row.model_validate_json(line) for line in self._read(name).split("\n") if line]
+        return list(self.stream(name, row))
+
+    def stream(self, name: str, row: type[R]) -> Iterator[R]:
+        """The records of a JSONL file, read one by one."""
+        with self.path(name).open("rb") as file:  # in bytes: texts may contain U+2028 and other line separators
+            yield from (row.model_validate_json(line) for line in file if line != b"\n")
 
     def json(self, name: str) -> Any:
         """The value of a JSON file."""
         return json.loads(self._read(name))
 
 
-def write_rows(path: Path, rows: Sequence[Record]) -> None:
-    """Write records as JSONL. Raises ValueError for NaN and infinity, which would be read back as "not scored"."""
-    lines = [json.dumps(row.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
+def line_of(row: Record) -> bytes:
+    """A record as a line of JSON. Raises ValueError for NaN and infinity, which would be read back as "not scored"."""
+    return f"{_plain(row.model_dump(mode='json'))}\n".encode()
+
+
+def write_rows(path: Path, rows: Iterable[Record]) -> None:
+    """Write records as JSONL, one by one. Raises ValueError as `line_of` does."""
+    try:
+        with path.open("wb") as file:
+            file.writelines(map(line_of, rows))
+    except ValueError:
+        path.unlink()
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -64,7 +64,7 @@ def ask(
     """Choose the two rows, as `gate` describes, and check one against the other. `options`: what messages call `row`
     and `baseline_row`. Raises HarnessError for a board or a row that does not exist, or a number that can't be used."""
     check = checked(check)
-    opened = Path(board) if isinstance(board, str | Path) else _board_of(board)
+    opened = Path(board) if isinstance(board, str | Path) else board_of(board)
     entry = choose_row(opened, row, options[0])
     if baseline is None:
         return run_gate(entry, None if baseline_row is None else choose_row(opened, baseline_row, options[1]), check)
@@ -73,11 +73,12 @@ def ask(
         if isinstance(found, Baseline):
             return run_gate(entry, found.entry, check, found.other_anchor)
         return run_gate(entry, found, check)
-    other = _board_of(baseline)
+    other = board_of(baseline)
     if baseline_row is None and any(candidate.id == entry.id for candidate in other.entries):
         baseline_row = entry.id
     return run_gate(entry, choose_row(other, baseline_row, options[1]), check)
 
 
-def _board_of(rows: Board | HasBoard) -> Board:
+def board_of(rows: Board | HasBoard) -> Board:
+    """A board, or that of a run."""
     return rows if isinstance(rows, Board) else rows.board

@@ -4,6 +4,7 @@ from harness.boards.entry import BoardRow
 from harness.boards.facts import agreement_words, calibration, chance_words, judge_name
 from harness.boards.format import number, signed
 from harness.boards.provenance import JudgeCalibration
+from harness.components import benchmark_class
 from harness.figures import HELDOUT, Figure
 from harness.gate.means import ENOUGH_UNBOUNDED, Tested
 from harness.stats.bounds import FEWEST
@@ -87,7 +88,8 @@ def of_floor(value: float, bounds: tuple[float, float, int], floor: float, figur
 
 def of_judge(row: BoardRow, figure: Figure) -> str:
     """`the judge is no better than chance (...): this says nothing about quality`; empty where that isn't so."""
-    found = None if figure.benchmark == HELDOUT else calibration(row)
+    unjudged = figure.benchmark == HELDOUT or not benchmark_class(figure.benchmark).judged
+    found = None if unjudged else calibration(row)
     return "" if found is None else of_calibration(judge_name(row) or "unnamed", found)
 
 

@@ -35,7 +35,9 @@ class Hf(Generator):
 
     model: ModelReference
     revision: str | None = None
+    """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
+    """Of the weights in memory; `auto`: bfloat16 where this machine is fast at it, else float32."""
     batch_size: int | None = Field(None, ge=1)
     chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.errors import ModelError
+from harness.errors import ModelError, SamplesRefused
 from harness.protocols import Arrived, Generator, Sampled, SampleRequest
 from harness.servers.adapting.continuing import Continuing
 from harness.servers.adapting.opening import Opening
@@ -30,7 +30,8 @@ class Openai(Continuing, Generator):
     the temperature or `top_p` of the samples stops the run, since they would be others. A prompt that the server
     rejects as too long gets an empty completion with finish reason `length`, as in process. Samples that still fail
     after the retries raise ModelError once all others have arrived; those are kept, and the next run asks for the rest;
-    where none arrives, the first failures do. A reply that was cut off by a content filter counts as finished.
+    where none arrives, the first failures do. Samples that a server refuses because of their prompt (HTTP 400 or 422),
+    while it writes others, raise SamplesRefused. A reply that was cut off by a content filter counts as finished.
     """
 
     role: ClassVar[str] = "generator"
@@ -49,6 +50,8 @@ class Openai(Continuing, Generator):
         self.check()
         samples = [(i, k) for i, request in enumerate(requests) for k in request.samples]
         failures: list[str] = []
+        refused: list[tuple[int, int]] = []
+        reasons: list[str] = []
         opening, stop = Opening(), threading.Event()
 
         def generate_one(i: int, k: int) -> None:
@@ -56,9 +59,13 @@ class Openai(Continuing, Generator):
             try:
                 completion = self._sample(requests[i], k, seed)
             except _SampleError as error:
-                failures.append(str(error))
-                if (error.refused and not opening.is_open) or opening.failed(str(error), refused=True):
-                    raise ModelError(f"generator '{self.name}': {error}") from None
+                if error.refused:
+                    refused.append((i, k))
+                    reasons.append(str(error))
+                else:
+                    failures.append(str(error))
+                if opening.failed(str(error), refused=not error.refused):
+                    raise self._vain(error, refused) from None
                 return
             opening.answered()
             arrived([Sampled(i, k, completion)])
@@ -76,6 +83,15 @@ class Openai(Continuing, Generator):
                 f"generator '{self.name}': {len(failures)} of {len(samples)} requests to {self.model} failed "
                 f"({failures[0]}); the other samples are kept: run again"
             )
+        if refused:
+            several = f"{len(refused)} of {len(samples)} samples: {reasons[0]}"
+            text = f"generator '{self.name}': {several if opening.is_open else reasons[0]}"
+            raise SamplesRefused(text, refused, answered=opening.is_open)
+
+    def _vain(self, error: "_SampleError", refused: Sequence[tuple[int, int]]) -> ModelError:
+        """The error for a server that answers nothing."""
+        text = f"generator '{self.name}': {error}"
+        return SamplesRefused(text, refused, answered=False) if error.refused else ModelError(text)
 
     def _sample(self, request: SampleRequest, k: int, seed: int) -> Completion:
         import openai
@@ -123,7 +139,7 @@ class Openai(Continuing, Generator):
 
 
 class _SampleError(Exception):
-    """A sample that could not be generated; a later attempt may succeed. `refused`: the server didn't want to."""
+    """A sample that could not be generated. `refused`: the server didn't want to; else a later attempt may succeed."""
 
     def __init__(self, text: str, *, refused: bool = False) -> None:
         super().__init__(text)

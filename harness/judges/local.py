@@ -40,8 +40,11 @@ class Local(Judge):
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     model: ModelReference
+    """A built-in name, a hub id, or a local folder."""
     revision: str | None = None
+    """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
+    """Of the weights in memory; `auto`: bfloat16 where this machine is fast at it, else float32."""
     batch_size: int = Field(8, ge=1)
     max_tokens: int | None = Field(None, ge=1)
     _loaded: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = PrivateAttr(None)

@@ -16,11 +16,14 @@ from harness.files import FITTED, fitted_pairs
 from harness.protocols import Judge, Ready, RewardModel
 from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Messages, prompt_id
 
+CERTAIN = 1000.0
+"""A margin, in nats, at which the other answer has no probability left in double precision."""
+
 
 class RewardModelJudge(Judge):
     """Compares two answers with any of the project's reward models. The first is better with the Bradley-Terry
-    probability (1952) sigmoid((score(first) - score(second)) / temperature). The order of the answers makes no
-    difference, and the judge's prompt is not read.
+    probability (1952) sigmoid((score(first) - score(second)) / temperature); at temperature 0 the higher score wins,
+    and equal scores are a tie. The order of the answers makes no difference, and the judge's prompt is not read.
 
     `reward`: the reward model. If it is trained (`trained`, `features`), it needs `checkpoint`, the folder written by
     its training. It answers requests with two answers and two allowed replies, like those of AlpacaEval's
@@ -33,7 +36,8 @@ class RewardModelJudge(Judge):
 
     reward: RewardField
     checkpoint: RecipePath | None = None
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, ge=0)
+    """By which differences of scores are divided."""
     batch_size: int = Field(256, ge=1)
     _scores: dict[tuple[str, str], float | None] = PrivateAttr(default_factory=dict)
     _fitted: str | None = PrivateAttr(None)
@@ -78,7 +82,8 @@ class RewardModelJudge(Judge):
         if first is None or second is None:
             which = "first" if first is None else "second"
             return JudgeReply(text="", price=0.0, error=f"the reward model gave the {which} answer no score")
-        margin = (first - second) / self.temperature
+        certain = CERTAIN * ((first > second) - (first < second))
+        margin = (first - second) / self.temperature if self.temperature else certain
         logprobs = {choice: _log_sigmoid(m) for choice, m in zip(request.choices, (margin, -margin), strict=True)}
         return JudgeReply(text=request.choices[0 if margin >= 0 else 1], logprobs=logprobs, price=0.0)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from harness.engine.journal import Journal, content_key
+from harness.engine.journal import content_key
+from harness.engine.shards.journal import ShardJournal
 from harness.errors import CostError, JudgeError
 from harness.judging.batches.asking import FEWEST, Batches, Take
 from harness.judging.ledger import Ledger, entered, with_unreadable
@@ -44,9 +45,11 @@ class Asker(Ask):
         retries_invalid: int,
         price: Price | None,
         spending: Spending,
+        shard: str = "",
     ) -> None:
         self._judge = judge
-        self._journal = Journal(journal, JudgeReply, column="reply")
+        self._path = journal
+        self._journal = ShardJournal(journal, shard, JudgeReply, column="reply")
         self._concurrency = concurrency
         self._advance = advance
         self._retries_invalid = retries_invalid if judge.resamples else 0
@@ -102,9 +105,9 @@ class Asker(Ask):
     def _first_attempt(self, requests: Sequence[JudgeRequest], why: Unread) -> int:
         """The attempt from which replies count. Where an earlier run ended since no reply could be read, its attempts
         don't: what was wrong may have been mended."""
-        attempt, rows = 0, self._journal.rows()
+        attempt = 0
         while self._judge.is_served and not self._outlook.readable:
-            found = [rows[key] for request in requests if (key := self._key(request, attempt)) in rows]
+            found = self._journal.rows([self._key(request, attempt) for request in requests]).values()
             if not found or any(why(reply) is None for reply in found):
                 break
             attempt += self._retries_invalid + 1
@@ -128,8 +131,9 @@ class Asker(Ask):
 
     def missing(self, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
         """The requests without a reply in the journal."""
-        journaled = self._journal.rows()
-        return [request for request in requests if self._key(request, 0) not in journaled]
+        keys = [self._key(request, 0) for request in requests]
+        journaled = self._journal.rows(keys)
+        return [request for request, key in zip(requests, keys, strict=True) if key not in journaled]
 
     def _key(self, request: JudgeRequest, attempt: int) -> str:
         # Fields at their defaults are left out, so that keys from before these fields existed stay valid.
@@ -146,8 +150,7 @@ class Asker(Ask):
         """The replies by key. `on_reply` receives the new ones while others are still under way. `first`: this is the
         first attempt, so the progress bar has not counted these requests yet."""
         times = Counter(keys) if first else Counter()
-        rows = self._journal.rows()
-        journaled = {key: rows[key] for key in keys if key in rows}
+        journaled = self._journal.rows(keys)
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in journaled}
         self._advance(sum(times[key] for key in journaled))
         new: dict[str, JudgeReply] = {}
@@ -203,9 +206,9 @@ class Asker(Ask):
             self._ahead += executed
             self._advance(executed)
 
-        batches = Batches(judge, self._journal.path, self._price, self._spending, ahead)
+        batches = Batches(judge, self._path, self._price, self._spending, ahead)
         ask = batches.ask if judge.mode == "batch" else batches.settle
-        return ask(missing, take, self._journal.rows())
+        return ask(missing, take, self._journal.keys())
 
     def _replies(self, requests: Sequence[JudgeRequest], stop: threading.Event) -> list[JudgeReply]:
         """The judge's replies with their prices, which are added to the run's spending."""
@@ -283,9 +286,11 @@ def make_ask(
     retries_invalid: int = 0,
     price: Price | None = None,
     spending: Spending | None = None,
+    shard: str = "",
 ) -> Asker:
     """An `Ask` for a judge component. A judge with `requests_at_once` (a model in process) gets batches, in this
     thread; a served one is called from `concurrency` threads, one request per call. `advance` is called with the number
     of requests just finished, including those answered from the journal. `price`: of replies that come without one.
-    `spending`: the whole run's spending and limit."""
-    return Asker(judge, journal, concurrency, advance, retries_invalid, price, spending or Spending())
+    `spending`: the whole run's spending and limit. `shard`: the bits of the running shard
+    (`harness.engine.shards`)."""
+    return Asker(judge, journal, concurrency, advance, retries_invalid, price, spending or Spending(), shard)

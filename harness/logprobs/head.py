@@ -25,6 +25,9 @@ from harness.models.config import text_config
 
 _log = logging.getLogger(__name__)
 
+GREEDY_TILE = 128
+"""Tokens whose logits are in memory at a time where the most probable ones are asked for."""
+
 
 def response_logps(model: nn.Module, batch: Batch, *, tile: int | None = None) -> tuple[Tensor, Tensor]:
     """Summed log-probabilities [K] (float32, natural log, with gradient) of a batch's K responses, and their lengths.
@@ -49,6 +52,31 @@ def response_logps(model: nn.Module, batch: Batch, *, tile: int | None = None) -
         tokens = tiled_logps(head, hidden[is_response], targets[is_response], tile)
     lengths: Tensor = batch["lengths"]
     return pad_sequence(list(torch.split(tokens, lengths.tolist())), batch_first=True).sum(dim=1), lengths
+
+
+@torch.no_grad()
+def response_likelihoods(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Summed log-probabilities [K] (float32, natural log) of a batch's K responses, and whether each of their tokens is
+    the most probable one: bool [K]."""
+    if (parts := by_rope_class(model, batch)) is not None:
+        scored = [response_likelihoods(model, part) for part, _ in parts]
+        order = torch.cat([places for _, places in parts]).argsort()
+        return torch.cat([logps for logps, _ in scored])[order], torch.cat([greedy for _, greedy in scored])[order]
+    batch = without_padding(model, batch)
+    is_response = batch["targets"] != IGNORED
+    targets, head = batch["targets"][is_response], _head_of(model)
+    if head is None:
+        states = model(**forward_inputs(model, batch), use_cache=False).logits[is_response]
+    else:
+        states = head.decoder(**forward_inputs(model, batch), use_cache=False).last_hidden_state[is_response]
+    logps, hits = [], []
+    for part, wanted in zip(torch.split(states, GREEDY_TILE), torch.split(targets, GREEDY_TILE), strict=True):
+        logits = part.float() if head is None else head.logits(part)
+        logps.append(pick(logits, wanted))
+        hits.append(logits.argmax(dim=1) == wanted)
+    lengths: list[int] = batch["lengths"].tolist()
+    sums = [part.sum() for part in torch.split(torch.cat(logps), lengths)]
+    return torch.stack(sums), torch.stack([part.all() for part in torch.split(torch.cat(hits), lengths)])
 
 
 def give_logps(model: nn.Module) -> None:

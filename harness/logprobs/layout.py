@@ -6,16 +6,18 @@ response.
 
 import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import nn
 
 from harness.children.shares import of_first
 from harness.errors import ModelError
-from harness.logprobs.attention import forgo_prefix_attention, use_prefix_attention
+from harness.logprobs.attention import forgo_prefix_attention, has_prefix_attention, use_prefix_attention
 from harness.logprobs.head import evaluating, response_logps
-from harness.logprobs.rows import FORWARD, WIDEST_MASK, pad, token_row
+from harness.logprobs.rows import FORWARD, WIDEST_MASK, TokenRow, pad, token_row
 from harness.models.config import (
     attention_width,
     context_window,
@@ -32,6 +34,7 @@ DENSE_ATTENTION, HALF_DENSE_ATTENTION = 1.3, 6.0
 matrix product (639 tokens, 9 heads of 64, forward and backward, on a processor with AVX512-BF16)."""
 
 _log = logging.getLogger(__name__)
+_checked: "WeakSet[nn.Module]" = WeakSet()
 
 
 def shared_prefix_obstacle(model: nn.Module, lengths: Sequence[Lengths]) -> str | None:
@@ -59,6 +62,41 @@ def check_window(model: nn.Module, longest: int) -> None:
             f"the longest prompt with its response has {longest} tokens, and the policy's window is {window}; "
             f"set training.max_length to at most {window}: longer responses are truncated and counted"
         )
+
+
+def check_padding(model: nn.Module) -> None:
+    """Raise ModelError if a longer row beside a response changes its log-probability, as it does where a release of
+    transformers computes a family's padding wrongly. Rows of prefix attention have no padding."""
+    if has_prefix_attention(model) or model in _checked:
+        return
+    difference = of_first(lambda: _difference_by_padding(model))
+    # Rounding sends a token to another expert now and then; a mask that is wrong changes every token by about 1.
+    if difference > (0.01 if next(model.parameters()).dtype == torch.float32 else 0.2):
+        raise ModelError(
+            f"{type(model).__name__}: transformers {version('transformers')} gives log-probabilities that differ by "
+            f"{difference:.2g} nats per token when a longer row is in the batch, so figures would be wrong; install "
+            f"another release of transformers"
+        )
+    _checked.add(model)
+
+
+def _difference_by_padding(model: nn.Module) -> float:
+    """The largest difference, in nats per token, between a response by itself and beside a longer row."""
+    vocabulary, window = text_config(model).vocab_size, context_window(model)
+    device, size = next(model.parameters()).device, 8
+    longest = 40 if window is None else max(2, min(40, window - size))
+    texts = [[(start + 7 * i) % vocabulary for i in range(n)] for start, n in ((3, 2), (5, longest), (11, size))]
+    rows = [token_row(prompt, [texts[2]]) for prompt in texts[:2]]
+
+    def logps(chosen: Sequence[TokenRow]) -> torch.Tensor:
+        batch = pad(chosen, 0)
+        return response_logps(model, {k: batch[k].to(device) for k in FORWARD if k in batch})[0]
+
+    with torch.no_grad(), evaluating(model):
+        alone, beside = torch.cat([logps([row]) for row in rows]), logps(rows)
+    if not alone.isfinite().all():
+        return 0.0  # weights that give no number: what needs one says so
+    return (beside - alone).abs().nan_to_num(torch.inf).max().item() / size
 
 
 def _layers_obstacle(model: nn.Module) -> str | None:

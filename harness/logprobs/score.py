@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.children.shares import gathered, own
 from harness.logprobs.head import evaluating, give_logps, response_logps
-from harness.logprobs.layout import check_window, shared_prefix_obstacle
+from harness.logprobs.layout import check_padding, check_window, shared_prefix_obstacle
 from harness.logprobs.rows import TokenRow, pad, token_row
 from harness.models import chat
 from harness.types import Advance, Messages
@@ -45,8 +45,7 @@ def score_rows(
     longest first. Adjacent rows with the same prompt share its tokens if the model supports it. A PEFT model is used
     with its active adapters. `autocast`: the dtype of matrix products, if training uses another than the weights'.
     `shard`: shares the model's weights out among processes. `advance` is called with the number of responses just
-    finished. Raises ModelError if a row exceeds the model's
-    context window."""
+    finished. Raises ModelError if a row exceeds the model's context window, or if padding changes its results."""
     if not rows:
         return []
     lengths = {"max_prompt_length": max_prompt_length, "max_length": max_length}
@@ -57,6 +56,7 @@ def score_rows(
     run_lengths = [(len(encoded[run[0]].prompt), [len(encoded[i].response) for i in run]) for run in runs]
     if all(len(run) == 1 for run in runs) or shared_prefix_obstacle(model, run_lengths):
         runs = [[i] for run in runs for i in run]
+    check_padding(model)
     if shard:  # the model has been tried out by now, which needs a whole one
         give_logps(model)
         model = shard(model)

@@ -44,6 +44,7 @@ class MdpoLinear(DpoLoss):
     name: Literal["mdpo_linear"] = "mdpo_linear"
     normalise: Literal["pairs", "l1", "max", "none"] = "pairs"
     weights: Literal["rank", "score"] | Annotated[tuple[float, ...], Field(min_length=2)] = "rank"
+    """By `rank`, by `score`, or one weight a rank."""
 
     @model_validator(mode="before")
     @classmethod

@@ -25,6 +25,7 @@ class Nca(WithLogRatios):
 
     name: Literal["nca"] = "nca"
     temperature: float = Field(1.0, ge=1e-6)
+    """Of the softmax over scores."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and scores."""

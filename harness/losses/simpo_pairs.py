@@ -25,7 +25,9 @@ class SimpoPairs(WithTieMargin, WithLabelSmoothing):
 
     name: Literal["simpo_pairs"] = "simpo_pairs"
     beta: float = Field(2.0, gt=0)
+    """The factor of log-probabilities per token."""
     gamma: float = Field(0.5, ge=0)
+    """The target margin."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and lengths, and [B, N, N] pairs."""

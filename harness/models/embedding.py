@@ -48,6 +48,11 @@ def load(model: str) -> Any:
         return SentenceTransformer(local_path(model), device=str(device()), trust_remote_code=False)
 
 
+def vectors_of(model: Any, texts: Sequence[str]) -> Any:
+    """Unit vectors of the texts, [n, d], float32."""
+    return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+
+
 def spread(model: Any, texts: Sequence[str]) -> float | None:
     """The mean cosine distance over all pairs of texts: 0 if all mean the same, about 1 if they have nothing in common.
     None for fewer than two texts.
@@ -56,6 +61,5 @@ def spread(model: Any, texts: Sequence[str]) -> float | None:
     """
     if len(texts) < 2:
         return None
-    vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-    total, n = vectors.astype("float64").sum(axis=0), len(texts)
+    total, n = vectors_of(model, texts).astype("float64").sum(axis=0), len(texts)
     return 1 - (float(total @ total) - n) / (n * (n - 1))

@@ -77,10 +77,12 @@ def bfloat16_here() -> Answer:
 def _concrete(value: Dtype | Literal["auto"], info: ValidationInfo) -> Dtype:
     if value != "auto":
         return value
-    answer = bfloat16_here()
+    context = info.context or {}
+    on_gpu = context.get("on_gpu", False)
+    answer = Answer(True, "--on names a GPU") if on_gpu else bfloat16_here()
     dtype: Dtype = "bfloat16" if answer.good else "float32"
-    reasons: set[str] = (info.context or {}).get("auto_dtype", set())
-    reasons.add(f"dtype auto is {dtype} here: {answer.reason}")
+    reasons: set[str] = context.get("auto_dtype", set())
+    reasons.add(f"dtype auto is {dtype} {'there' if on_gpu else 'here'}: {answer.reason}")
     return dtype
 
 
@@ -91,7 +93,8 @@ def _auto_or_dtype(_: Any, handler: Any) -> core_schema.CoreSchema:
 
 AutoDtype = Annotated[Dtype, GetPydanticSchema(_auto_or_dtype)]
 """A recipe's dtype: `auto` becomes the dtype that is best on this machine when the recipe is read, so that keys hold
-what was computed in. The reason is added to the validation context's `auto_dtype`, a set, if it has one."""
+what was computed in. The reason is added to the validation context's `auto_dtype`, a set, if it has one. With `on_gpu`
+in the context it is a GPU's dtype, whatever this machine has."""
 
 
 def _may_have_accelerator() -> bool:

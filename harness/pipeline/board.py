@@ -23,7 +23,6 @@ from harness.recipe.load import Study
 from harness.report.page import write_page
 from harness.report.write import write_board
 from harness.stats.paired import prompt_of
-from harness.training.checkpoint import CHECKPOINT
 
 
 def check_folder(folder: Path, study: Study, replace: bool) -> None:
@@ -86,8 +85,8 @@ def write_run(folder: Path, plan: StudyPlan, executed: ExecutionResult, replace:
 
 def checkpoint_folders(plan: StudyPlan, executed: ExecutionResult) -> dict[str, Path]:
     """The folders of the deployed policies in the store, by the ids of the trained rows."""
-    trained = {member.row.id: member.row.policy for member in plan.rows if member.row.policy}
-    return {row: executed.artifacts[stage.key].folder / CHECKPOINT for row, stage in trained.items()}
+    rows = [member.row for member in plan.rows]
+    return {r.id: r.checkpoint(executed.artifacts[r.policy.key].folder) for r in rows if r.policy}
 
 
 def _recipes(study: Study) -> set[str]:

@@ -1,6 +1,6 @@
 """Builds a board's entries from a run's artifacts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.benchmark import Benchmark, Published
@@ -9,23 +9,23 @@ from harness.boards.provenance import (
     GuardFlag,
     JudgeCalibration,
     JudgingFacts,
-    LossFacts,
     Provenance,
-    SftFacts,
     SweepAxisFacts,
     SweepFacts,
-    TrainingFacts,
 )
 from harness.components import identity
 from harness.engine.execute import ExecutionResult
 from harness.engine.stage import Stage
-from harness.engine.store import Artifact
+from harness.figures import REWARD_FIGURES
 from harness.judging.calibration.record import calibration_of
 from harness.judging.costs import board_ledger
-from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag, precision_flag
-from harness.pipeline.plan import Plan, PlannedRow
+from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag, overoptimised_flag, precision_flag
+from harness.pipeline.plan import Plan
+from harness.pipeline.planning.row import PlannedRow
+from harness.pipeline.provenance.joined import joined
+from harness.pipeline.provenance.training import training_facts
+from harness.pipeline.selection.choose import with_selection
 from harness.pipeline.study import StudyPlan, StudyRow
-from harness.protocols import Loss
 from harness.recipe.checks import with_folded
 from harness.recipe.evaluation import Evaluation
 from harness.recipe.load import recipe_dict
@@ -33,17 +33,15 @@ from harness.recipe.policy import policy_identity
 from harness.recipe.recipe import Recipe
 from harness.recipe.sweep import Axis
 from harness.stages._metrics import categories, metrics, outcomes, resamples
-from harness.training.steps import read_steps
 from harness.types import Answer, Metric
 
 RECORDED = "recorded verdicts, not judged again"
-CURVE = 100
-"""The largest number of points in a training's curve."""
 
 
 def make_entries(plan: StudyPlan, executed: ExecutionResult) -> list[Entry]:
     """One entry per row: the untrained base first, then the methods in the recipe's order; in a sweep, cell by cell."""
-    entries = [_entry(row, plan.study.axes, executed) for row in plan.rows]
+    own = with_selection(plan, [_entry(row, plan.study.axes, executed) for row in plan.rows], executed)
+    entries = [_as_calibrated(entry, row.cell.recipe) for entry, row in zip(own, plan.rows, strict=True)]
     benchmarks: dict[str, Benchmark] = {}
     for cell in plan.study.cells:
         for benchmark in _benchmarks(cell.recipe):
@@ -70,7 +68,7 @@ def published_rows(benchmark: Benchmark, published: Published, entries: Sequence
         judge, measured = entry.provenance.judge or {}, entry.provenance.benchmark(benchmark.name)
         if judge.get("recorded_by") == published.judge and published.comparable(measured):
             shared = Provenance(judge=judge, benchmarks=entry.provenance.benchmarks)
-            provenance = _joined([provenance, shared])
+            provenance = joined([provenance, shared])
             break
     return [
         Entry(id=name, method=PUBLISHED, metrics=metrics, provenance=provenance, figures=benchmark.figures)
@@ -91,7 +89,8 @@ def recorded_by(plan: Plan, row: PlannedRow, executed: ExecutionResult) -> str:
 
 
 def _recorded_judges(row: PlannedRow, executed: ExecutionResult) -> dict[str, str]:
-    return {name: report["recorded_by"] for name, report in _reports(row.verdicts, executed).items()}
+    reports = _reports(row.verdicts, executed).items()
+    return {name: report["recorded_by"] for name, report in reports if "recorded_by" in report}
 
 
 def _reports(stages: Mapping[str, Stage], executed: ExecutionResult) -> dict[str, dict[str, Any]]:
@@ -112,6 +111,10 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
         figures |= metrics(artifact)
         details[name] = outcomes(artifact, "verdicts")
         row_resamples |= resamples(artifact)
+    if row.rewards:
+        scored = executed.artifacts[row.rewards.key]
+        figures |= metrics(scored)
+        details |= scored.json("outcomes.json")
     judged = [benchmark for benchmark in _benchmarks(member.cell.recipe) if benchmark.name in row.verdicts]
     declared = {benchmark.name: benchmark.figures_of(identity(benchmark)) for benchmark in judged}
     # A benchmark that has figures by category asks a fixed number of prompts of each.
@@ -123,7 +126,10 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
         provenance=_provenance(member, axes, executed),
         outcomes=details,
         resamples=row_resamples,
-        figures=tuple(figure for own in declared.values() for figure in own),
+        figures=(
+            *(figure for own in declared.values() for figure in own),
+            *(figure for figure in REWARD_FIGURES if figure.metric in figures),
+        ),
         strata={name: categories(executed.artifacts[row.verdicts[name].key]) for name in stratified},
     )
 
@@ -135,18 +141,12 @@ def _provenance(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResul
     parts = [run]
     if recipe.evaluation:
         parts.append(_judge_facts(recipe.evaluation, member.plan, row, executed))
-    parts += [_guard_facts(recipe.evaluation, row, executed, run), _training_facts(row, executed)]
+    parts += [_guard_facts(recipe.evaluation, row, executed, run), training_facts(row, executed)]
     if axes:
         parts.append(Provenance(sweep=_sweep_facts(member, axes)))
     if member.cell.auto_dtype:
         parts.append(Provenance(auto_dtype=member.cell.auto_dtype))
-    return _joined(parts)
-
-
-def _joined(parts: Iterable[Provenance]) -> Provenance:
-    """One record of the fields that were given in any part; later parts override earlier ones."""
-    fields = {name: value for part in parts for name, value in part if name in part.model_fields_set}
-    return Provenance.model_validate(fields)
+    return joined(parts)
 
 
 def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionResult) -> Provenance:
@@ -156,6 +156,7 @@ def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionR
         for name, stage in plan.data.items()
         if not name.startswith(("reference/", "sft/")) and name not in ("report", "dataset")
     }
+    stages |= row.data
     if row.heldout and "reference" in row.heldout.inputs:
         stages["reference"] = row.heldout.inputs["reference"]
     data = _reports(stages, executed)
@@ -174,21 +175,22 @@ def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionR
         made_by=executed.artifacts[last.key].record.made_by,
     )
     if recipe.policy and row.system is None:
-        return _joined([facts, Provenance(policy=policy_identity(recipe.policy))])
+        return joined([facts, Provenance(policy=policy_identity(recipe.policy))])
     return facts
 
 
 def _judge_facts(evaluation: Evaluation, plan: Plan, row: PlannedRow, executed: ExecutionResult) -> Provenance:
     """The judges and benchmarks, what judging cost, and what the answers were compared with."""
     own_judges = {name: {"judge": identity(judge)} for name, judge in evaluation.judges.items()}
-    judge, reports = identity(evaluation.judge), _reports(row.verdicts, executed)
+    judge = identity(evaluation.judge) if evaluation.judge else None
+    judged = {b.name for b in evaluation.judged}
+    reports = _reports({name: stage for name, stage in row.verdicts.items() if name in judged}, executed)
     facts = Provenance(
-        judge=judge,
-        judge_calibration=_calibration(evaluation, row, executed),
+        **({"judge": judge, "judge_calibration": "uncalibrated"} if judge else {}),
         benchmarks={b.name: {**identity(b), **own_judges.get(b.name, {})} for b in evaluation.benchmarks},
     )
-    if evaluation.judge.recorded:
-        judge = {**judge, "recorded_by": recorded_by(plan, row, executed)}
+    if evaluation.is_replay:
+        judge = {**(judge or {}), "recorded_by": recorded_by(plan, row, executed)}
         verdicts = Provenance(judge=judge, judge_calibration=RECORDED, verdicts=reports)
     else:
         ledgers = {name: JudgingFacts.model_validate(board_ledger(report)) for name, report in reports.items()}
@@ -200,7 +202,7 @@ def _judge_facts(evaluation: Evaluation, plan: Plan, row: PlannedRow, executed: 
     # Only references that are another row's answers are stages.
     inputs = {name: stage.inputs.get("reference") for name, stage in row.verdicts.items()}
     references = {name: stage.key for name, stage in inputs.items() if stage is not None}
-    return _joined([facts, verdicts, *([Provenance(references=references)] if references else [])])
+    return joined([facts, verdicts, *([Provenance(references=references)] if references else [])])
 
 
 def _guard_facts(
@@ -214,11 +216,14 @@ def _guard_facts(
             if benchmark.name in row.answers:
                 answers = executed.artifacts[row.answers[benchmark.name].key].rows("answers.jsonl", Answer)
                 references = _reference_texts(benchmark, row.verdicts[benchmark.name], executed)
-                flags[benchmark.name] = answer_flags(answers, references, run.answers[benchmark.name])
+                raised = answer_flags(answers, references, run.answers[benchmark.name], judged=benchmark.judged)
+                flags[benchmark.name] = raised
         row_flags.append(leak_flag(run.leaks, run.data))
         if run.policy is not None:
-            judges = [identity(evaluation.judge_of(benchmark)) for benchmark in evaluation.benchmarks]
+            judges = [identity(evaluation.judge_of(benchmark)) for benchmark in evaluation.judged]
             row_flags += {flag.text: flag for j in judges if (flag := family_flag(j, run.policy))}.values()
+    if row.rewards:
+        row_flags.append(overoptimised_flag(executed.artifacts[row.rewards.key].report))
     if row.heldout:
         heldout = executed.artifacts[row.heldout.key]
         mergeable = row.adapter is not None and row.adapter.bits is None
@@ -232,35 +237,10 @@ def _guard_facts(
     return Provenance(guards=guards) if guards else Provenance()
 
 
-def _training_facts(row: PlannedRow, executed: ExecutionResult) -> Provenance:
-    """The training of the row's policy: its seed, budget, loss and reports."""
-    parts = []
-    if row.arm and row.arm.seed is not None:
-        parts.append(Provenance(method_id=row.arm.method.id, training_seed=row.arm.seed))
-    if row.matched:
-        parts.append(Provenance(match_to=row.matched.id))
-    if row.policy:
-        artifact = executed.artifacts[row.policy.key]
-        training = TrainingFacts.model_validate({**_without_seconds(artifact), "curve": _curve(artifact)})
-        parts.append(Provenance(training=training))
-    if row.start and row.sft:
-        report = _without_seconds(executed.artifacts[row.sft.key])
-        parts.append(Provenance(sft=SftFacts.model_validate({"row": row.start, **report})))
-    if row.arm and isinstance(row.arm.method.loss, Loss):
-        loss = row.arm.method.loss
-        facts = LossFacts(on_pairs=loss.on_pairs, is_multi_dpo=loss.is_multi_dpo, reconstruction=loss.reconstruction)
-        parts.append(Provenance(loss=facts))
-    return _joined(parts)
-
-
-def _without_seconds(trained: Artifact) -> dict[str, Any]:
-    return {name: value for name, value in trained.report.items() if name != "seconds"}
-
-
 def _sweep_facts(member: StudyRow, axes: Sequence[Axis]) -> SweepFacts:
     return SweepFacts(
         row=member.id_in_cell,
-        cells=tuple(cell.settings for cell in member.cells),
+        cells=tuple(cell.settings for cell in member.stands_in),
         axes=tuple(
             SweepAxisFacts(name=axis.name, fields=axis.fields, values=tuple(label for label, _ in axis.choices))
             for axis in axes
@@ -274,24 +254,24 @@ def _reference_texts(benchmark: Benchmark, verdicts: Stage, executed: ExecutionR
     return benchmark.reference_texts(answers)
 
 
-def _curve(trained: Artifact) -> list[list[float]]:
-    """[step, loss] of at most CURVE steps of a training, evenly spaced and including the last one."""
-    steps = [[s["step"], s["loss"]] for s in read_steps(trained.folder / "steps.jsonl") if s.get("loss") is not None]
-    every = max(1, -(-len(steps) // CURVE))
-    return [[step, round(loss, 6)] for step, loss in (steps[::-1][::every])[::-1]]
+def _as_calibrated(entry: Entry, recipe: Recipe) -> Entry:
+    """The row with how its judge relates to an official one, and what that one would say of the row's figures."""
+    if recipe.evaluation is None or recipe.evaluation.judge is None or recipe.evaluation.is_replay:
+        return entry
+    found = _calibration(recipe.evaluation, entry.metrics)
+    return entry.model_copy(update={"provenance": entry.provenance.model_copy(update={"judge_calibration": found})})
 
 
-def _calibration(evaluation: Evaluation, row: PlannedRow, executed: ExecutionResult) -> JudgeCalibration | str:
-    """How the judge relates to an official one, by the first benchmark that has one."""
-    for benchmark in evaluation.benchmarks:
+def _calibration(evaluation: Evaluation, rates: Mapping[str, Metric]) -> JudgeCalibration | str:
+    """How the judge relates to an official one, by the first benchmark that has one. `rates`: the row's figures."""
+    for benchmark in evaluation.judged:
         if by := benchmark.calibrated_by:
             calibration = calibration_of(identity(evaluation.judge_of(benchmark)), by.annotator, by.asked)
             if calibration is None:
                 break
-            stage, equivalents = row.verdicts.get(benchmark.name), {}
-            if by.figure is not None and stage is not None and calibration.official == by.annotator:
-                rate = metrics(executed.artifacts[stage.key]).get(by.figure)
-                equivalent = None if rate is None else calibration.equivalent(rate)
+            equivalents = {}
+            if by.figure is not None and by.figure in rates and calibration.official == by.annotator:
+                equivalent = calibration.equivalent(rates[by.figure])
                 equivalents = {} if equivalent is None else {by.figure: equivalent}
             return calibration.on_board(equivalents)
     return "uncalibrated"

@@ -1,14 +1,18 @@
 """Estimates the cost of a plan, for all cells together and for each alone, so that savings are known before a run."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import cached_property
 from typing import NamedTuple
 
 from harness.engine import engines
 from harness.engine.stage import Estimate, Stage
 from harness.engine.store import Store
+from harness.errors import DataError
+from harness.files import is_offline, offline
 from harness.memo import remembering
-from harness.models.workload import device
+from harness.models.demand.devices import device
+from harness.models.demand.parts import unknown
 from harness.pipeline.study import StudyPlan
 from harness.servers.spending import JudgeCost
 from harness.stage_kinds import STAGE_KINDS, StageKind
@@ -34,21 +38,43 @@ class Cost(NamedTuple):
 
 
 class Estimates:
-    """The costs of a plan's stages, each computed once. `stored`: keys of the stages that the store has already."""
+    """The costs of a plan's stages, each computed once. `stored`: keys of the stages that the store has already.
+    `unknown`: why a stage's cost is unknown, by key; it is in no sum."""
 
     def __init__(self, plan: StudyPlan, store: Store) -> None:
         self.plan = plan
         self._stages = {stage.key: stage for stage in plan.stages}
-        self._judging: dict[object, JudgeCost | None] = {}
+        self._judging: dict[object, JudgeCost | DataError | None] = {}
         self.store = store
         self._artifacts = {key: artifact for key in self._stages if (artifact := store.find(key)) is not None}
         self.stored = frozenset(self._artifacts)
+        self.fetching = offline if is_offline() else nullcontext  # as when it was made
 
     @cached_property
     def of(self) -> dict[str, Estimate]:
-        """Estimates by stage key. For texts that are generated already, the real number of tokens is used."""
-        with remembering():
-            return {key: self._with_real_tokens(key, stage.estimate()) for key, stage in self._stages.items()}
+        """Estimates by stage key. For texts that are generated already, the real number of tokens is used. Raises
+        DataError for data that can't be read; offline, such a stage is unknown."""
+        return {key: estimate for key, (estimate, _) in self._estimated.items()}
+
+    @cached_property
+    def unknown(self) -> dict[str, str]:
+        return {key: reason for key, (_, reason) in self._estimated.items() if reason}
+
+    @cached_property
+    def _estimated(self) -> dict[str, tuple[Estimate, str]]:
+        """By key, an estimate, and why it is unknown or incomplete."""
+        with remembering(), self.fetching():
+            return {key: self._estimate(key, stage) for key, stage in self._stages.items()}
+
+    def _estimate(self, key: str, stage: Stage) -> tuple[Estimate, str]:
+        try:
+            estimate = self._with_real_tokens(key, stage.estimate())
+        except DataError as error:
+            if not is_offline():
+                raise
+            return Estimate(), str(error)
+        models = unknown(estimate.loads)
+        return estimate, f"the size of {', '.join(models)} is unknown" if models else ""
 
     def _with_real_tokens(self, key: str, estimate: Estimate) -> Estimate:
         artifact = self._artifacts.get(key)
@@ -56,16 +82,32 @@ class Estimates:
         if not estimate.generated_tokens or not isinstance(tokens, int):
             return estimate
         share = tokens / estimate.generated_tokens
-        return estimate._replace(generated_tokens=tokens, work=share * estimate.work)
+        return estimate._replace(generated_tokens=tokens, loads=tuple(load.times(share) for load in estimate.loads))
 
     @cached_property
     def judging(self) -> dict[str, JudgeCost]:
         """Judging costs of the stages still to run, by key; only for judges with a price."""
         costs = {}
         for key, stage in self._stages.items():
-            if stage.judging and key not in self.stored and (cost := self._judging_cost(stage)):
+            if key in self.stored or key in self.unpriced or not stage.judging:
+                continue
+            if cost := self._judging_cost(stage):
                 costs[key] = cost
         return costs
+
+    @cached_property
+    def unpriced(self) -> frozenset[str]:
+        """The stages whose judge's cost is unknown offline, because it depends on questions that aren't here."""
+        missing = set()
+        with self.fetching():
+            for key, stage in self._stages.items():
+                if not (stage.judging and key not in self.stored and is_offline()):
+                    continue
+                try:
+                    self._judging_cost(stage)
+                except DataError:
+                    missing.add(key)
+        return frozenset(missing)
 
     def _judging_cost(self, stage: Stage) -> JudgeCost | None:
         assert stage.judging
@@ -79,22 +121,26 @@ class Estimates:
         ]
         same_cost = (repr(sorted(stage.params.items())), *longest, len(set(answers)))
         if same_cost not in self._judging:
-            self._judging[same_cost] = stage.judging(self.store)
-        return self._judging[same_cost]
+            self._judging[same_cost] = self._planned(stage.judging)
+        if isinstance(planned := self._judging[same_cost], DataError):
+            raise planned
+        return planned
+
+    def _planned(self, judging: Callable[[Store], JudgeCost | None]) -> JudgeCost | DataError | None:
+        try:
+            return judging(self.store)
+        except DataError as error:  # kept: a file that isn't here is looked for once
+            return error
 
     def cost(self, keys: Iterable[str]) -> Cost:
         """The cost of running these stages one after the other. Stages in one pool cost as much as the largest of
         them."""
-        largest: dict[str, Estimate] = {}
+        keys = list(keys)
         seconds, calls, dollars, at_most = 0.0, 0, 0.0, 0.0
-        priced = capped = True
+        priced = capped = not self.unpriced.intersection(keys)
         for key in keys:
-            stage, estimate = self._stages[key], self.of[key]
-            seconds += STAGE_KINDS.get(stage.name, StageKind()).overhead
-            calls += estimate.judge_calls
-            pool = estimate.pool or key
-            if pool not in largest or estimate[:2] + estimate[3:6] > largest[pool][:2] + largest[pool][3:6]:
-                largest[pool] = estimate
+            seconds += STAGE_KINDS.get(self._stages[key].name, StageKind()).overhead
+            calls += self.of[key].judge_calls
             if judged := self.judging.get(key):
                 priced, capped = priced and judged.dollars is not None, capped and judged.at_most is not None
                 dollars += judged.dollars or 0.0
@@ -104,8 +150,9 @@ class Estimates:
                 priced, capped = priced and paid is not None, capped and paid is not None
                 dollars += paid or 0.0
                 at_most += paid or 0.0
-        estimates = largest.values()
-        seconds += sum(e.work for e in estimates) / device().peak + sum(e.waiting for e in estimates)
+        estimates = self.working(keys).values()
+        seconds += sum(load.seconds(device()) or 0.0 for e in estimates for load in e.loads)
+        seconds += sum(e.waiting for e in estimates)
         return Cost(
             seconds,
             sum(e.generated_tokens for e in estimates),
@@ -115,6 +162,15 @@ class Estimates:
             dollars if priced else None,
             at_most if capped else None,
         )
+
+    def working(self, keys: Iterable[str]) -> dict[str, Estimate]:
+        """The estimates of those of the stages that do the work: of the stages in one pool, the largest."""
+        largest: dict[str, str] = {}
+        for key in keys:
+            pool = self.of[key].pool or key
+            if pool not in largest or self.of[key].amount > self.of[largest[pool]].amount:
+                largest[pool] = key
+        return {key: self.of[key] for key in largest.values()}
 
     def cell(self, number: int) -> list[str]:
         """The keys of a cell's stages."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.boards.format import with_interval
 from harness.data.leaks import words
 from harness.figures import MARGIN, MARGIN_KEPT, TRAINED_MARGIN
 from harness.pipeline.injections import kind_of
@@ -55,25 +56,37 @@ class Flag(Record):
 
 
 def answer_flags(
-    answers: Sequence[Answer], references: Mapping[str, str] | None = None, report: Mapping[str, Any] | None = None
+    answers: Sequence[Answer],
+    references: Mapping[str, str] | None = None,
+    report: Mapping[str, Any] | None = None,
+    *,
+    judged: bool = True,
 ) -> list[Flag]:
     """The flags of a row's answers to one benchmark. `references`: texts that they were compared with, by question id;
-    `report`: of the stage that wrote the answers."""
+    `report`: of the stage that wrote the answers. `judged`: by a judge, who may be deceived by how an answer looks; a
+    program isn't, and an answer that it asks for may be the same one for many questions, or end at its limit."""
+    answers = [answer for answer in answers if not answer.likelihoods]
     if not answers:
         return []
     texts = {a.question_id: "\n".join(a.turns) for a in answers}
     cut = [a.question_id for a in answers if "length" in a.finish_reasons]
     repetitive = [key for key, text in texts.items() if repetition(text) >= REPEATED_GRAMS]
     empty = [key for key, text in texts.items() if not text.strip()]
-    flags = [
-        _constant(texts),
-        _to_the_judge(texts),
-        _share("truncated", cut, texts, TRUNCATED, "were cut at the token limit"),
-        _share("empty", empty, texts, EMPTY, "are empty"),
-        _share("repetitive", repetitive, texts, REPETITIVE, "repeat themselves (half of their 4-grams or more)"),
-        _length(texts, references or {}),
-        _unfinished((report or {}).get("thoughts"), answers),
-    ]
+    empties = _share("empty", empty, texts, EMPTY, "are empty")
+    unfinished = _unfinished((report or {}).get("thoughts"), answers)
+    flags = (
+        [empties, unfinished]
+        if not judged
+        else [
+            _constant(texts),
+            _to_the_judge(texts),
+            _share("truncated", cut, texts, TRUNCATED, "were cut at the token limit"),
+            empties,
+            _share("repetitive", repetitive, texts, REPETITIVE, "repeat themselves (half of their 4-grams or more)"),
+            _length(texts, references or {}),
+            unfinished,
+        ]
+    )
     return [flag for flag in flags if flag is not None]
 
 
@@ -203,3 +216,18 @@ def precision_flag(metrics: Mapping[str, Metric], dtype: str, *, mergeable: bool
         low, high = trained.ci95
         text += f"; with {trained.n:,} pairs the float32 margin itself may be 0 (95 % interval {low:.2g} to {high:.2g})"
     return Flag(name="precision", value=kept.value, threshold=KEPT, text=text)
+
+
+def overoptimised_flag(report: Mapping[str, Any]) -> Flag | None:
+    """The flag of a row whose answers please the reward model that made its data more than base's do, and the known
+    truth less, both significantly (2210.10760). `report`: of `harness.stages.proxies.answers`."""
+    if not report.get("overoptimised"):
+        return None
+    gold, proxy = (Metric.model_validate(report[name]) for name in ("gold_gain", "proxy_gain"))
+    if gold.value is None or proxy.value is None:
+        return None
+    text = (
+        f"overoptimised: over base, the proxy's score rose by {with_interval(proxy, 2)} standard deviations, and "
+        f"gold's fell: {with_interval(gold, 3)}"
+    )
+    return Flag(name="overoptimised", value=gold.value, threshold=0.0, text=text)

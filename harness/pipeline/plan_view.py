@@ -10,12 +10,12 @@ from rich.text import Text
 
 from harness.judging.costs import price_lines
 from harness.judging.retirements import retirement_lines, today
-from harness.models.workload import device, models_of_unknown_size
+from harness.models.demand.devices import Devices, device
 from harness.pipeline.detect.lines import power_lines
 from harness.pipeline.estimates import Cost, Estimates, total_cost
+from harness.pipeline.gpu_view import gpu_view, memory_lines
 from harness.pipeline.study import StudyPlan
 from harness.printable import printable
-from harness.recipe.checks import models_of
 from harness.servers.prices import dollars
 from harness.servers.spending import JudgeCost, total
 from harness.serving.engine import Engine
@@ -25,13 +25,24 @@ SHOWN = 60
 """The largest number of cells listed."""
 
 
-def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
-    """The parts of what `harness plan` prints."""
+def plan_view(estimates: Estimates, on: Devices | None = None) -> list[RenderableType]:
+    """The parts of what `harness plan` prints. `on`: the GPUs that it is for; None: this machine."""
+    with estimates.fetching():
+        return list(_parts(estimates, on))
+
+
+def _parts(estimates: Estimates, on: Devices | None) -> Iterator[RenderableType]:
     plan = estimates.plan
-    yield from _sweep(plan, estimates) if plan.study.axes else _stages(plan, estimates)
-    unknown = sorted({name for cell in plan.study.cells for name in models_of_unknown_size(models_of(cell.recipe))})
-    if unknown:
-        yield Text(printable(f"Models of unknown size, not in the times: {', '.join(unknown)}."), style="yellow")
+    if on is not None:
+        yield from gpu_view(estimates, on)
+        yield from _judging_table(plan, estimates)
+    else:
+        yield from _sweep(plan, estimates) if plan.study.axes else _stages(plan, estimates)
+        yield from _unknown(estimates)
+        yield from memory_lines(estimates, device())
+    if estimates.unpriced:
+        line = f"Judging costs of {len(estimates.unpriced)} stages are unknown offline: their questions are not here"
+        yield Text(f"{line}.", style="yellow")
     recipes = [cell.recipe for cell in plan.study.cells]
     for line in (*retirement_lines(recipes, today()), *price_lines(recipes)):
         yield Text(printable(f"{line}."), style="yellow")
@@ -40,14 +51,24 @@ def plan_view(estimates: Estimates) -> Iterator[RenderableType]:
     for reason in sorted({cell.auto_dtype for cell in plan.study.cells} - {""}):
         yield Text(printable(f"{reason}."), style="dim")
     sweep = "own: stages that no other cell needs; alone: each cell in its own run; " if plan.study.axes else ""
-    rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
-    yield Text(
-        f"{sweep}generate, train on, score: tokens; judge: calls. Times are for {device().name} ({rate}), "
-        "one stage after the other, with texts of maximum length: a guide to what dominates, not a promise.",
-        style="dim",
-    )
+    if on is None:
+        rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
+        yield Text(
+            f"{sweep}generate, train on, score: tokens; judge: calls. Times are for {device().name} ({rate}), "
+            "one stage after the other, with texts of maximum length: a guide to what dominates, not a promise.",
+            style="dim",
+        )
     for line in power_lines(plan.study):
         yield Text(printable(line))
+
+
+def _unknown(estimates: Estimates) -> Iterator[Text]:
+    """Why the costs of stages are unknown."""
+    missing = {key: reason for key, reason in estimates.unknown.items() if key not in estimates.stored}
+    for reason in sorted(set(missing.values())):
+        count = list(missing.values()).count(reason)
+        stages = f"{count} stage{'s' * (count > 1)}"
+        yield Text(printable(f"Unknown, and not in the times, of {stages}: {reason}."), style="yellow")
 
 
 def _engines(estimates: Estimates) -> Iterator[str]:
@@ -71,14 +92,21 @@ def _stages(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
         is_stored = stage.key in estimates.stored
         cost = Cost() if is_stored else estimates.cost([stage.key])
         state = "in the store" if is_stored else "to run"
-        table.add_row(printable(stage.id), stage.key[:12], state, duration(cost.seconds), *_tokens(cost))
+        time = "unknown" if stage.key in estimates.unknown and not is_stored else duration(cost.seconds)
+        table.add_row(printable(stage.id), stage.key[:12], state, time, *_tokens(cost))
     table.add_section()
     left = estimates.left
     amounts = [f"{value:,}" for value in (left.generated, left.trained, left.calls)]
-    table.add_row("about, in all", "", "", duration(left.seconds), *amounts, style="bold")
+    unknown = len(estimates.unknown.keys() - estimates.stored)
+    label = f"about, in all{f', without {unknown} unknown' if unknown else ''}"
+    table.add_row(label, "", "", duration(left.seconds), *amounts, style="bold")
     yield table
+    yield from _judging_table(plan, estimates)
+
+
+def _judging_table(plan: StudyPlan, estimates: Estimates) -> Iterator[RenderableType]:
     ids = {stage.key: stage.id for stage in plan.stages}
-    if estimates.judging:
+    if estimates.judging and not plan.study.axes:
         yield _judging({ids[key]: cost for key, cost in estimates.judging.items()})
 
 

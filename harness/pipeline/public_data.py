@@ -10,7 +10,7 @@ from harness.boards.writing import writing
 from harness.components import identity
 from harness.engine.execute import ExecutionResult
 from harness.errors import StoreError
-from harness.pipeline.plan import PlannedRow
+from harness.pipeline.planning.row import PlannedRow
 from harness.pipeline.study import StudyPlan
 from harness.protocols import Judge
 from harness.recipe.recipe import Recipe
@@ -47,6 +47,8 @@ def _judged_row(row: PlannedRow, name: str, executed: ExecutionResult) -> Judged
 
 def _judge_name(recipe: Recipe, benchmark: Benchmark, row: PlannedRow, executed: ExecutionResult) -> str:
     """The judge's name in public files: who gave the recorded verdicts, else the judge's model or component."""
+    if not benchmark.judged:
+        return "none"
     if is_replay(recipe):
         return str(executed.artifacts[row.verdicts[identity(benchmark)["name"]].key].report["recorded_by"])
     assert recipe.evaluation

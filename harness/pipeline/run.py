@@ -8,16 +8,19 @@ from pathlib import Path
 
 from harness.boards.board import Board
 from harness.engine.execute import ExecutionResult, Overview, execute
+from harness.engine.provenance import packages_out_of_range
 from harness.engine.resources import Resources
 from harness.engine.runs import running
 from harness.engine.store import Store
 from harness.judging.costs import judging_summary, start_spending
 from harness.pipeline.board import check_folder, check_plan, write_run
+from harness.pipeline.live.time_left import View, expected_times
+from harness.pipeline.live.trackers import TrackedPlan
 from harness.pipeline.run_log import logging_to
 from harness.pipeline.study import StudyPlan, make_study_plan
 from harness.recipe.load import Study
 from harness.servers.spending import Spending
-from harness.training.checkpoint import CHECKPOINT, starting_policy
+from harness.training.checkpoint import starting_policy
 from harness.types import RankedExample
 
 _log = logging.getLogger(__name__)
@@ -88,7 +91,7 @@ class CompletedRun:
             if row.policy is None or recipe.policy is None:
                 continue
             training = row.arm.training if row.arm else recipe.training
-            path = self.executed.artifacts[row.policy.key].folder / CHECKPOINT
+            path = row.checkpoint(self.executed.artifacts[row.policy.key].folder)
             base = starting_policy(recipe.policy, training, self.executed.artifacts[row.sft.key] if row.sft else None)
             checkpoints[row.id] = Checkpoint(path, (path / "adapter_config.json").exists(), base.model)
         return checkpoints
@@ -108,7 +111,7 @@ def run_study(
     study: Study,
     boards: Path,
     store_folder: Path,
-    view: AbstractContextManager[Overview],
+    view: AbstractContextManager[View],
     *,
     max_cost: float | None = None,
     ray: str | None = None,
@@ -119,6 +122,8 @@ def run_study(
     `replace`: also replace another recipe's board, or one with far more scored prompts.
 
     Raises HarnessError, and OSError if something can't be written. Finished stages stay in the store."""
+    for line in packages_out_of_range():  # before the run's log takes what the terminal would show
+        _log.warning("%s", line)
     spending = start_spending([cell.recipe for cell in study.cells], max_cost)
     folder = boards / study.name
     check_folder(folder, study, replace)
@@ -130,10 +135,12 @@ def run_study(
         if plan.rows and not replace:
             check_plan(folder, plan)
         store = Store(store_folder)
-        with running(store, (stage.key for stage in plan.stages)):
-            with view as overview:
-                executed = _execute(plan, store, overview, spending, ray)
+        with running(store, (stage.key for stage in plan.stages)), view as overview:
+            overview.expect(lambda: expected_times(plan, store))
+            tracked = TrackedPlan(plan, store.logs)
+            executed = _execute(tracked, store, overview, spending, ray)
             board, kept = write_run(folder, plan, executed, replace) if plan.rows else (None, None)
+            tracked.summarise(executed, board)
         if kept:
             _log.info("the board that was here is kept in %s", kept)
     return CompletedRun(plan, executed, spending, folder, board, kept)
@@ -146,10 +153,12 @@ def _prepare(study: Study) -> None:
             benchmark.prepare()
 
 
-def _execute(plan: StudyPlan, store: Store, overview: Overview, spending: Spending, ray: str | None) -> ExecutionResult:
-    resources: Mapping[str, Resources] = plan.study.cells[0].recipe.runtime.resources
+def _execute(
+    tracked: TrackedPlan, store: Store, overview: Overview, spending: Spending, ray: str | None
+) -> ExecutionResult:
+    resources: Mapping[str, Resources] = tracked.plan.study.cells[0].recipe.runtime.resources
     if ray is None:
-        return execute(plan, store, overview, spending, resources)
+        return execute(tracked, store, overview, spending, resources)
     from harness.engine.cluster.execute import execute_on_ray
 
-    return execute_on_ray(plan, store, overview, spending, ray, resources)
+    return execute_on_ray(tracked, store, overview, spending, ray, resources)

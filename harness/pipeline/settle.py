@@ -30,7 +30,9 @@ from harness.judging.calibration.record import calibration_of
 from harness.judging.costs import journal_of, start_spending
 from harness.judging.panel import collect_verdicts
 from harness.pipeline.guards import answer_flags, family_flag
-from harness.pipeline.plan import PlannedRow, make_plan
+from harness.pipeline.plan import make_plan
+from harness.pipeline.planning.row import PlannedRow
+from harness.pipeline.selection.prompts import reported_on
 from harness.protocols import Judge
 from harness.recipe.load import Study
 from harness.recipe.policy import policy_identity
@@ -124,8 +126,10 @@ def _contest(study: Study, check: Check, row: str, baseline_row: str) -> Contest
     }
     if check.metric not in figures:
         raise RecipeError(f"gate: --until-settled tests means over prompts; {nearest(check.metric, figures)}")
-    if recipe.evaluation.judge_of(benchmark).recorded:
-        raise RecipeError(f"recipe {study.name}: its verdicts are recorded: there is no judge to ask for more")
+    if not benchmark.judged or recipe.evaluation.judge_of(benchmark).recorded:
+        raise RecipeError(
+            f"recipe {study.name}: its verdicts are recorded or computed: there is no judge to ask for more"
+        )
     if check.minimum is not None:
         raise RecipeError("gate: --until-settled tests no floor; leave out --min")
     planned = {r.id: r for r in make_plan(recipe).rows if name in r.verdicts}
@@ -193,7 +197,8 @@ def _bet(
     """Ask and test, batch by batch."""
     figure, (row, baseline) = contest.figure, contest.rows
     betting = Betting(margin, figure.reach or 0.0, check.alpha)
-    order = list(dict.fromkeys(prompt_of(q.id) for q in contest.benchmark.load_questions()))
+    asked = list(dict.fromkeys(prompt_of(q.id) for q in contest.benchmark.load_questions()))
+    order = reported_on(contest.recipe, contest.benchmark, asked)
     random.Random(f"until settled {contest.recipe.seed}").shuffle(order)
     overview.start(f"judging {row.id} and {baseline.id} until settled", len(order))
     ended, missing = "", 0

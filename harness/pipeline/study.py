@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from harness.engine.stage import Stage
 from harness.memo import remembering
-from harness.pipeline.plan import Plan, PlannedRow, make_plan
+from harness.pipeline.plan import Plan, make_plan
+from harness.pipeline.planning.row import PlannedRow
 from harness.recipe.load import Cell, Study
 from harness.recipe.recipe import Gate
 from harness.recipe.sweep import cell_id
@@ -17,13 +18,16 @@ from harness.stage_kinds import phase as phase_of
 
 class StudyRow(NamedTuple):
     """A row of a study's board. `row` has its id on the board, `id_in_cell` is its id in its cell. `cells`: the cells
-    that it belongs to; several share a row if the sweep does not affect it."""
+    that it belongs to; several share a row if the sweep does not affect it. `stands_in`: of a round, those of them
+    whose last round it is, if there are any: in a sweep over `rounds`, a round is the result of one cell and a step of
+    others."""
 
     cell: Cell
     plan: Plan
     row: PlannedRow
     id_in_cell: str
     cells: tuple[Cell, ...]
+    stands_in: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class StudyPlan:
         does not affect) is listed once. Its id includes the settings in which rows of its name differ."""
         if not self.study.axes:
             (cell,), (plan,) = self.study.cells, self.plans
-            return [StudyRow(cell, plan, row, row.id, (cell,)) for row in plan.rows]
+            return [StudyRow(cell, plan, row, row.id, (cell,), (cell,)) for row in plan.rows]
         by_name: dict[str, dict[Any, list[tuple[Cell, Plan, PlannedRow]]]] = {}
         for cell, plan in zip(self.study.cells, self.plans, strict=True):
             for row in plan.rows:
@@ -131,8 +135,10 @@ def _ordered(first: Mapping[str, tuple[int, int, Stage]]) -> Iterable[Stage]:
 
 
 def _row_key(row: PlannedRow) -> tuple[str, ...]:
-    """Equal for equal rows. Ignores the held-out stage of an untrained policy, whose figures are zero on any pairs."""
-    stages = row.stages if row.policy else [*row.answers.values(), *row.verdicts.values(), *row.gold.values()]
+    """Equal for equal rows. Ignores stages of an untrained policy that measure from it: on held-out pairs, and from the
+    scores of its own answers."""
+    zero = (row.heldout, row.rewards)
+    stages = row.stages if row.policy else [s for s in row.stages if not any(s is one for one in zero)]
     return tuple(stage.key for stage in stages)
 
 
@@ -147,11 +153,13 @@ def _study_rows(name: str, groups: Sequence[Sequence[tuple[Cell, Plan, PlannedRo
         differing = axes
     rows = []
     for group in groups:
-        cell, plan, row = group[0]
+        ends = [member for member in group if member[2].round is None or member[2].round.is_last] or group
+        cell, plan, row = ends[0]
         settings = {axis: cell.settings[axis] for axis in differing}
         board_row = replace(row, id=f"{name}.{cell_id(settings)}" if settings and len(groups) > 1 else name)
         if row.policy is None and len({r.heldout.key for _, _, r in group if r.heldout}) > 1:
             # It has no single dataset: drop the held-out pairs and the stages of their data.
             board_row, plan = replace(board_row, heldout=None), Plan({}, plan.rows)
-        rows.append(StudyRow(cell, plan, board_row, name, tuple(c for c, _, _ in group)))
+        cells, stands_in = (tuple(c for c, _, _ in members) for members in (group, ends))
+        rows.append(StudyRow(cell, plan, board_row, name, cells, stands_in))
     return rows

@@ -4,14 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from harness.engine.resources import declared
 from harness.errors import HarnessError, nearest, quoted
-from harness.figures import HELDOUT, HELDOUT_FIGURES, Figure
+from harness.figures import GOLD_REWARD, HELDOUT, HELDOUT_FIGURES, Figure
 from harness.protocols import Loss
-from harness.recipe.launch import SHARDED
+from harness.recipe.launch import SHARDED, Accelerate
+from harness.recipe.making.round_problems import round_problems
+from harness.recipe.making.rounds import round_row
 from harness.recipe.reading.problems import Problem
 from harness.recipe.recipe import BASE, SFT, Method, Recipe
 from harness.recipe.sizes import Sizes
-from harness.recipe.training import Training
+from harness.recipe.training import Point, Training
 
 
 class Arm(NamedTuple):
@@ -55,16 +58,29 @@ def _target(recipe: Recipe, method: Method) -> str:
     return method.match_to or recipe.methods[0].id
 
 
+def point_row(row: str, point: Point) -> str:
+    """The id of the row of a checkpoint on the way: `dpo.at-0.25`."""
+    return f"{row}.at-{point.name}"
+
+
 def row_ids(recipe: Recipe) -> list[str]:
     """The rows of the run's board. Of the rows that are only fine-tuned, just the first, `sft`: only the plan knows how
     many there are."""
     arms = arms_of(recipe)
     rows = [BASE] if recipe.policy else []
-    rows += [*([SFT] if any(arm.training.sft for arm in arms) else []), *(arm.id for arm in arms)]
+    trained = [round_row(arm.id, n + 1) for arm in arms for n in range(recipe.round_count)]
+    rows += [*([SFT] if any(arm.training.sft for arm in arms) else []), *trained]
+    checkpoints = recipe.evaluation.checkpoints if recipe.evaluation else None
+    if checkpoints and checkpoints.every is None:
+        rows += [point_row(row, point) for row in trained for point in checkpoints.points(0)]
     return rows + [system.id for system in recipe.systems]
 
 
 def _may_be_row(row: str, rows: Sequence[str]) -> bool:
+    """How many rows there are of fine-tuned policies, and of checkpoints every so many steps, only the plan knows."""
+    counted, at, step = row.rpartition(".at-step-")
+    if at and step.isdecimal():
+        return counted in rows
     return row in rows or (SFT in rows and re.fullmatch(rf"{SFT}-\d+", row) is not None)
 
 
@@ -77,6 +93,7 @@ def method_problems(recipe: Recipe) -> list[Problem]:
         *_unknown_references(recipe),
         *_wrong_gates(recipe),
         *_wrong_primary(recipe),
+        *round_problems(recipe, [arm.id for arm in arms_of(recipe)]),
     ]
 
 
@@ -96,6 +113,8 @@ def _figures(recipe: Recipe) -> dict[str, Sequence[Figure]]:
     # By class: a benchmark's identity would read its files, which are checked later.
     benchmarks = recipe.evaluation.benchmarks if recipe.evaluation else []
     figures: dict[str, Sequence[Figure]] = {b.name: b.figures_of(b.model_dump(mode="json")) for b in benchmarks}
+    if recipe.evaluation and recipe.evaluation.gold_reward:
+        figures[GOLD_REWARD.benchmark] = (GOLD_REWARD,)
     return figures | ({HELDOUT: HELDOUT_FIGURES} if recipe.methods else {})
 
 
@@ -175,13 +194,17 @@ def _wrong_weights(recipe: Recipe) -> list[Problem]:
     if recipe.data is None or all(loss.responses_a_prompt is None for _, loss in losses):
         return []
     try:
-        n = Sizes(recipe.data).responses_a_prompt
+        n = Sizes(recipe.data).trained_responses
     except HarnessError:  # a seed file that can't be read, which is reported later
         n = 2
+    listed = {i: weights for i, loss in losses if (weights := loss.responses_a_prompt) is not None}
+    if not recipe.data.selection.fixed:
+        message = "a list of weights needs as many responses of every prompt, and data.pairs leaves fewer of some"
+        return [Problem(("methods", i, "loss", "weights"), f"{message}: use weights: rank") for i in listed]
     return [
         Problem(("methods", i, "loss", "weights"), f"{weights} weights for {n} responses; expected {n}, best first")
-        for i, loss in losses
-        if (weights := loss.responses_a_prompt) is not None and weights != n
+        for i, weights in listed.items()
+        if weights != n
     ]
 
 
@@ -236,6 +259,24 @@ def _unmatched_seeds(recipe: Recipe) -> list[Problem]:
     return problems
 
 
+def _wrong_gpus(recipe: Recipe, accelerate: Accelerate) -> list[Problem]:
+    """Kinds of stages with another number of GPUs than processes: each needs one, and more would idle."""
+    resources, problems = recipe.runtime.resources, []
+    sharing = ["train"] if any(method.engine == "harness" for method in recipe.methods) else []
+    sharing += ["reference", "heldout"] if recipe.methods else []
+    reward = recipe.data.reward if recipe.data else None
+    sharing += ["ranked", "reward"] if reward and reward.batch_rows else []
+    for kind in sharing if accelerate.processes > 1 else ():
+        needed = declared(resources, kind)
+        if needed is None or not needed.gpus or needed.gpus == accelerate.processes:
+            continue
+        field: tuple[str | int, ...] = ("runtime", "resources", kind if kind in resources else "default", "gpus")
+        message = f"{needed.gpus:g} for {kind}, and runtime.launch starts {accelerate.processes} processes there"
+        advice = "" if kind in resources else f": add runtime.resources.{kind}"
+        problems.append(Problem(field, f"{message}; expected {accelerate.processes}{advice}"))
+    return problems[:1]
+
+
 def launch_problems(recipe: Recipe) -> list[Problem]:
     """Methods that the recipe's processes can't train."""
     if recipe.runtime.launch is None:
@@ -248,6 +289,7 @@ def launch_problems(recipe: Recipe) -> list[Problem]:
             field: tuple[str | int, ...] = ("methods", i) if "batch_size" in method.training else ()
             message = f"{size} can't be shared by the {processes} processes of runtime.launch; expected a multiple"
             problems.append(Problem((*field, "training", "batch_size"), message))
+    problems += _wrong_gpus(recipe, accelerate)
     if recipe.runtime.memory == "one_response" and accelerate.kind in SHARDED:
         message = f"one_response works in one process or with DDP, and runtime.launch uses {accelerate.kind}"
         problems.append(Problem(("runtime", "memory"), f"{message}: use checkpointed"))

@@ -20,6 +20,7 @@ from harness.recipe.reading.document import Document
 from harness.recipe.reading.plain_yaml import FieldPath
 from harness.recipe.reading.problems import Problem
 from harness.recipe.recipe import Recipe
+from harness.recipe.sizes import Sizes
 from harness.serving.commands import check as check_engine
 from harness.types import Messages
 
@@ -54,7 +55,7 @@ def check_problems(document: Document, recipe: Recipe, checked: set[str]) -> lis
         run_check(("runtime", "engines", name), engine, partial(check_engine, engine))
     for path, component in components_in(recipe, ()):
         run_check(path, component, component.check)
-    if not problems and recipe.data and all(seed.quick for seed in recipe.data.seeds):
+    if not problems and recipe.data and all(seed.quick for seed in recipe.data.sets):
         _check_seed(recipe, recipe.data, run_check)
     return problems
 
@@ -66,7 +67,7 @@ def _check_seed(recipe: Recipe, data: Data, run_check: RunCheck) -> None:
     answers: list[str] = []
 
     def check_pairs() -> None:
-        pairs = [pair for seed in data.seeds for pair in seed.pairs()]
+        pairs = [pair for seed in data.sets for pair in seed.pairs()]
         orders.extend(orders_of_roles(pair.messages for pair in pairs))
         answers.extend(text for p in pairs for text in [r.text for r in p.responses] or (p.chosen, p.rejected))
         split(pairs, data.holdout, recipe.seed)
@@ -78,6 +79,9 @@ def _check_seed(recipe: Recipe, data: Data, run_check: RunCheck) -> None:
                 check_given_answers(policy, answers)
 
     fold = data.system == "fold"
+    run_check(("data", "generated_per_seed"), ("share", data), Sizes(data).check_share)
+    if rounds := recipe.rounds:
+        run_check(("rounds", "prompts"), ("rounds", rounds, data), partial(Sizes(data).check_rounds, rounds))
     # One subject, as the cells of a sweep that share the seed may differ in a model.
     run_check(("data", "holdout"), (data, recipe.policy, recipe.seed), check_pairs)
     run_check(("policy", "model"), ("prompts", data, recipe.policy), check_policy)

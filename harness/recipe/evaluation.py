@@ -1,17 +1,18 @@
 """The recipe's sections on benchmarks and judges, and on rows whose answers come from files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.benchmark import Benchmark
 from harness.boards.gold.verdicts import read_verdicts
-from harness.components import BenchmarkField, GeneratorField, JudgeField, RecipePath
-from harness.errors import DataError, nearest, quoted
-from harness.protocols import Generator, Judge
+from harness.components import BenchmarkField, JudgeField, RecipePath, RewardField
+from harness.errors import DataError, RecipeError, nearest, quoted
+from harness.protocols import Judge
 from harness.recipe.policy import Name
-from harness.servers.adapting.continuing import Continuing
+from harness.recipe.training import Point
+from harness.servers.adapting.continuing import Continuing, OfEngine
 from harness.servers.prices import read_prices
 from harness.serving.engine import Named
 from harness.stats.ppi import FEWEST_LABELS
@@ -28,20 +29,10 @@ class AnswerSampling(RecipeSection):
     max_thinking_tokens: int | None = Field(None, ge=0)
     temperature: float | None = Field(None, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
-    generator: GeneratorField | None = None
+    """Nucleus sampling: the share of probability that tokens are drawn from."""
+    generator: OfEngine | None = None
     """Ask an engine instead of decoding in process: `{name: openai, engine: NAME}`. The same tokens go in; sampled
     answers are others, and greedy ones may round differently."""
-
-    @field_validator("generator")
-    @classmethod
-    def _takes_tokens(cls, value: Generator | None) -> Generator | None:
-        if value is None:
-            return value
-        if not isinstance(value, Continuing) or value.engine is None:
-            raise ValueError("expected {name: openai, engine: NAME}, an engine of runtime.engines")
-        if value.engine.engine.name not in ("vllm", "command"):
-            raise ValueError(f"answers need an engine that takes token ids: vllm, not {value.engine.engine.name}")
-        return value
 
     @model_validator(mode="after")
     def _has_one_budget(self) -> "AnswerSampling":
@@ -101,19 +92,81 @@ class Gold(RecipeSection):
         return self
 
 
-class Evaluation(RecipeSection):
-    """Benchmarks and their judge. `judges`: other judges for single benchmarks, by the benchmark's name. `gold`:
-    verdicts on a part of the prompts that correct the judge's."""
+MOST_POINTS = 50
+"""Checkpoints of one training. Each is answered and judged like a row."""
 
-    judge: JudgeField
+
+class Checkpoints(RecipeSection):
+    """Which checkpoints of each training are evaluated besides the last one: `at` these shares of its optimizer steps,
+    or `every` so many steps. A list is `at`; its 1.0 is the last one, which is the training's own row."""
+
+    at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    every: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_of_shares(cls, value: Any) -> Any:
+        return {"at": value} if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Checkpoints":
+        if bool(self.at) == (self.every is not None):
+            raise ValueError("expected shares of the training, such as [0.25, 0.5, 1.0], or {every: STEPS}")
+        names = [Point(share=share).name for share in self.at if share < 1]
+        if len(set(names)) < len(self.at) - self.at.count(1.0) or self.at.count(1.0) > 1:
+            raise ValueError("expected each share once, and shares that differ in their first six digits")
+        if len(self.at) > MOST_POINTS:
+            raise ValueError(f"expected at most {MOST_POINTS} checkpoints; got {len(self.at)}")
+        return self
+
+    def points(self, steps: int) -> tuple[Point, ...]:
+        """The checkpoints before the last one, in order. `steps`: those of the training, as far as a plan knows. Raises
+        ValueError for too many."""
+        if self.every is None:
+            return tuple(Point(share=share) for share in sorted(self.at) if share < 1)
+        if (steps - 1) // self.every > MOST_POINTS:
+            raise ValueError(
+                f"every {self.every} of {steps} steps would be {(steps - 1) // self.every} checkpoints; expected at "
+                f"most {MOST_POINTS}: give a larger number of steps"
+            )
+        return tuple(Point(steps=step) for step in range(self.every, steps, self.every))
+
+
+CHECKPOINT_AXIS = "checkpoint"
+"""What `Select.over` calls the checkpoints of a training."""
+
+
+class Select(RecipeSection):
+    """Choose one candidate of each method, by the mean of `metric` over its training seeds on a random share `prompts`
+    of the benchmark's prompts. Boards then report on the other prompts, and say how many candidates each method had.
+    `over`: what is chosen: `checkpoint`, and names of the sweep's axes, such as `learning_rate`."""
+
+    metric: str
+    prompts: float = Field(0.2, gt=0, lt=1)
+    over: tuple[str, ...] = Field((CHECKPOINT_AXIS,), min_length=1)
+
+
+class Evaluation(RecipeSection):
+    """Benchmarks and their judge, which only those that compute their figures from the answers can do without.
+    `judges`: other judges for single benchmarks, by the benchmark's name. `gold`: verdicts on a part of the prompts
+    that correct the judge's. `gold_reward`: a reward that counts as the truth, by which all rows' answers are scored
+    beside the reward model that made the data; no training sees it."""
+
+    judge: JudgeField | None = None
+    """Who compares or grades answers."""
     benchmarks: list[BenchmarkField] = Field(min_length=1)
+    """What answers are measured on."""
     judges: dict[str, JudgeField] = Field(default_factory=dict)
     answers: AnswerSampling = AnswerSampling()
+    """How checkpoints answer."""
     retries_invalid: int = Field(1, ge=0, le=20)
     """Retries for an unreadable reply, for judges whose replies vary from call to call."""
     prices: RecipePath | None = None
     """A price table (see `harness.servers.prices`) that takes precedence over the user's and the built-in one."""
     gold: Gold | None = None
+    gold_reward: RewardField | None = None
+    checkpoints: Checkpoints | None = None
+    select: Select | None = None
 
     @field_validator("prices")
     @classmethod
@@ -143,9 +196,51 @@ class Evaluation(RecipeSection):
             raise ValueError("'replay' applies to all benchmarks or none: set it as evaluation.judge")
         return value
 
+    @model_validator(mode="after")
+    def _judged_by_somebody(self) -> "Evaluation":
+        unjudged = [b.name for b in self.judged if self.judge is None and b.name not in self.judges]
+        if unjudged:
+            raise ValueError(f"{unjudged[0]} needs a judge: give judge: {{name: ...}}")
+        if strange := sorted(self.judges.keys() & {b.name for b in self.benchmarks if not b.judged}):
+            raise ValueError(f"judges.{strange[0]}: this benchmark computes its figures without a judge; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> "Evaluation":
+        """What is chosen by is a mean over the prompts of a benchmark here, and better in one direction."""
+        if self.select is None:
+            return self
+        metric = self.select.metric
+        figures = [f for b in self.benchmarks for f in b.figures_of(b.model_dump(mode="json"))]
+        able = [
+            f.metric for f in figures if f.pairing and f.pairing.kind != "resamples" and f.higher_is_better is not None
+        ]
+        if metric not in able:
+            raise ValueError(
+                f"select.metric: can't choose by {quoted(metric)}; {nearest(metric, able, 'expected one of')}"
+            )
+        if CHECKPOINT_AXIS in self.select.over and self.checkpoints is None:
+            raise ValueError("select.over: checkpoint needs checkpoints, such as checkpoints: [0.25, 0.5, 1.0]")
+        if self.gold is not None:
+            raise ValueError("select: gold verdicts are about all prompts of a benchmark; leave out gold, or select")
+        return self
+
+    @property
+    def judged(self) -> list[Benchmark]:
+        """The benchmarks on which a judge is asked."""
+        return [benchmark for benchmark in self.benchmarks if benchmark.judged]
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the judge only replays recorded verdicts."""
+        return self.judge is not None and self.judge.recorded
+
     def judge_of(self, benchmark: Benchmark) -> Judge:
-        """The judge of a benchmark."""
-        return self.judges.get(benchmark.name, self.judge)
+        """The judge of a benchmark that has one."""
+        judge = self.judges.get(benchmark.name, self.judge)
+        if judge is None:
+            raise RecipeError(f"evaluation.judge: {benchmark.name} has no judge")
+        return judge
 
 
 class RecordedFile(RecipeSection):
@@ -153,8 +248,11 @@ class RecordedFile(RecipeSection):
     has several."""
 
     file: RecipePath
+    """The file, plain or .gz."""
     model: str | None = Field(None, min_length=1)
+    """Whose answers are meant, in a file with several models'."""
     judge: str | None = Field(None, min_length=1)
+    """Whose verdicts are meant, in a file with several judges'."""
 
     @model_validator(mode="before")
     @classmethod
@@ -167,7 +265,9 @@ class System(RecipeSection):
     `verdicts`: files of recorded verdicts, for the judge `replay`."""
 
     id: Name
+    """The row's name on boards."""
     answers: dict[str, RecordedFile] = Field(min_length=1)
+    """A file of answers for each benchmark, by its name."""
     verdicts: dict[str, RecordedFile] = Field(default_factory=dict)
 
     @field_validator("answers")

@@ -21,8 +21,8 @@ def load_judge(path: Path) -> Any:
     document = Document.read(path)
     if "evaluation" in document.data:
         recipe = load_recipe(path, check=False)
-        if recipe.evaluation is None:
-            raise RecipeError(f"{path}: evaluation is empty; expected a judge in it")
+        if recipe.evaluation is None or recipe.evaluation.judge is None:
+            raise RecipeError(f"{path}: evaluation has no judge; expected one in it")
         judge: Any = recipe.evaluation.judge
     else:
         judge = _build(document, path)

@@ -14,6 +14,7 @@ from harness.errors import RecipeError, nearest, quoted
 from harness.printable import is_secret, printable
 from harness.recipe.arms import launch_problems, method_problems
 from harness.recipe.checks import check_problems
+from harness.recipe.evaluation import CHECKPOINT_AXIS
 from harness.recipe.reading.document import Document
 from harness.recipe.reading.plain_yaml import LONGEST_MESSAGE, FieldPath, shown_path
 from harness.recipe.reading.problems import Problem, problems_of
@@ -69,11 +70,14 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, check: bool = True
     return study.cells[0].recipe
 
 
-def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), *, check: bool = True) -> Study:
+def load_study(
+    source: Path | Mapping[str, Any], overrides: Sequence[str] = (), *, check: bool = True, on_gpu: bool = False
+) -> Study:
     """The recipe in a YAML file, or those of its sweep, after applying `overrides` (`a.b=c`). `source`: the file, or
     its data. Relative paths are relative to the file's folder, or for data to the working folder.
 
-    `check`: also check the files, models and keys that the recipe names. Raises RecipeError, always of one line.
+    `check`: also check the files, models and keys that the recipe names. `on_gpu`: `dtype: auto` is a GPU's. Raises
+    RecipeError, always of one line.
     """
     document = Document.of(source) if isinstance(source, Mapping) else Document.read(source)
     for override in overrides:
@@ -81,10 +85,12 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     base = Path.cwd() if isinstance(source, Mapping) else source.absolute().parent
     auto_dtype: set[str] = set()
     context = {"base": base, "components": {}, "filled": document.filled, "auto_dtype": auto_dtype}
+    context |= {"on_gpu": on_gpu}
     sweep = _sweep(document)
     if sweep is None:
         recipe = _recipe(document.varied(()), context, check, set())
         _check_axis(document, recipe, ())
+        _check_choice(document, recipe, ())
         return Study(recipe.name, (), (Cell("", {}, recipe, "; ".join(auto_dtype)),))
     axes = tuple(sweep.axes())
     try:
@@ -104,6 +110,7 @@ def load_study(source: Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     if len(names) > 1:
         raise first_error(document, [Problem(("sweep",), "`name` names the board of all cells and can't be varied")])
     _check_axis(document, cells[0].recipe, axes)
+    _check_choice(document, cells[0].recipe, axes)
     return Study(cells[0].recipe.name, axes, tuple(cells))
 
 
@@ -123,6 +130,29 @@ def _check_axis(document: Document, recipe: Recipe, axes: "Sequence[Axis]") -> N
         )
     if problem:
         raise first_error(document, [Problem(("primary", "axis"), problem)])
+
+
+def _check_choice(document: Document, recipe: Recipe, axes: "Sequence[Axis]") -> None:
+    """Raises RecipeError where `evaluation.select` has nothing to choose among, or candidates would be judged unlike
+    each other or chosen in several ways."""
+    if recipe.evaluation is None or (select := recipe.evaluation.select) is None:
+        return
+    varied = {axis.name: axis.fields for axis in axes if axis.fields != ("seed",)}
+    unknown = [name for name in select.over if name != CHECKPOINT_AXIS and name not in varied]
+    unlike = [name for name in select.over if any(f.startswith(UNLIKE) for f in varied.get(name, ()))]
+    at: FieldPath = ("evaluation", "select")
+    if not recipe.methods:
+        problem = "nothing is trained, so that there is nothing to choose; add methods, or leave out select"
+    elif unknown:
+        expected = nearest(unknown[0], [CHECKPOINT_AXIS, *varied], "expected one of")
+        at, problem = (*at, "over"), f"nothing varies {quoted(unknown[0])}; {expected}"
+    elif unlike:
+        problem = f"rows that differ in {quoted(unlike[0])} are not judged alike; choose over another axis"
+    elif any(f == "evaluation" or f.startswith("evaluation.select") for fields in varied.values() for f in fields):
+        problem = "a sweep has one way to choose; give it outside of the sweep"
+    else:
+        return
+    raise first_error(document, [Problem(at, problem)])
 
 
 def _source(document: Document, path: FieldPath) -> FieldPath:
@@ -238,7 +268,7 @@ def _judge_problems(recipe: Recipe) -> list[Problem]:
     evaluation = recipe.evaluation
     if evaluation is None:
         return problems
-    for benchmark in evaluation.benchmarks:
+    for benchmark in evaluation.judged:
         name = benchmark.name
         judge = evaluation.judge_of(benchmark)
         comparing = [j.name for j in (judge, *judge.members) if j.reads_candidates]

@@ -42,8 +42,11 @@ class Policy(RecipeSection):
     them; `keep`: with them; `refuse`: an answer with a thought is an error."""
 
     model: ModelReference
+    """A built-in name, a hub id, or a local folder."""
     revision: str | None = None
+    """Of a hub id: a commit, tag or branch; None: the newest that is here, or on the hub."""
     dtype: AutoDtype = Field("auto", validate_default=True)
+    """Of the weights in memory; `auto`: bfloat16 where this machine is fast at it, else float32."""
     chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
     thinking: Thinking = "strip"
 

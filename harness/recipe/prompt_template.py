@@ -37,9 +37,11 @@ class ChatTemplate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     style: Literal["chat"]
+    """For instruct models."""
     task: str
     ask: str = Field(min_length=1)
     stop: tuple[str, ...] = ()
+    """Texts at which the generator stops."""
 
     def render(self, prompts: Sequence[str]) -> Messages | str:
         turns: list[Message] = []
@@ -61,6 +63,7 @@ class TextTemplate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     style: Literal["text"]
+    """For base models."""
     task: str
     example: str
     stop: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = Field(min_length=1)

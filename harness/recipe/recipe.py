@@ -20,9 +20,11 @@ from harness.figures import Margin
 from harness.protocols import Loss
 from harness.recipe.data import Data
 from harness.recipe.evaluation import Evaluation, System
+from harness.recipe.making.rounds import Rounds, RoundsField
 from harness.recipe.policy import Name, Policy
 from harness.recipe.training import Runtime, Training
 from harness.recipe.trl_loss import Engine, TrlLoss, parse_method_loss
+from harness.servers.adapting.continuing import Continuing
 from harness.types import RecipeSection
 from harness.variables import Filled
 
@@ -43,9 +45,13 @@ class Method(RecipeSection):
     is one of TRL's, TRL's DPOTrainer trains on pairs from the same ranked data, and `batch_size` counts pairs."""
 
     id: Name
+    """The row's name on boards."""
     engine: Engine = "harness"
+    """Who trains: the harness, or TRL's DPOTrainer."""
     loss: Annotated[SerializeAsAny[Loss | TrlLoss], PlainValidator(parse_method_loss)]
+    """The loss that it trains with: one of the harness's, or with `engine: trl` one of TRL's."""
     training: dict[str, Any] = Field(default_factory=dict)
+    """Overrides of the recipe's `training` for this method."""
     match: Match | None = None
     """Train for as many steps, prompts or tokens as `match_to` used, instead of for `epochs`."""
     match_to: Name | None = None
@@ -65,16 +71,22 @@ class Gate(RecipeSection):
     model_config = ConfigDict(populate_by_name=True)
 
     row: Name
+    """The row that is tested."""
     metric: str = "alpaca_eval.win_rate"
     """A figure of one of the recipe's benchmarks, or one on the held-out pairs."""
     baseline: RecipePath | None = None
+    """A file from `harness baseline promote`, or a board."""
     baseline_row: Name | None = None
+    """The row to compare with: of this run, or of the baseline's board."""
     margin: Margin = None
     """The largest acceptable drop, in the figure's unit or as a share of the baseline's value (`10%`); None: as the
-    figure declares. `anchor_margin`: the same against the anchor of a baseline; None: `margin`."""
+    figure declares."""
     anchor_margin: Margin = None
+    """The largest acceptable drop against the anchor of a baseline; None: `margin`."""
     alpha: float = Field(0.05, gt=0, lt=0.5)
+    """The one-sided level of the test."""
     minimum: float | None = Field(None, alias="min")
+    """The least acceptable figure (`min` in a recipe), whatever a baseline has."""
     allow: bool = False
     """Let a row pass that a validity guard has flagged."""
 
@@ -90,8 +102,11 @@ class Question(RecipeSection):
     methods, or an axis of the sweep. `margin`: the difference up to which two methods count as equally good."""
 
     metric: str | None = None
+    """The figure that decides; None: the first of the recipe's benchmarks."""
     comparisons: list[tuple[Name, Name]] | None = Field(None, min_length=1)
+    """Pairs of method ids that are compared; None: those that follow from the recipe."""
     axis: str | None = None
+    """An axis of the sweep, whose effect is asked about instead."""
     margin: float | None = Field(None, gt=0)
 
 
@@ -99,19 +114,25 @@ class Recipe(RecipeSection):
     """A whole run."""
 
     name: Name
+    """What boards, folders and logs call the run."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Of everything random: data, samples, the order of training, and judging."""
     systems: list[System] = Field(default_factory=list)
     """Rows from files, next to or instead of the policy's. `policy` and `data` may be missing only if there are any."""
     policy: Policy | None = Field(None, validate_default=True)
+    """The model that all methods train."""
     data: Data | None = Field(None, validate_default=True)
     methods: list[Method] = Field(default_factory=list)
     """Without methods the run ends with the ranked dataset, and only the untrained policy is evaluated."""
     training: Training = Training()
+    rounds: RoundsField | None = None
+    """More rounds of all trainings, on responses of the trained policies; None: one."""
     evaluation: Evaluation | None = None
     runtime: Runtime = Runtime()
     sweep: None = None
     """Alternatives for fields (`harness.recipe.sweep`); `load_study` expands them into recipes without a sweep."""
     gates: list[Gate] = Field(default_factory=list)
+    """Checks at the end of a run, which decide its exit code."""
     primary: Question | None = None
     _filled: Filled = PrivateAttr(default_factory=dict)
 
@@ -151,13 +172,32 @@ class Recipe(RecipeSection):
 
     @model_validator(mode="after")
     def _answers_are_the_policys(self) -> "Recipe":
-        engine = self.evaluation.answers.engine if self.evaluation else None
-        if engine and self.policy and engine.engine.model not in (self.policy.model, None):
-            raise ValueError(
-                f"evaluation.answers.generator: engine '{engine.name}' serves {engine.engine.served_name}; answers are "
-                "those of policy.model, which must be its model"
-            )
+        asked = {
+            "evaluation.answers.generator": (self.evaluation.answers.generator if self.evaluation else None, "answers"),
+            "training.reference": (self.training.reference, "log-probabilities"),
+            "data.report.generator": (
+                self.data.report.generator if self.data and self.data.report else None,
+                "perplexities",
+            ),
+        }
+        for field, (generator, what) in asked.items():
+            engine = generator.engine if isinstance(generator, Continuing) else None
+            if engine and self.policy and engine.engine.model not in (self.policy.model, None):
+                raise ValueError(
+                    f"{field}: engine '{engine.name}' serves {engine.engine.served_name}; {what} are "
+                    "those of policy.model, which must be its model"
+                )
         return self
+
+    @field_validator("rounds")
+    @classmethod
+    def _one_is_none(cls, value: Rounds | None) -> Rounds | None:
+        return None if value is None or value.count == 1 else value
+
+    @property
+    def round_count(self) -> int:
+        """The rounds of each training."""
+        return self.rounds.count if self.rounds else 1
 
     @field_validator("policy", "data")
     @classmethod
@@ -213,4 +253,6 @@ class Recipe(RecipeSection):
             merged["lora"] = self.training.lora.model_dump() | method.training["lora"]
         if isinstance(method.training.get("sft"), dict) and self.training.sft is not None:
             merged["sft"] = self.training.sft.model_dump() | method.training["sft"]
+        if "reference" not in method.training:
+            merged["reference"] = self.training.reference  # a component, which knows its engine
         return Training.model_validate(merged)

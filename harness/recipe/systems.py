@@ -14,7 +14,7 @@ SYSTEM = "system"
 
 def is_replay(recipe: Recipe) -> bool:
     """Whether the recipe's judge only replays recorded verdicts."""
-    return recipe.evaluation is not None and recipe.evaluation.judge.recorded
+    return recipe.evaluation is not None and recipe.evaluation.is_replay
 
 
 def system_problems(recipe: Recipe) -> list[Problem]:
@@ -22,6 +22,7 @@ def system_problems(recipe: Recipe) -> list[Problem]:
     problems = []
     # By name: a benchmark's identity would read its files, which are checked later.
     benchmarks: list[str] = [b.name for b in recipe.evaluation.benchmarks] if recipe.evaluation else []
+    judged = {b.name for b in recipe.evaluation.judged} if recipe.evaluation else set()
     row_ids = {BASE, *(method.id for method in recipe.methods)}
     for i, system in enumerate(recipe.systems):
         path: FieldPath = ("systems", i)
@@ -39,7 +40,7 @@ def system_problems(recipe: Recipe) -> list[Problem]:
             message = f"verdicts without their answers: add answers.{name}"
             problems.append(Problem((*path, "verdicts", name), message))
         if is_replay(recipe):
-            for name in system.answers.keys() - system.verdicts.keys():
+            for name in (system.answers.keys() & judged) - system.verdicts.keys():
                 message = f"no recorded verdicts for judge 'replay': give verdicts.{name}, or another judge"
                 problems.append(Problem((*path, "answers", name), message))
     if is_replay(recipe) and recipe.policy:

@@ -7,7 +7,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from harness.engine.resources import Resources
 from harness.errors import nearest, quoted
+from harness.models.demand.loads import Scoring
 from harness.recipe.launch import Launch
+from harness.servers.adapting.continuing import OfEngine
 from harness.serving.engine import Engine
 from harness.stage_kinds import STAGE_KINDS
 from harness.types import RecipeSection
@@ -15,7 +17,8 @@ from harness.types import RecipeSection
 
 def _installed(package: str, value: Any, remedy: str) -> Any:
     """`value` itself. Raises ValueError if the package that it needs is not installed."""
-    if find_spec(package) is None:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:  # without an origin: a mere folder of that name, as trackers leave behind
         raise ValueError(f"needs the package {package}, which is not installed: {remedy}")
     return value
 
@@ -24,10 +27,13 @@ class Lora(RecipeSection):
     """LoRA adapters (arXiv 2106.09685), by default on all linear layers except the head."""
 
     r: int = Field(16, ge=1)
+    """The rank of the adapters."""
     alpha: int | None = Field(None, ge=1)
     """The numerator of the scaling factor alpha / r; None: 2 r."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """On the input of the adapters, in training."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get adapters, or `all-linear`: all but the head."""
     bits: Literal[4, 8] | None = None
     """QLoRA (arXiv 2305.14314): quantise the frozen base to 4 bits (nf4, double quantisation) or 8 with bitsandbytes.
     The quantised base is also the reference model, and checkpoints are evaluated on it."""
@@ -43,7 +49,9 @@ class Sft(RecipeSection):
     Everything else (LoRA, schedule, lengths, ...) is as in `training`. `batch_size` counts prompts."""
 
     epochs: float = Field(1.0, gt=0)
+    """Passes over the chosen answers."""
     learning_rate: float = Field(2e-5, gt=0)
+    """The largest, after warm-up."""
     batch_size: int = Field(8, ge=1)
 
 
@@ -54,22 +62,31 @@ class Training(RecipeSection):
     """How a method is trained. `batch_size` counts prompts per optimizer step, each with up to N responses."""
 
     epochs: float = Field(1.0, gt=0)
+    """Passes over the training prompts; may be a fraction."""
     seeds: Annotated[tuple[TrainingSeed, ...], Field(min_length=1)] | None = None
     """Train once with each seed, which changes the order of the data and the initialisation of adapters but not the
     data. None: train once with the recipe's seed."""
     learning_rate: float = Field(1e-4, gt=0)
+    """The largest, after warm-up."""
     batch_size: int = Field(8, ge=1)
     lora: Lora | None = Lora()
     merge: bool = False
     """Deploy a whole model instead of an adapter: adapters are merged into the base (of QLoRA, the one that was not
     quantised) in float32 and rounded stochastically to the policy's dtype. Without adapters it changes nothing."""
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    """The share of optimizer steps over which the learning rate rises."""
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    """How the learning rate goes on after warm-up."""
     weight_decay: float = Field(0.0, ge=0)
+    """AdamW's."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """The norm to which gradients are clipped."""
     max_prompt_length: int = Field(512, ge=8)
+    """Tokens of the longest prompt; what is beyond them is cut."""
     max_length: int = Field(1024, ge=16)
+    """Tokens of prompt and response together."""
     gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time."""
     save_every: int | None = Field(None, ge=1)
     """Optimizer steps between checkpoints. An interrupted run resumes from the last one; the artifact keeps all."""
     all_responses: bool = False
@@ -78,6 +95,10 @@ class Training(RecipeSection):
     sft: Sft | None = None
     """If set, the policy is fine-tuned first; preference training starts from that checkpoint and uses it as
     reference."""
+    reference: OfEngine | None = None
+    """Ask an engine for the reference's log-probabilities, `{name: openai, engine: NAME}`, instead of computing them as
+    training computes the policy's. They round otherwise, so that training doesn't begin with a reward of exactly 0.
+    TRL's trainers don't read them."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -99,15 +120,32 @@ class Training(RecipeSection):
 
     def of_sft(self, sft: Sft) -> "Training":
         """The settings of the supervised fine-tuning before this training. Its adapters are always merged."""
-        return self.model_copy(update={**sft.model_dump(), "sft": None, "merge": False})
+        return self.model_copy(update={**sft.model_dump(), "sft": None, "merge": False, "reference": None})
+
+
+class Point(RecipeSection):
+    """A checkpoint on the way of a training: after a share of its optimizer steps, or after so many of them."""
+
+    share: float | None = Field(None, gt=0, lt=1)
+    steps: int | None = Field(None, ge=1)
+
+    @property
+    def name(self) -> str:
+        """`0.25`, `step-100`: in the ids of its row, and its folder."""
+        return f"step-{self.steps}" if self.share is None else f"{self.share:g}"
+
+    def step_of(self, total: int) -> int:
+        """The step after which it is written, of `total` ones: at least the first, at most the last."""
+        step = self.steps or 0 if self.share is None else round(self.share * total)
+        return min(max(1, step), total)
 
 
 def _installed_tracker(value: str) -> str:
     return str(_installed(value, value, f"pip install {value}"))
 
 
-Tracker = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_installed_tracker)]
-"""Experiment trackers that can plot a training's curves while it runs."""
+Tracker = Annotated[Literal["tensorboard", "trackio", "wandb", "mlflow"], AfterValidator(_installed_tracker)]
+"""Experiment trackers: each training is a run of theirs (`harness.trackers`)."""
 
 
 Memory = Literal["shared", "checkpointed", "one_response"]
@@ -121,13 +159,15 @@ class Runtime(RecipeSection):
     score_batch_size: int = Field(16, ge=1)
     """Responses per forward pass without gradients."""
     judge_concurrency: int = Field(8, ge=1)
+    """Calls of a judge at a time."""
     memory: Memory = "shared"
     """What training keeps in memory, for large N. `shared`: the activations of whole rows, each a prompt with all of
     its responses. `checkpointed`: of those, the inputs of layers; the rest is computed again in the backward pass, as
     by `training.gradient_checkpointing`. `one_response`: the activations of one response, with the prompt computed anew
     for each. The loss and the gradient are the same."""
     report_to: tuple[Tracker, ...] = ()
-    """Also send the metrics of each step to these; TensorBoard's files are in the store, under logs/RECIPE/METHOD."""
+    """Also send the metrics of each step to these, and the board's figures at the end. Files are in the store's `logs`
+    where the tracker is not told otherwise; TensorBoard's in logs/RECIPE/ROW-KEY."""
     launch: Launch | None = None
     """Train in several processes."""
     engines: dict[str, Engine] = Field(default_factory=dict)
@@ -136,6 +176,12 @@ class Runtime(RecipeSection):
     """The resources that each kind of stage needs on a node of a Ray cluster (`harness run --ray`). The number of
     processors is also its number of threads, with or without a cluster. Without an entry for the kind or for `default`:
     one processor, a GPU for stages that load a model if the cluster has any, and torch's own number of threads."""
+
+    def scoring(self, model: str, tokens: float, row: int, dtype: str) -> Scoring:
+        """The load of passes of the policy without gradients, on rows of up to `row` tokens."""
+        launch = self.launch.accelerate if self.launch else None
+        shares = (launch.processes, launch.kind == "FSDP") if launch else (1, False)
+        return Scoring(model, tokens, row, self.score_batch_size, dtype, *shares)
 
     @model_validator(mode="before")
     @classmethod

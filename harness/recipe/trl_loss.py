@@ -49,9 +49,11 @@ class TrlLoss(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     name: tuple[str, ...] = Field(min_length=1)
+    """One of TRL's losses, or a list of several, which are added."""
     beta: float = Field(0.1, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     pairs: PairSelection = "best_worst"
+    """Which pairs of a prompt's responses TRL trains on."""
     loss_weights: tuple[float, ...] | None = None
 
     @field_validator("name", mode="before")
@@ -83,6 +85,11 @@ class TrlLoss(BaseModel):
     def label(self) -> str:
         """The loss's name on boards: `trl:sigmoid` or `trl:sigmoid+sft`."""
         return f"trl:{'+'.join(self.name)}"
+
+    def pairs_of(self, n: int) -> int:
+        """The pairs of a prompt with `n` responses, none of them tied."""
+        counts = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}
+        return counts[self.pairs]
 
     @property
     def sees_whole_batch(self) -> bool:

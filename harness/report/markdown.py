@@ -22,6 +22,7 @@ from harness.claims.answer import answer
 from harness.figures import Figure
 from harness.report.answers import answer_markdown
 from harness.report.comparisons import Compared
+from harness.report.curves import curves_markdown
 from harness.report.judges import JudgeWarning, equivalent_notes, judge_warnings
 from harness.report.markup import bullets, escape_markdown, table
 from harness.report.notes import (
@@ -38,6 +39,7 @@ from harness.report.notes import (
     unchecked_notes,
 )
 from harness.report.sweep import sweep_markdown
+from harness.report.tax import tax_markdown
 from harness.types import Metric
 
 TRAINING_AMOUNTS = {
@@ -64,6 +66,8 @@ def board_markdown(board: Board, compared: Compared) -> str:
         )
     for table_number, rows in enumerate(groups, 1):
         parts += _group(rows, f"Table {table_number}: " if len(groups) > 1 else "")
+    parts += tax_markdown(board.entries)
+    parts += curves_markdown(board.entries)
     parts += sweep_markdown(board.entries)
     parts += compared.sections()
     parts += _data_and_training(board.entries)
@@ -96,7 +100,9 @@ def _introduction(entries: Sequence[Entry]) -> str:
     if any(entry.provenance.judge for entry in entries):
         text += "All rows of a table were asked the same prompts and judged by the same judge."
     else:
-        text += "No judge was asked: all figures are about pairs held out from all training."
+        computed = any(entry.provenance.benchmarks for entry in entries)
+        what = "computed from the answers, or about pairs" if computed else "about pairs"
+        text += f"No judge was asked: all figures are {what} held out from all training."
     if any(entry.method == "base" for entry in entries):
         text += (
             " `base` is the policy before training; every other row is that policy after training with the loss "
@@ -104,6 +110,8 @@ def _introduction(entries: Sequence[Entry]) -> str:
         )
     if public_ids := [entry.id for entry in entries if entry.method == "public"]:
         text += f" From the public leaderboard, unchanged: {escape_markdown(', '.join(public_ids))}."
+    if reported_ids := [entry.id for entry in entries if entry.method == "reported"]:
+        text += f" Reported elsewhere, unchanged: {escape_markdown(', '.join(reported_ids))}."
     for tuned in (entry for entry in entries if entry.method == "sft"):
         text += f" `{escape_markdown(tuned.id)}` was fine-tuned on the best response of each training prompt."
         if based_on_it := [e.id for e in entries if e.provenance.sft and e.provenance.sft.row == tuned.id]:

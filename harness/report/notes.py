@@ -10,6 +10,7 @@ from harness.boards.entry import BoardRow, Entry
 from harness.boards.facts import MOST_NAMED, loss_facts
 from harness.boards.format import number, with_interval
 from harness.components import benchmark_class
+from harness.report.engines import engine_notes
 from harness.stage_kinds import STAGE_KINDS
 from harness.types import Metric
 
@@ -101,7 +102,7 @@ def answering_notes(entries: Iterable[BoardRow]) -> list[str]:
         for name, counts in models.items()
         if len(counts) > 1
     ]
-    return [*changed, *several, *thought_notes(entries)]
+    return [*changed, *several, *thought_notes(entries), *engine_notes(entries)]
 
 
 def thought_notes(entries: Iterable[BoardRow]) -> list[str]:
@@ -134,7 +135,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def stage_notes(report: Mapping[str, Any]) -> list[str]:
     """All notes on the report of a data stage."""
-    models = report.get("models") or {}
+    models = found if isinstance(found := report.get("models"), Mapping) else {}
     answered = [f"the server's replies came from {len(models)} models: {_listed(models)}"] if len(models) > 1 else []
     counts = report.get("thoughts")
     thoughts = [f"texts with thoughts {_thoughts(counts)}"] if isinstance(counts, Mapping) else []
@@ -148,6 +149,7 @@ def stage_notes(report: Mapping[str, Any]) -> list[str]:
         *admission_notes(report),
         *ranking_notes(report),
         *agreement_notes(report),
+        *best_of_notes(report),
     ]
 
 
@@ -215,6 +217,8 @@ def data_stages(entries: Iterable[Entry]) -> dict[str, str]:
         if name == "reward":
             labels |= {s: f"Part {_part_number(s)} of the reward model" for s in stages if s.startswith("reward/")}
             labels |= {s: _compared_label(s) for s in stages if s.startswith("other/")}
+        if name == "ranked":
+            labels |= {s: _gold_label(s) for s in stages if s.startswith("gold_reward")}
     return labels
 
 
@@ -227,6 +231,29 @@ def _compared_label(role: str) -> str:
     first, *rest = _part_number(role).split(".")
     whole = f"reward model {first} for comparison"
     return f"Part {'.'.join(rest)} of {whole}" if rest else whole.capitalize()
+
+
+def _gold_label(role: str) -> str:
+    part = _part_number(role)
+    return f"Part {part} of the gold reward" if part else "Gold reward"
+
+
+def best_of_notes(report: Mapping[str, Any]) -> list[str]:
+    """How the scores that rank the data agree with the known truth, and what it says of the best of n by them."""
+    rows = report.get("best_of_n")
+    if not isinstance(rows, list):
+        return []
+    tau = Metric.model_validate(report.get("tau") or {"value": None})
+    notes = [f"Kendall's tau of the ranking and gold within prompts {with_interval(tau, 2)}"]
+    if len(rows) > 1:
+        golds = [with_interval(Metric.model_validate(row["gold"]), 3) for row in rows]
+        notes.append(
+            f"of {', '.join(str(row['n']) for row in rows)} responses the best by the ranking has a gold score of "
+            f"{', '.join(golds)} ({Metric.model_validate(rows[0]['gold']).n:,} prompts); the best by gold "
+            f"{', '.join(number(row['ceiling'], 3) for row in rows)}; divergence of such a policy at most "
+            f"{', '.join(number(row['kl'], 2) for row in rows)} nats"
+        )
+    return notes
 
 
 def ranking_notes(report: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from harness.figures import Figure
 from harness.printable import printable
 from harness.report.answers import answer_terminal
 from harness.report.comparisons import significant_differences
+from harness.report.curves import curve_lines
 from harness.report.judges import JudgeWarning, equivalent_notes, judge_warnings
 from harness.report.notes import (
     answering_notes,
@@ -23,6 +24,7 @@ from harness.report.notes import (
     unchecked_notes,
 )
 from harness.report.sweep import sweep_sections
+from harness.report.tax import TITLE, tax_notes
 from harness.types import Metric
 
 if TYPE_CHECKING:
@@ -75,6 +77,13 @@ class _Terminal:
                 yield Text.assemble("\n", ("Over training seeds", "bold"))
                 yield Text(OVER_SEEDS, style="dim")
                 yield _seeds_table(groups_of_seeds, figures, options.max_width)
+        if taxed := tax_notes(entries):
+            yield Text.assemble("\n", (TITLE, "bold"))
+            yield from (Text(_shown(note)) for note in taxed)
+        if learnt := curve_lines(entries):
+            yield Text.assemble("\n", ("Learning curves", "bold"))
+            for line in learnt:
+                yield Text(_shown(line), style="dim")
         for section in sweep_sections(entries):
             yield Text.assemble("\n", (_shown(section.title), "bold"))
             for note in section.notes:

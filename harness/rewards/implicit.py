@@ -31,10 +31,12 @@ class Implicit(RewardModel):
     reference: ModelReference
     dtype: AutoDtype = "float32"
     beta: float = Field(0.1, gt=0)
+    """The factor of the log-ratio."""
     length_norm: bool = False
     max_prompt_length: int = Field(1024, ge=1)
     max_length: int = Field(2048, ge=2)
     batch_size: int = Field(16, ge=1)
+    """Responses per forward pass (speed and memory only)."""
 
     @property
     def batch_rows(self) -> int | None:

@@ -14,6 +14,7 @@ class Length(RewardModel):
 
     unit: Literal["characters", "words"] = "characters"
     prefer: Literal["longer", "shorter"] = "longer"
+    """Which responses score higher."""
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         """Nothing to train."""

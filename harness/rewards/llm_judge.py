@@ -62,6 +62,7 @@ class LlmJudge(RewardModel):
 
     judge: JudgeField
     mode: Literal["rating", "tournament"] = "rating"
+    """How the judge is asked: for a `rating` of each response, or to compare two at a time in a `tournament`."""
     template: RecipePath | None = None
 
     @property

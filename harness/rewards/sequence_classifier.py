@@ -43,7 +43,9 @@ class SequenceClassifier(RewardModel):
 
     model: ModelReference
     revision: str | None = None
+    """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
+    """Of the weights in memory; `auto`: bfloat16 where this machine is fast at it, else float32."""
     max_length: int = Field(2048, ge=16)
     batch_size: int = Field(16, ge=1)
     outputs: dict[str, float] = Field(default_factory=dict)

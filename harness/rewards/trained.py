@@ -1,5 +1,6 @@
 """A reward model trained on the seed's own pairs with TRL."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,7 @@ from harness.models.processor import AutoDtype, bfloat16_here
 from harness.models.schedule import WarmUp
 from harness.models.templates.checking import check_prompts
 from harness.protocols import Ready, RewardModel
+from harness.trackers.curves import curves
 from harness.types import Advance, Messages, PreferencePair
 
 if TYPE_CHECKING:
@@ -48,12 +50,17 @@ class Trained(RewardModel):
 
     base: ModelReference
     revision: str | None = None
+    """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
     epochs: float = Field(2.0, gt=0)
+    """Passes over the seed's training pairs."""
     learning_rate: float = Field(2e-4, gt=0)
+    """The largest, after warm-up."""
     batch_size: int = Field(8, ge=1)
     lora: bool = True
+    """Whether adapters are trained, or the whole model."""
     lora_r: int = Field(16, ge=1)
+    """The rank of the adapters."""
     max_length: int = Field(1024, ge=16)
     micro_batch_size: int = Field(2, ge=1)
     score_batch_size: int = Field(16, ge=1)
@@ -128,10 +135,15 @@ class Trained(RewardModel):
         for parameter in round_once(trainer.model).parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()  # the head is in the base's dtype
-        trainer.train()
+        with curves() as callbacks:
+            for callback in callbacks:
+                trainer.add_callback(callback)
+            trainer.train()
         trainer.model.save_pretrained(folder / MODEL_FOLDER)
         (folder / MODEL_FOLDER / "README.md").unlink(missing_ok=True)  # PEFT's: blank but for the base's path
-        losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        steps = [row for row in trainer.state.log_history if "loss" in row]
+        (folder / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps))
+        losses = [row["loss"] for row in steps]
         return {
             "steps": trainer.state.global_step,
             "first_loss": losses[0],
@@ -179,7 +191,7 @@ class Trained(RewardModel):
             gradient_checkpointing=False,
             save_strategy="no",
             logging_steps=1,
-            report_to="none",
+            report_to="none",  # `curves` adds the recipe's trackers
             disable_tqdm=True,
             seed=seed,
         )

@@ -1,19 +1,19 @@
 """Base classes of seed sets: `SeedSet`, `FileSet` for the user's files, and `PublicSet` for published sets."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from harness.components import RecipePath
 from harness.data.hub import commit, dataset_folder
 from harness.data.messages import KEPT_AS_TEXT
 from harness.data.pairs import Columns
 from harness.data.read import LoadedPairs, Weight, read_pairs
-from harness.data.rows import file_rows, files_sha256, matching
+from harness.data.rows import LocatedRow, file_rows, files_sha256, matching
 from harness.errors import DataError
 from harness.protocols import Origin, Seed
 from harness.types import PreferencePair
@@ -63,7 +63,18 @@ class SeedSet(Seed):
             self._read_up_to(1)
 
 
-class FileSet(SeedSet):
+class MayRank(SeedSet):
+    """`rankings`: each row ranks several responses, in any layout of `harness.data.rankings`, and all are kept;
+    `data.ranked` sets it."""
+
+    rankings: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {k: v for k, v in handler(self).items() if k != "rankings" or v}  # so keys of pairs stay valid
+
+
+class FileSet(MayRank):
     """Pairs from the user's file at `path`, or from the files of a folder. `columns` maps the columns
     (`harness.data.pairs.Columns`); by default they are detected. `licence`: the data's, for the dataset card."""
 
@@ -93,6 +104,9 @@ class FileSet(SeedSet):
     def _files(self) -> list[Path]:
         return _files(self.path, self.patterns)
 
+    def _rows(self, files: Sequence[Path]) -> Iterator[LocatedRow]:
+        return file_rows(files)
+
     def _expect(self, file: Path) -> None:
         """Raises DataError for a file in another format than the set's."""
 
@@ -101,8 +115,15 @@ class FileSet(SeedSet):
         files = self._files()
         for file in files:
             self._expect(file)
-        rows = file_rows(files)
-        return read_pairs(rows, str(self.path), source, columns=self.columns, limit=limit, weight=weight)
+        return read_pairs(
+            self._rows(files),
+            str(self.path),
+            source,
+            columns=self.columns,
+            limit=limit,
+            weight=weight,
+            rankings=self.rankings,
+        )
 
 
 class PublicSet(SeedSet):
@@ -114,13 +135,19 @@ class PublicSet(SeedSet):
     published: ClassVar[Origin]
     dataset: ClassVar[str] = ""
     columns: ClassVar[Columns | None] = None
+    _ranks: ClassVar[bool] = False
+    """Its rows rank several responses, as those of `MayRank` may."""
 
     path: RecipePath | None = None
     revision: str
 
     @property
     def origin(self) -> Origin:
-        return self.published
+        if self.published.size is None:
+            return self.published
+        pairs, *means = self.published.size
+        used = round(self.weight * min(self.limit or pairs, pairs))
+        return self.published._replace(size=(used, means[0], means[1]))
 
     @property
     def quick(self) -> bool:
@@ -153,7 +180,16 @@ class PublicSet(SeedSet):
     def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
         name = str(self.path) if self.path else self.name
         rows = file_rows(self._files())
-        return read_pairs(rows, name, self.name, columns=self.columns, limit=limit, weight=weight, strict=False)
+        return read_pairs(
+            rows,
+            name,
+            self.name,
+            columns=self.columns,
+            limit=limit,
+            weight=weight,
+            strict=False,
+            rankings=self._ranks,
+        )
 
 
 def _files(path: Path, patterns: Sequence[str]) -> list[Path]:

@@ -21,6 +21,7 @@ class HhRlhf(PublicSet):
     revision: str = "09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa"
     data_dir: Literal["harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled"] | None = None
     split: Literal["train", "test"] = "train"
+    """Which part of the set."""
 
     def patterns(self) -> tuple[str, ...]:
         file = f"{self.data_dir or '*'}/{self.split}.jsonl"

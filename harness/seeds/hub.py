@@ -16,10 +16,10 @@ from harness.data.rows import LocatedRow, files_sha256
 from harness.errors import DataError, HarnessError
 from harness.printable import first_line
 from harness.protocols import Origin
-from harness.seeds._base import QUICK, SeedSet, size
+from harness.seeds._base import QUICK, MayRank, size
 
 
-class Hub(SeedSet):
+class Hub(MayRank):
     """Pairs from one split of a hub dataset (owner/name), read by `datasets.load_dataset`, in any columns supported by
     `harness.data.pairs`, or in those named by `columns`.
 
@@ -33,8 +33,11 @@ class Hub(SeedSet):
     unkeyed: ClassVar[frozenset[str]] = frozenset({"licence"})
 
     dataset: str
+    """The dataset's id on the hub."""
     config: str | None = Field(None, min_length=1)
+    """The dataset's configuration, if it has several."""
     split: str = Field("train", min_length=1)
+    """Which part of the dataset."""
     revision: str | None = Field(None, min_length=1)
     data_dir: str | None = Field(None, min_length=1)
     columns: Columns | None = None
@@ -79,7 +82,16 @@ class Hub(SeedSet):
     def _read_up_to(self, limit: int | None, weight: float = 1.0) -> LoadedPairs:
         source = self.dataset.rpartition("/")[2]
         rows = self._rows()
-        return read_pairs(rows, self.dataset, source, columns=self.columns, limit=limit, weight=weight, strict=False)
+        return read_pairs(
+            rows,
+            self.dataset,
+            source,
+            columns=self.columns,
+            limit=limit,
+            weight=weight,
+            strict=False,
+            rankings=self.rankings,
+        )
 
     def _rows(self) -> Iterator[LocatedRow]:
         import datasets

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from harness.data.columns.delimited import is_delimited
 from harness.data.rows import is_parquet
 from harness.errors import DataError
 from harness.seeds._base import FileSet
@@ -16,3 +17,5 @@ class Jsonl(FileSet):
     def _expect(self, file: Path) -> None:
         if is_parquet(file):
             raise DataError(f"{file}: a Parquet file, expected JSONL; use {{name: parquet}} instead")
+        if is_delimited(file):
+            raise DataError(f"{file}: a table by its name, expected JSONL; use {{name: csv}} instead")

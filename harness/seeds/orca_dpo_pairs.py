@@ -13,7 +13,10 @@ class OrcaDpoPairs(PublicSet):
     hub. `limit`: use only the first pairs. `weight`: the share of them to use. Raises DataError.
     """
 
-    published: ClassVar[Origin] = Origin("Apache-2.0", "https://huggingface.co/datasets/Intel/orca_dpo_pairs")
+    published: ClassVar[Origin] = Origin(
+        "Apache-2.0", "https://huggingface.co/datasets/Intel/orca_dpo_pairs", (12_859, 967, 1066)
+    )
+    """The mean lengths are those of a sample of 284 rows."""
     dataset: ClassVar[str] = "Intel/orca_dpo_pairs"
     columns: ClassVar[Columns | None] = Columns(prompt="question", system="system")
 

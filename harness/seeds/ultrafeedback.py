@@ -20,6 +20,7 @@ class Ultrafeedback(PublicSet):
 
     revision: str = "3949bf5f8c17c394422ccfab0c31ea9c20bdeb85"
     split: Literal["train_prefs", "test_prefs"] = "train_prefs"
+    """Which part of the set."""
 
     def patterns(self) -> tuple[str, ...]:
         return (f"data/{self.split}-*.parquet", f"{self.split}-*.parquet")

@@ -18,6 +18,9 @@ from pydantic import (
 
 from harness.components import ModelReference, RecipePath
 from harness.errors import nearest, quoted
+from harness.models.builtin.fetch import BUILTIN
+from harness.models.checkpoints import hub
+from harness.models.checkpoints.folder import CONFIG, read_object
 from harness.models.load import identity as model_identity
 from harness.printable import is_secret
 from harness.settings import Settings
@@ -29,7 +32,8 @@ NAMING = ("vllm", "sglang")
 """Kinds that serve a model under any name."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN = {"host": "its host", "port": "its port", "model": "`model`", "model_path": "`model`"}
-_REPLACED = {"dtype", "revision", "served_model_name", "enable_lora", "max_lora_rank"}
+_LORA = {"enable_lora", "max_lora_rank"}
+_REPLACED = {"dtype", "revision", "served_model_name", *_LORA}
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of vLLM's max_lora_rank."""
 _OF_WEIGHTS = ("revision", "quantization")
@@ -44,7 +48,8 @@ class Engine(Settings):
     of the environment that has the engine; None: this one. `options`: more of its options, as `{max_model_len: 4096}`;
     true is an option alone, false the same after `--no-`. `environment`: more variables, none of which may hold a
     secret. `gpus`: of each replica, by CUDA_VISIBLE_DEVICES; 0: what the machine has. `replicas`: how many servers
-    share the calls. `seconds`: for a start, in which weights may be downloaded. `restarts`: of a replica that dies.
+    share the calls. `seconds`: for a start, in which weights may be downloaded. `restarts`: of a replica that dies or
+    hangs; `silence`: seconds without an answer after which it hangs.
     """
 
     name: Kind = "vllm"
@@ -57,6 +62,7 @@ class Engine(Settings):
     replicas: int = Field(1, ge=1, le=MOST_REPLICAS)
     seconds: float = Field(900, gt=0)
     restarts: int = Field(2, ge=0, le=100)
+    silence: float = Field(60, gt=0)
 
     @field_validator("environment")
     @classmethod
@@ -110,6 +116,18 @@ class Engine(Settings):
             options |= {"enable_lora": True, "max_lora_rank": next((r for r in LORA_RANKS if r >= rank), rank)}
         return self.model_copy(update={"model": model, "options": options})
 
+    def serves(self, other: "Engine") -> bool:
+        """Whether a server of this engine is one of the other, too: that it takes adapters besides, or that it is told
+        the dtype which the other finds in the model's configuration, makes no difference to who asks for the model."""
+        if self == other:
+            return True
+        if self.name != "vllm" or other.options.get("enable_lora"):
+            return False
+        mine, theirs = ({_plain(n): v for n, v in e.options.items() if _plain(n) not in _LORA} for e in (self, other))
+        if theirs.get("dtype", "auto") == "auto" and mine.get("dtype") == "bfloat16" == _saved_dtype(self):
+            mine, theirs = ({n: v for n, v in options.items() if n != "dtype"} for options in (mine, theirs))
+        return self.model_copy(update={"options": mine}) == other.model_copy(update={"options": theirs})
+
     @property
     def window(self) -> int | None:
         """The most tokens of a prompt and its answer, if the recipe limits them."""
@@ -126,6 +144,17 @@ class Engine(Settings):
 
 def _plain(option: str) -> str:
     return option.lstrip("-").replace("-", "_")
+
+
+def _saved_dtype(engine: Engine) -> str | None:
+    """The dtype that its model's configuration names; None if it names none, or isn't on this machine."""
+    model, revision = engine.model or "", str(engine.options.get("revision") or "") or None
+    if model in BUILTIN:
+        return "bfloat16"
+    config = Path(model) / CONFIG if Path(model).is_absolute() else hub.cached_configuration(model, revision)
+    fields = read_object(config, config.parent) if config and config.exists() else {}
+    named = fields.get("dtype") or fields.get("torch_dtype")
+    return named if isinstance(named, str) else None
 
 
 class Named(NamedTuple):

@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,8 @@ from harness.serving.ports import listens
 from harness.serving.replica import LOOK, Replica
 
 _log = logging.getLogger("harness")
+WATCH = 5.0
+"""Seconds between two looks at whether replicas still answer."""
 MOST_LOGS = 50
 """Logs of replicas that are kept in a folder."""
 _LOG = re.compile(r".+-[0-9a-f]{6}-\d+-\d+\.log")
@@ -26,8 +29,9 @@ _LOG = re.compile(r".+-[0-9a-f]{6}-\d+-\d+\.log")
 
 class Pool:
     """The replicas of an engine. They are started together when the first address is asked for; one that dies is
-    started again while the others go on. `folder`: of their logs; `is_stopped`: whether the run is to end; `first`: the
-    first of their GPUs."""
+    started again while the others go on, as is one that hangs: that doesn't say that it is ready for `silence` seconds,
+    or that has answered no call, and counted no token, while one waited longer than that, in vain. `folder`: of their
+    logs; `is_stopped`: whether the run is to end; `first`: the first of their GPUs."""
 
     def __init__(
         self, engine: Engine, folder: Path, is_stopped: Callable[[], bool] = lambda: False, first: int = 0
@@ -39,6 +43,7 @@ class Pool:
         self.replicas = [Replica(engine, i, folder / name, gpus[i]) for i, name in enumerate(names)]
         self._calls = [0] * engine.replicas
         self._restarts = [0] * engine.replicas
+        self._worked = [0.0] * engine.replicas
         self._failures: dict[int, str] = {}
         self._starting: dict[int, threading.Thread] = {}
         self._has_served = False
@@ -55,12 +60,12 @@ class Pool:
             chosen = self._chosen()
             self._calls[chosen] += 1
             address = self.replicas[chosen].address
+        began = time.monotonic()
         try:
             yield address
+            self._worked[chosen] = time.monotonic()
         except Exception:
-            replica = self.replicas[chosen]
-            if replica.address == address and not listens(replica.port):
-                replica.is_gone = True
+            self._look_at(chosen, address, began)
             raise
         finally:
             with self._changed:
@@ -77,6 +82,30 @@ class Pool:
         with ThreadPoolExecutor(len(self.replicas)) as at_once:
             list(at_once.map(Replica.stop, self.replicas))
 
+    def _look_at(self, i: int, address: str, began: float) -> None:
+        """Note that a replica is gone or hangs, after a call to it that has failed."""
+        replica = self.replicas[i]
+        waited = time.monotonic() - began
+        if replica.address != address or replica.is_gone:
+            return
+        if not listens(replica.port):
+            replica.is_gone = True
+        elif waited > self.engine.silence and self._worked[i] < time.monotonic() - self.engine.silence:
+            replica.kill(f"it answered no call in {waited:.0f} s: raise `timeout` of who asks it if it is only slow")
+
+    def _watch(self) -> None:
+        """Kill replicas that have fallen silent."""
+        heard = dict.fromkeys(range(len(self.replicas)), time.monotonic())
+        counted: dict[int, list[str]] = {}
+        while not self._stopped.wait(min(WATCH, self.engine.silence / 4)):
+            for i, replica in enumerate(self.replicas):
+                if not (replica.is_ready and replica.is_alive) or replica.says_ready():
+                    heard[i] = time.monotonic()
+                    if self._calls[i] and (now := replica.counted()) != counted.get(i, []):
+                        counted[i], self._worked[i] = now, heard[i]
+                elif (silence := time.monotonic() - heard[i]) > self.engine.silence:
+                    replica.kill(f"it hasn't said that it is ready for {silence:.0f} s")
+
     def _is_stopped(self) -> bool:
         return self._stopped.is_set() or self._run_is_stopped()
 
@@ -89,6 +118,8 @@ class Pool:
             if self._failures and not (self._has_served and (ready or self._starting)):
                 raise ModelError(self._failures[min(self._failures)])
             if ready and (self._has_served or not self._starting):
+                if not self._has_served:
+                    threading.Thread(target=self._watch, name="engine", daemon=True).start()
                 self._has_served = True
                 return min(ready, key=lambda i: (self._calls[i], i))
             self._changed.wait(LOOK)
@@ -147,9 +178,12 @@ _pools_lock = threading.Lock()
 
 
 def pool_of(engine: Engine, folder: Path | None = None) -> Pool:
-    """The pool of an engine in this process, made on first use. `folder`: of its logs; None: as `keep_only` said."""
+    """The pool of an engine in this process, made on first use, or that of a running one which serves its model, too.
+    `folder`: of its logs; None: as `keep_only` said."""
     with _pools_lock:
         key = engine.model_dump_json()
+        if running := next((pool for pool in _pools.values() if pool.engine.serves(engine)), None):
+            return running
         if key not in _pools:
             if not _pools:
                 atexit.register(stop_all)
@@ -161,13 +195,13 @@ def pool_of(engine: Engine, folder: Path | None = None) -> Pool:
 def keep_only(
     engines: Iterable[Engine], folder: Path | None = None, is_stopped: Callable[[], bool] = lambda: False
 ) -> None:
-    """Stop all other engines, so that their memory is free. `folder`, `is_stopped`: for those that start from now
-    on."""
+    """Stop all engines that serve none of these, so that their memory is free. `folder`, `is_stopped`: for those that
+    start from now on."""
     global _run
-    kept = {engine.model_dump_json() for engine in engines}
+    kept = tuple(engines)
     with _pools_lock:
         _run = _Run(folder, is_stopped)
-        ended = [_pools.pop(key) for key in [*_pools] if key not in kept]
+        ended = [_pools.pop(k) for k, pool in [*_pools.items()] if not any(pool.engine.serves(e) for e in kept)]
     for pool in ended:
         pool.stop()
 

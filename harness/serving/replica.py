@@ -1,13 +1,17 @@
 """One process of an engine: started, watched until it is ready, and ended with all that it has started."""
 
+import contextlib
 import http.client
+import os
 import re
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.children.start import HUB, Process, environment, stop, watched
+from harness.children.watch import descendants
 from harness.errors import ModelError
 from harness.printable import printable
 from harness.serving.commands import HEALTH, command_of, variables_of
@@ -17,6 +21,7 @@ from harness.serving.ports import HOST, free_port, is_of
 LOOK = 0.1
 """Seconds between two looks at a server that starts."""
 LAST_LINES, LONGEST_LINE = 60, 300
+METRICS, TOKENS, MOST_TEXT = "/metrics", "_tokens_total", 4 << 20
 TRIES = 3
 """Starts, each on another port, of a replica that finds its port taken by another program."""
 _SAYS_WHY = re.compile(r"error|exception|cannot|can't|not found|no module|no such|out of memory|killed", re.IGNORECASE)
@@ -34,6 +39,7 @@ class Replica:
         self.is_ready = False
         self.is_gone = False
         """Its server is gone, though parts of it may still end."""
+        self._why = ""
         self._devices = devices
         self._process: Process | None = None
 
@@ -69,8 +75,27 @@ class Replica:
         if self._process is not None:
             stop(self._process)
 
+    def kill(self, why: str) -> None:
+        """End it at once: it answers nobody, for this reason. Calls that wait for it break."""
+        self.is_gone, self._why = True, why
+        for process in descendants(self._process.pid) if self._process else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def says_ready(self) -> bool:
+        """Whether it says that it is ready, within a few seconds."""
+        statuses = (self._get(path)[0] for path in HEALTH)
+        return next((status for status in statuses if status not in (404, 405)), 0) == 200
+
+    def counted(self) -> list[str]:
+        """The tokens that it has read and written so far, as its page of metrics has them; empty if it has none."""
+        status, text = self._get(METRICS)
+        return [line for line in text.splitlines() if TOKENS in line and not line.startswith("#")] * (status == 200)
+
     def last_words(self) -> str:
-        """The line of its log that most likely says what is wrong."""
+        """Why it was killed, or the line of its log that most likely says what is wrong."""
+        if self._why:
+            return self._why
         lines = [line.strip() for line in self._last_text().splitlines() if line.strip()]
         telling = [line for line in lines if _SAYS_WHY.search(line)]
         return printable((telling or lines or ["without a word"])[-1], LONGEST_LINE)
@@ -82,7 +107,7 @@ class Replica:
     def _begin(self) -> None:
         if self._process is not None:
             stop(self._process)  # what is left of it
-        self.port, self.is_gone = free_port(), False
+        self.port, self.is_gone, self._why = free_port(), False, ""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = command_of(self.engine, self.port)
         variables = {**environment(HUB), **variables_of(self.engine, self._devices)}
@@ -109,25 +134,21 @@ class Replica:
 
     def _answers(self) -> bool:
         """Whether it is ready, and it is the one that says so."""
-        if not self._says_ready() or self._process is None:
+        if not self.says_ready() or self._process is None:
             return False
         return self.is_alive and is_of(self._process.pid, self.port)
 
-    def _says_ready(self) -> bool:
-        for path in HEALTH:
-            connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
-            try:
-                connection.request("GET", path)
-                status = connection.getresponse().status
-            except (OSError, http.client.HTTPException):
-                return False
-            finally:
-                connection.close()
-            if status == 200:
-                return True
-            if status not in (404, 405):
-                return False
-        return False
+    def _get(self, path: str) -> tuple[int, str]:
+        """(the status of the answer to a GET, its text); 0 if there is none."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=min(5.0, self.engine.silence))
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read(MOST_TEXT).decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
 
     def _last_text(self) -> str:
         """The end of its log, since its last start."""

@@ -6,26 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from harness import files
-from harness.augmentation.answering import Writer, engines_of_row, writer_of
+from harness.augmentation.answering import engines_of_row, writer_of
+from harness.augmentation.answers.conversations import Asking, Conversation, answer_of
+from harness.augmentation.continuations import Scored, score_questions, stored_scores
 from harness.benchmark import Benchmark, Names, Wanted
 from harness.components import identity, question_identity
 from harness.engine.engines import START
 from harness.engine.journal import Journal, content_key
+from harness.engine.shards.spool import Shard, dealt
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import stage_key, write_rows
-from harness.errors import DataError, RecipeError
+from harness.errors import DataError, ModelError, RecipeError
+from harness.files import is_offline
 from harness.memo import once
-from harness.models import chat
 from harness.models import load as models
-from harness.models.batching import Job
-from harness.models.templates.stripping import Thoughts, count_thoughts, shown
+from harness.models.demand.loads import REPLY_SECONDS, loading
+from harness.models.demand.parts import answering
+from harness.models.templates.stripping import Thoughts, count_thoughts
 from harness.models.templates.thoughts import Thinking
-from harness.models.workload import GENERATING, REPLY_SECONDS, loading, work
-from harness.protocols import Sampled
 from harness.recipe.evaluation import AnswerSampling, RecordedFile, System
-from harness.recipe.policy import policy_identity, policy_tokenizer
+from harness.recipe.policy import Policy, policy_identity, policy_tokenizer
+from harness.recipe.sizes import CHARACTERS_PER_TOKEN
 from harness.training.checkpoint import RowModel
-from harness.types import Advance, Answer, Completion, Message, Question, Sampling
+from harness.types import Completion, Messages, Question
 
 NAME, VERSION = "answers", 3
 
@@ -46,171 +49,149 @@ def answers_stage(
     The stage that runs first asks the questions of all of them, in one batch of one loaded model; the others read the
     journal. `rank`: of the largest adapter of a row that an engine, if the recipe names one, is given beside this."""
     name = identity(benchmark)["name"]
-    policy = model.policy
-    seed = derived_seed(seed, "answers")
-    bits = {"bits": model.bits} if model.bits else {}
-    bits |= models.sampling_identity(policy.model, policy.revision)
-    thinking = {"thinking": policy.thinking} if policy.thinking != "strip" else {}
-    inputs = {role: stage.key for role, stage in model.inputs.items()}
-    answered_by: dict[str, Any] = {"policy": policy_identity(policy), "inputs": inputs, **bits}
-    if config.engine:
-        answered_by |= {"served_by": config.engine.engine.name}
-        if model.bits:
-            raise RecipeError(f"evaluation.answers.generator: row '{row}' has a quantised base: answer in process")
-
-    def params(asked: Benchmark) -> dict[str, Any]:
-        sampling = config.identity()
-        answering = {"policy": policy_identity(policy), "sampling": sampling, "seed": seed, **bits, **thinking}
-        return answering | {"questions": question_identity(asked)}
-
-    def is_answered(ctx: Context, asked: Benchmark) -> bool:
-        return ctx.store.find(stage_key(NAME, VERSION, params(asked), inputs)) is not None
-
-    def body(ctx: Context) -> dict[str, Any]:
-        questions = benchmark.load_questions()
-        others = [other for other in siblings if other is not benchmark and not is_answered(ctx, other)]
-        path = ctx.store.journals / "answers" / f"answers-{content_key(answered_by)[:16]}.jsonl"
-        asking = _Asking(Journal(path, Completion, column="answer"), config, seed, policy.thinking)
-        all_of_them = [asking.conversation(q) for b in [benchmark, *others] for q in b.load_questions()]
-        ctx.progress.start(f"{row} answers {name}", sum(len(c.question.turns) for c in all_of_them))
-        ctx.progress.advance(sum(len(c.answers) for c in all_of_them))
-        if any(c.is_open for c in all_of_them):
-            tokenizer = policy_tokenizer(policy)
-            writer = writer_of(ctx, model, config, tokenizer, seed, rank)
-            asking.ask(all_of_them, writer, tokenizer, ctx.progress.advance)
-        served = {"answered_by": f"served by {config.engine.engine.name}"} if config.engine else {}
-        return _written(ctx, all_of_them[: len(questions)], policy.thinking) | served
-
+    if config.engine and model.bits:
+        raise RecipeError(f"evaluation.answers.generator: row '{row}' has a quantised base: answer in process")
+    answers = _Answers(row, model, config, benchmark, derived_seed(seed, "answers"), tuple(siblings), rank)
     engines = engines_of_row(model, config, rank)
-
     return Stage(
         f"answers/{name}/{row}",
         NAME,
         VERSION,
-        params(benchmark),
+        answers.params(benchmark),
         model.inputs,
-        body,
-        lambda: _estimate(benchmark, config, policy.model, starts=not engines),
-        exclusive=frozenset({f"answers/{content_key(answered_by)}"}),
+        answers.body,
+        lambda: _estimate(benchmark, config, model.policy, starts=not engines),
+        exclusive=frozenset({f"answers/{content_key(answers.answered_by)}"}),
+        spreads="by resources",
         engines=engines,
     )
 
 
-def _written(ctx: Context, conversations: "Sequence[_Conversation]", thinking: Thinking) -> dict[str, Any]:
-    """Write the answers; returns the stage's report."""
+@dataclass(frozen=True)
+class _Answers:
+    """What the stage does; the fields are the arguments of `answers_stage`, with a seed derived from the recipe's."""
+
+    row: str
+    model: RowModel
+    config: AnswerSampling
+    benchmark: Benchmark
+    seed: int
+    siblings: tuple[Benchmark, ...]
+    rank: int | None
+
+    @property
+    def answered_by(self) -> dict[str, Any]:
+        """What answers in a journal depend on besides their questions and the sampling."""
+        inputs = {role: stage.key for role, stage in self.model.inputs.items()}
+        served = {"served_by": self.config.engine.engine.name} if self.config.engine else {}
+        return {"policy": policy_identity(self.model.policy), "inputs": inputs, **self._own, **served}
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        policy, bits = self.model.policy, self.model.bits
+        sampled = models.sampling_identity(policy.model, policy.revision)
+        return ({"bits": bits} if bits else {}) | sampled | self.model.identity
+
+    def params(self, asked: Benchmark) -> dict[str, Any]:
+        """The stage's, or a sibling's."""
+        policy = self.model.policy
+        thinking = {"thinking": policy.thinking} if policy.thinking != "strip" else {}
+        answering = {"policy": policy_identity(policy), "sampling": self.config.identity(), "seed": self.seed}
+        return {**answering, **self._own, **thinking, "questions": question_identity(asked)}
+
+    def _is_answered(self, ctx: Context, asked: Benchmark) -> bool:
+        inputs = {role: stage.key for role, stage in self.model.inputs.items()}
+        return ctx.store.find(stage_key(NAME, VERSION, self.params(asked), inputs)) is not None
+
+    def _journal(self, ctx: Context) -> Path:
+        return ctx.store.journals / "answers" / f"answers-{content_key(self.answered_by)[:16]}.jsonl"
+
+    def _asking(self, ctx: Context) -> Asking:
+        journal = Journal(self._journal(ctx), Completion, column="answer")
+        return Asking(journal, self.config, self.seed, self.model.policy.thinking)
+
+    def answer(self, ctx: Context, shard: Shard) -> None:
+        """Answer a shard's questions, into the journals."""
+        part, asking = list(shard.rows(Question)), self._asking(ctx)
+        if conversations := [asking.conversation(q) for q in part if not q.scored]:
+            tokenizer = policy_tokenizer(self.model.policy)
+            writer = writer_of(ctx, self.model, self.config, tokenizer, self.seed, self.rank)
+            asking.ask(conversations, writer, tokenizer, ctx.progress.advance)
+        score_questions(ctx, self.model, [q for q in part if q.scored], self._journal(ctx))
+
+    def body(self, ctx: Context) -> dict[str, Any]:
+        """Answer what the journal doesn't have, and write the benchmark's answers."""
+        name, row = identity(self.benchmark)["name"], self.row
+        others = [o for o in self.siblings if o is not self.benchmark and not self._is_answered(ctx, o)]
+        questions = self.benchmark.load_questions()
+        asked = [*questions, *(q for other in others for q in other.load_questions())]
+        written, scored = [q for q in asked if not q.scored], [q for q in asked if q.scored]
+        ctx.progress.start(f"{row} answers {name}", sum(len(q.scored or q.turns) for q in asked))
+        asking = self._asking(ctx)
+        before = [asking.conversation(q) for q in written]
+        known = stored_scores(scored, self._journal(ctx))
+        ctx.progress.advance(sum(len(c.answers) for c in before) + sum(len(q.scored) for q in scored if known.has(q)))
+        missing = [c.question for c in before if c.is_open] + [q for q in scored if not known.has(q)]
+        if missing:
+            with dealt(((q.id, q) for q in missing), ctx.folder, ctx.worker_count) as parts:
+                ctx.spread(self.answer, parts.shards)
+        own = [asking.conversation(q) for q in questions if not q.scored]
+        if lost := sum(c.is_open for c in own):
+            raise ModelError(f"{row} has left out answers to {lost} of {len(own)} questions; expected all of them")
+        engine = self.config.engine
+        served = {"answered_by": f"served by {engine.engine.name}"} if engine else {}
+        scores = stored_scores(scored, self._journal(ctx))
+        return _written(ctx, questions, own, scores, self.model.policy.thinking) | served
+
+
+def _written(
+    ctx: Context,
+    questions: Sequence[Question],
+    conversations: "Sequence[Conversation]",
+    scored: Scored,
+    thinking: Thinking,
+) -> dict[str, Any]:
+    """Write the answers to the questions, in their order; returns the stage's report. `conversations`: of those that
+    are not scored, then others."""
     thoughts = Thoughts(thinking)
-    answers = [_answer(conversation, thoughts) for conversation in conversations]
+    first = iter(conversations)
+    answers = [scored.answer(q) if q.scored else answer_of(next(first), thoughts) for q in questions]
     thought = thoughts.report
     write_rows(ctx.folder / "answers.jsonl", answers)
     cut = sum(reason == "length" for a in answers for reason in a.finish_reasons)
     tokens = sum(a.tokens or 0 for a in answers)
-    return {"questions": len(answers), "tokens": tokens, "cut_at_token_limit": cut, **thought}
+    cut_contexts = sum(scored.of(question).cut for question in questions if question.scored)
+    report = {"questions": len(answers), "tokens": tokens, "cut_at_token_limit": cut, **thought}
+    return report | ({"cut_contexts": cut_contexts} if cut_contexts else {})
 
 
-def _estimate(benchmark: Benchmark, config: AnswerSampling, model: str, *, starts: bool) -> Estimate:
+def _estimate(benchmark: Benchmark, config: AnswerSampling, policy: Policy, *, starts: bool) -> Estimate:
     """`starts`: an engine, if there is one, is started for this row alone."""
     turns = turn_count(benchmark)
-    tokens = turns * config.most_tokens
-    if config.engine:
-        waiting = turns * REPLY_SECONDS / config.parallel_requests
-        return Estimate(generated_tokens=tokens, waiting=waiting + (START if starts else 0.0))
-    return Estimate(generated_tokens=tokens, work=work([model], tokens, GENERATING), waiting=loading([model]))
+    if is_offline() and benchmark.published_turns is not None:
+        tokens, scored = turns * config.most_tokens, 0
+    else:
+        questions = benchmark.load_questions()
+        written = [q for q in questions if not q.scored]
+        tokens = sum(len(q.turns) * (q.max_new_tokens or config.most_tokens) for q in written)
+        scored = sum(_characters(context) + len(text) for q in questions for context, text in q.scored)
+        scored //= CHARACTERS_PER_TOKEN
+    gpus = config.engine.engine.gpus if config.engine else None
+    loads = answering(policy.model, policy.dtype, turns, tokens, config.most_tokens, scored, gpus)
+    asked = turns * REPLY_SECONDS / config.parallel_requests + (START if starts else 0.0)
+    waiting = asked if config.engine else loading([policy.model])
+    return Estimate(generated_tokens=tokens, scored_tokens=scored, loads=loads, waiting=waiting)
 
 
-@dataclass
-class _Conversation:
-    """A question, the messages so far, and the answers among them, as they were written. `thinking`: what becomes of
-    their thoughts in the messages."""
-
-    question: Question
-    messages: list[Message]
-    answers: list[Completion]
-    thinking: Thinking
-
-    @property
-    def is_open(self) -> bool:
-        return len(self.answers) < len(self.question.turns)
-
-    def add(self, answer: Completion) -> None:
-        """An answer, with the next turn's question."""
-        self.answers.append(answer)
-        self.messages.append(Message(role="assistant", content=shown(answer, self.thinking)))
-        if self.is_open:
-            self.messages.append(Message(role="user", content=self.question.turns[len(self.answers)]))
-
-
-class _Asking:
-    """Asks a model, whose journal this is."""
-
-    def __init__(self, journal: Journal[Completion], config: AnswerSampling, seed: int, thinking: Thinking) -> None:
-        self._journal = journal
-        self._config = config
-        self._seed = seed
-        self._thinking: Thinking = thinking
-
-    def conversation(self, question: Question) -> _Conversation:
-        """A conversation as far as the journal has it."""
-        start = _Conversation(question, [Message(role="user", content=question.turns[0])], [], self._thinking)
-        written = self._journal.rows()
-        while start.is_open and (answer := written.get(self._key(start))) is not None:
-            start.add(answer)
-        return start
-
-    def ask(self, conversations: Sequence[_Conversation], writer: Writer, tokenizer: Any, advance: Advance) -> None:
-        """Have all conversations finished. A model that is decoded in batches answers turn by turn, so that a stopped
-        stage forms the same batches again; any other goes on with a conversation at once."""
-        at_once = writer.at_once
-
-        def job(conversation: _Conversation) -> Job:
-            sampling = _sampling(self._config, conversation.question)
-            prompt = chat.encode_prompt(tokenizer, conversation.messages)
-            return Job(prompt, sampling, (conversation.question.sample,))
-
-        for turn in range(max(len(c.question.turns) for c in conversations)):
-            asked = [c for c in conversations if c.is_open and (at_once or len(c.answers) == turn)]
-
-            def arrived(rows: Sequence[Sampled], asked: list[_Conversation] = asked) -> None:
-                keyed = [(self._key(asked[row.request]), row.completion) for row in rows]
-                self._journal.append(keyed, together=not at_once)
-                for row in rows:
-                    asked[row.request].add(row.completion)
-                advance(len(rows))
-
-            def then(row: Sampled, asked: list[_Conversation] = asked) -> Job | None:
-                conversation = asked[row.request]
-                return job(conversation) if at_once and conversation.is_open else None
-
-            writer.write([job(c) for c in asked], arrived, then)
-
-    def _key(self, conversation: _Conversation) -> str:
-        """Of the next answer."""
-        sampling = _sampling(self._config, conversation.question).model_dump(mode="json")
-        messages = [m.model_dump() for m in conversation.messages]
-        return content_key([sampling, messages, self._seed, conversation.question.sample])
+def _characters(context: Messages | str) -> int:
+    return len(context) if isinstance(context, str) else sum(len(message.content) for message in context)
 
 
 def turn_count(benchmark: Benchmark) -> int:
     """The turns of all questions of a benchmark."""
+    if is_offline() and benchmark.published_turns is not None:
+        return benchmark.published_turns
     return once(("turns", id(benchmark)), lambda: (benchmark, sum(len(q.turns) for q in benchmark.load_questions())))[1]
-
-
-def _sampling(config: AnswerSampling, question: Question) -> Sampling:
-    temperature = question.temperature if config.temperature is None else config.temperature
-    return Sampling(
-        temperature=temperature,
-        top_p=config.top_p,
-        max_new_tokens=config.max_new_tokens,
-        max_thinking_tokens=config.max_thinking_tokens,
-    )
-
-
-def _answer(conversation: _Conversation, thoughts: Thoughts) -> Answer:
-    return Answer(
-        question_id=conversation.question.id,
-        turns=tuple(thoughts.answer(answer) for answer in conversation.answers),
-        finish_reasons=tuple(answer.finish_reason for answer in conversation.answers),
-        tokens=sum(answer.tokens for answer in conversation.answers),
-    )
 
 
 def recorded_answers_stage(system: System, benchmark: Benchmark) -> Stage:

@@ -4,21 +4,26 @@ it."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.augmentation.diversity import compared, draw_texts, shares
+from harness.augmentation.diversity import NEIGHBOURS, compared, cover, draw_texts, shares
 from harness.augmentation.filters import user_text
-from harness.augmentation.perplexity import Likelihood, perplexity, text_likelihoods
+from harness.augmentation.perplexity import Likelihood, perplexity, text_ids, text_likelihoods
+from harness.augmentation.served_logps import ServedLikelihoods, served
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import write_json
-from harness.models import embedding
+from harness.models import chat, embedding
 from harness.models import load as models
-from harness.models.workload import work
+from harness.models.demand.loads import Scoring
 from harness.recipe.data import Report
 from harness.recipe.policy import Policy, policy_tokenizer, scored_identity
 from harness.recipe.sizes import Sizes
+from harness.servers.adapting.continuing import Given
+from harness.training.checkpoint import Weights
 from harness.types import Messages, PreferencePair, RankedExample
 
 MAX_TOKENS = 512
 """Longer texts are cut before their perplexity is computed."""
+LENGTHS: dict[str, Any] = {"max_prompt_length": MAX_TOKENS // 2, "max_length": MAX_TOKENS}
+"""Of responses with their prompts."""
 BATCH = 8
 Rows = Sequence[tuple[Messages, str]]
 """(prompt, response)"""
@@ -29,6 +34,7 @@ def report_stage(config: Report, policy: Policy, seeds: Stage, ranked: Stage, se
     perplexities under the untrained policy."""
     seed = derived_seed(seed, "report")
     embedder = embedding.resolved(config.embeddings)
+    by_engine = served("data.report.generator", config.generator) if config.perplexity else None
 
     def body(ctx: Context) -> dict[str, Any]:
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
@@ -45,27 +51,35 @@ def report_stage(config: Report, policy: Policy, seeds: Stage, ranked: Stage, se
             "shares": shares(prompts["seed prompts"], prompts["new prompts"], config.max_texts, seed),
         }
         if config.perplexity:
-            for kind, values in _perplexities(ctx, policy, config.max_texts, prompts, rows, seed).items():
+            if by_engine:
+                report["perplexities_by"] = f"served by {by_engine.kind}"
+            for kind, values in _perplexities(ctx, policy, by_engine, config.max_texts, prompts, rows, seed).items():
                 for name, value in values.items():
                     report[kind][name]["perplexity"] = value
         if embedder is not None:
             for kind, texts in (("prompts", prompts), ("responses", responses)):
                 for name, value in _spreads(config.max_texts, embedder, texts, seed).items():
                     report[kind][name]["embedding_spread"] = value
+            report["topics"] = _topics(config.max_texts, embedder, prompts, seed)
         write_json(ctx.folder / "report.json", report)
         return {"new_prompts": len(prompts["new prompts"]), "responses": sum(len(e.responses) for e in examples)}
 
-    params = {"seed": seed, **config.model_dump(mode="json", exclude={"embeddings"})}
+    params = {"seed": seed, **config.model_dump(mode="json", exclude={"embeddings", "generator"})}
     if embedder is not None:
         params["embeddings"] = models.identity(embedder)
+        params["topics"] = NEIGHBOURS
     if config.perplexity:
         params["policy"] = scored_identity(policy)
+    if by_engine:
+        params["served_by"] = by_engine.kind
 
     def estimate() -> Estimate:
         tokens = sizes.scored_tokens if config.perplexity else 0
-        return Estimate(scored_tokens=tokens, work=work([policy.model], tokens))
+        load = Scoring(policy.model, tokens, MAX_TOKENS, BATCH, policy.dtype)
+        return Estimate(scored_tokens=tokens, loads=(load,) if tokens else ())
 
-    return Stage("report", "report", 1, params, {"seeds": seeds, "ranked": ranked}, body, estimate)
+    engines = by_engine.engines(policy, policy.dtype) if by_engine else ()
+    return Stage("report", "report", 1, params, {"seeds": seeds, "ranked": ranked}, body, estimate, engines=engines)
 
 
 def _response_groups(examples: Sequence[RankedExample]) -> dict[str, list[tuple[Messages, str]]]:
@@ -84,30 +98,53 @@ def _response_groups(examples: Sequence[RankedExample]) -> dict[str, list[tuple[
 def _perplexities(
     ctx: Context,
     policy: Policy,
+    by_engine: ServedLikelihoods | None,
     max_texts: int,
     prompts: Mapping[str, Sequence[str]],
     responses: Mapping[str, Rows],
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Of prompts as texts by themselves, and of responses given their prompts."""
-    from harness.logprobs.score import score_rows
-
     tokenizer = policy_tokenizer(policy)
-    model = models.load_causal_lm(policy.model, policy.revision, policy.dtype)
     texts = {name: draw_texts(group, max_texts, seed) for name, group in prompts.items()}
     rows = {name: _sampled_rows(group, max_texts, seed) for name, group in responses.items()}
     ctx.progress.start("perplexities", sum(map(len, texts.values())) + sum(map(len, rows.values())))
-    options: dict[str, Any] = {"batch_size": BATCH, "advance": ctx.progress.advance}
     values: dict[str, dict[str, Any]] = {"prompts": {}, "responses": {}}
+    if by_engine:
+        for name, group in texts.items():
+            alone = [Given(ids[:1], ids[1:]) for ids in text_ids(tokenizer, group, MAX_TOKENS)]
+            values["prompts"][name] = perplexity(_asked(ctx, policy, by_engine, alone))
+        for name, pairs in rows.items():
+            encoded = [chat.encode(tokenizer, messages, text, **LENGTHS) for messages, text in pairs]
+            given = [Given(e.prompt, e.response) for e in encoded]
+            values["responses"][name] = perplexity(_asked(ctx, policy, by_engine, given))
+        return values
+    from harness.logprobs.score import score_rows
+
+    model = models.load_causal_lm(policy.model, policy.revision, policy.dtype)
+    options: dict[str, Any] = {"batch_size": BATCH, "advance": ctx.progress.advance}
     for name, group in texts.items():
         likelihoods = text_likelihoods(model, tokenizer, group, max_tokens=MAX_TOKENS, **options)
         values["prompts"][name] = perplexity(likelihoods)
     for name, pairs in rows.items():
-        scored = score_rows(
-            model, tokenizer, pairs, max_prompt_length=MAX_TOKENS // 2, max_length=MAX_TOKENS, **options
-        )
+        scored = score_rows(model, tokenizer, pairs, **LENGTHS, **options)
         values["responses"][name] = perplexity([Likelihood(s.logp, s.tokens) for s in scored])
     return values
+
+
+def _asked(ctx: Context, policy: Policy, by_engine: ServedLikelihoods, rows: Sequence[Given]) -> list[Likelihood]:
+    """The likelihoods of texts by an engine; of one without a token after its prompt there is none."""
+    asked = [i for i, row in enumerate(rows) if row.prompt and row.text]
+    logps: dict[int, float] = {}
+
+    def arrived(i: int, logp: float) -> None:
+        logps[asked[i]] = logp
+        ctx.progress.advance(1)
+
+    weights = Weights(model=policy.model, revision=policy.revision, dtype=policy.dtype)
+    by_engine.score(ctx, weights, [rows[i] for i in asked], arrived)
+    ctx.progress.advance(len(rows) - len(asked))
+    return [Likelihood(logps.get(i, 0.0), len(row.text)) for i, row in enumerate(rows)]
 
 
 def _sampled_rows(rows: Rows, count: int, seed: int) -> list[tuple[Messages, str]]:
@@ -118,3 +155,11 @@ def _sampled_rows(rows: Rows, count: int, seed: int) -> list[tuple[Messages, str
 def _spreads(max_texts: int, embedder: str, groups: Mapping[str, Sequence[str]], seed: int) -> dict[str, Any]:
     model = embedding.load(embedder)
     return {name: embedding.spread(model, draw_texts(texts, max_texts, seed)) for name, texts in groups.items()}
+
+
+def _topics(most: int, embedder: str, prompts: Mapping[str, Sequence[str]], seed: int) -> dict[str, Any] | None:
+    """How the new prompts lie among the seed's topics, at equally many of both."""
+    groups = [prompts["seed prompts"], prompts["new prompts"]]
+    equal = min(most, *map(len, groups))
+    model = embedding.load(embedder)
+    return cover(*(embedding.vectors_of(model, draw_texts(group, equal, seed)) for group in groups)) if equal else None

@@ -1,7 +1,6 @@
 """The stage of the dataset folder: the ranked dataset with a card, to be read by `datasets.load_dataset` or uploaded to
 a hub."""
 
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +16,13 @@ def dataset_stage(name: str, data: Data, stages: Mapping[str, Stage]) -> Stage:
     """The ranked dataset as a folder: `ranked.jsonl` (train), `heldout.jsonl`, and a card, `README.md`. `name`: the
     recipe's. `stages`: the data's stages by name; the card has what they report."""
     roles = [role for role in ("seeds", "prompts", "responses", "reward", "ranked", "report") if role in stages]
-    sources = [{"name": s.name, "licence": s.origin.licence, "home": s.origin.home} for s in data.seeds]
+    sources = [{"name": s.name, "licence": s.origin.licence, "home": s.origin.home} for s in data.sets]
     made_with = _made_with(data)
 
     def body(ctx: Context) -> dict[str, Any]:
         ranked = ctx.inputs["ranked"]
         for file in ("ranked.jsonl", "heldout.jsonl"):
-            shutil.copyfile(ranked.path(file), ctx.folder / file)
+            ranked.copy(file, ctx.folder / file)
         report = ctx.inputs["report"].json("report.json") if "report" in ctx.inputs else None
         facts = {role: ctx.inputs[role].report for role in roles}
         facts["seeds"] = with_folded(facts["seeds"], data)
@@ -37,8 +36,8 @@ def dataset_stage(name: str, data: Data, stages: Mapping[str, Stage]) -> Stage:
 
 def _made_with(data: Data) -> dict[str, Any]:
     """The generators, their sampling, and the reward model, as the card names them."""
-    facts: dict[str, Any] = {}
-    prompts, responses = data.prompts, data.responses
+    facts: dict[str, Any] = {"imported": True} if data.ranked else {}
+    prompts, responses = data.new_prompts, data.responses
     if prompts:
         facts["prompts"] = {"generator": _model_label(prompts.generator), "shots": prompts.shots}
         facts["prompts"] |= {"temperature": prompts.temperature, "top_p": prompts.top_p}

@@ -10,12 +10,13 @@ from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import write_json
 from harness.figures import MARGIN, MARGIN_KEPT, TRAINED_MARGIN
 from harness.models import chat
-from harness.models.workload import loading, work
+from harness.models.demand.loads import loading
 from harness.recipe.policy import Policy, policy_tokenizer, scored_identity
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
 from harness.stages._metrics import write_metrics
-from harness.stages.reference import heldout_reference_stage, seed_pairs
+from harness.stages.ranked import SEEDS_OWN
+from harness.stages.reference import heldout_reference_stage, pair_places, seed_pairs
 from harness.stats.agreement import kendall_tau
 from harness.stats.intervals import accuracy_metric, mean_metric, ratio_metric
 from harness.training.checkpoint import RowModel, Weights, scoring_bits, scoring_dtype
@@ -48,7 +49,7 @@ def references(
     if model.trained is None:
         return References()
     as_trained = scoring_dtype(model.policy, training, fine_tuned=model.sft is not None), scoring_bits(training)
-    if as_trained == ("float32", model.bits) == (model.dtype, model.bits):
+    if as_trained == ("float32", model.bits) == (model.dtype, model.bits) and training.reference is None:
         return References(reference)
     answering = heldout_reference_stage(model, model.dtype, training, ranked, sizes, runtime)
     if model.dtype == "float32":
@@ -74,7 +75,8 @@ def heldout_stage(
     the figure is about rounding alone; with 8 bits, its linear layers still multiply in int8.
     """
     policy = model.policy
-    measurement = _Measurement(model, training, "responses" in ranked.inputs, reference.exact is not None, runtime)
+    has_scores = ranked.params.get("responses") != SEEDS_OWN
+    measurement = _Measurement(model, training, has_scores, reference.exact is not None, runtime)
 
     def estimate() -> Estimate:
         if not model.trained:
@@ -82,13 +84,15 @@ def heldout_stage(
         n = sizes.responses_a_prompt + (2 if reference.exact else 0)
         tokens = sizes.heldout_prompts * n * sizes.pair_tokens
         loaded = [policy.model] * (2 if reference.exact else 1)
-        return Estimate(scored_tokens=tokens, work=work(loaded[:1], tokens), waiting=loading(loaded))
+        load = runtime.scoring(policy.model, tokens, training.max_length, model.dtype)
+        return Estimate(scored_tokens=tokens, loads=(load,), waiting=loading(loaded))
 
     params = {
         "policy": scored_identity(policy),
         "dtype": model.dtype,
         **measurement.lengths,
         **({"bits": model.bits} if model.bits else {}),
+        **model.identity,
     }
     roles = {"reference": reference.answering, "float32_reference": reference.exact}
     inputs = {"ranked": ranked, **model.inputs} | {role: stage for role, stage in roles.items() if stage}
@@ -195,13 +199,12 @@ def _identical_once_cut(examples: Sequence[RankedExample], policy: Policy, lengt
 
 
 def _margins(examples: Sequence[RankedExample], rewards: Rewards, identical: set[str]) -> dict[str, float | None]:
-    """The implicit reward of the seed's chosen response minus that of its rejected one, by example id."""
+    """The implicit reward of the chosen response minus that of the rejected one, by example id."""
     margins: dict[str, float | None] = {}
     for example in examples:
-        of_example = zip(example.responses, rewards[example.id], strict=True)
-        by_source = {r.source: reward for r, reward in of_example}
-        scored = "seed:chosen" in by_source and "seed:rejected" in by_source and example.id not in identical
-        margins[example.id] = by_source["seed:chosen"] - by_source["seed:rejected"] if scored else None
+        places, of_example = pair_places(example), rewards[example.id]
+        scored = places is not None and example.id not in identical
+        margins[example.id] = of_example[places[0]] - of_example[places[1]] if places and scored else None
     return margins
 
 

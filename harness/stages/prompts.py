@@ -4,23 +4,29 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from harness.augmentation.filters import DroppedPrompt, Limits, PromptFilter, languages_of, user_text
 from harness.augmentation.pool import Pool
 from harness.augmentation.shots import choose_shots
 from harness.components import identity
+from harness.engine.journal import content_key
+from harness.engine.shards.spool import Shard, dealt
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import write_rows
 from harness.errors import DataError
 from harness.models.templates.stripping import Thoughts
+from harness.protocols import Generator
 from harness.recipe.data import PromptGeneration
 from harness.recipe.sizes import CHARACTERS_PER_TOKEN
 from harness.servers.addressed import engines_of
-from harness.stages.responses import sample_pools, sampling_estimate
+from harness.stages.responses import sample_pools, sampling_estimate, spreads_of
 from harness.stages.seeds import LeakSearch
-from harness.types import Completion, Messages, PreferencePair, Prompt, Sampling
+from harness.types import Completion, Messages, PreferencePair, Prompt, Record, Sampling
 
+SHOT = 128
+"""Tokens of a seed prompt among those that the generator is shown, for estimates: our assumption."""
 ROUND = 1.25
 """A round writes this many times the prompts that are still missing, since some will be dropped."""
 
@@ -60,7 +66,7 @@ def prompts_stage(config: PromptGeneration, seeds: Stage, search: LeakSearch, se
     def estimate() -> Estimate:
         # The number of rounds is unknown in advance: the geometric mean of one and as many as there may be.
         texts = math.ceil(ROUND * config.count * math.sqrt(config.max_attempts))
-        return sampling_estimate([config.generator], texts, config.max_new_tokens)
+        return sampling_estimate([config.generator], texts, config.max_new_tokens, (config.shots + 1) * SHOT)
 
     return Stage(
         "prompts",
@@ -72,6 +78,7 @@ def prompts_stage(config: PromptGeneration, seeds: Stage, search: LeakSearch, se
         estimate,
         exclusive=sample_pools(seeds, [config.generator], "prompts"),
         serves=config.count,
+        spreads=spreads_of(config.generator),
         engines=engines_of(config.generator),
     )
 
@@ -80,7 +87,7 @@ def _write_prompts(
     ctx: Context, config: PromptGeneration, seed: int, train: Sequence[PreferencePair], filters: PromptFilter
 ) -> tuple[list[Prompt], Counter[str], dict[str, int]]:
     """(prompts, how many texts were `written`, how many `tokens` they have and, if any, how many had a thought, which
-    was left out, which served models wrote how many),
+    was left out, or were `refused` by their server, which served models wrote how many),
     round by round until there are enough or the attempts are used up. A round follows from the seed and the rounds
     before it alone, so that a stopped run finds its samples in the pool."""
     rng = random.Random(seed)
@@ -101,14 +108,19 @@ def _write_prompts(
         shots = [choose_shots(train, config.shots, longest, rng, config.shot_sampling) for _ in range(size)]
         ctx.progress.start(f"new prompts, round {rounds}", size)
         round_seed = derived_seed(seed, "round", str(rounds))
-        pool = Pool(config.generator, ctx.store.pool, seed=round_seed, advance=ctx.progress.advance)
         requests = [config.template.render([user_text(p.messages) for p in pairs]) for pairs in shots]
-        texts = _sample(pool, requests, sampling)
-        written += texts
-        texts = [text.model_copy(update={"text": thoughts.answer(text)}) for text in texts]
-        counts.update(written=size, tokens=sum(text.tokens for text in texts))
-        accepted = [filters.accept(text, pairs) for text, pairs in zip(texts, shots, strict=True)]
+        texts = _sample(ctx, config.generator, round_seed, requests, sampling)
+        answered = [(text, pairs) for text, pairs in zip(texts, shots, strict=True) if text is not None]
+        if len(answered) < len(texts):
+            counts.update(refused=len(texts) - len(answered))
+        written += [text for text, _ in answered]
+        counts.update(written=len(answered), tokens=sum(text.tokens for text, _ in answered))
+        accepted = [
+            filters.accept(text.model_copy(update={"text": thoughts.answer(text)}), pairs) for text, pairs in answered
+        ]
         prompts += [prompt for prompt in accepted if prompt is not None]
+    if counts["refused"]:
+        ctx.log.warning("%d new prompts were refused by their server", counts["refused"])
     if thoughts.with_thoughts:
         counts.update(with_thoughts=thoughts.with_thoughts)
     if len(prompts) < config.count:
@@ -119,15 +131,43 @@ def _write_prompts(
     return prompts[: config.count], counts, Pool.models(written)
 
 
-def _sample(pool: Pool, requests: Sequence[Messages | str], sampling: Sampling) -> list[Completion]:
-    """One text per request. Equal requests, which are frequent with few shots, get different samples."""
+class _Request(Record):
+    """A text to be written. `sample`: which of its request's samples, counted from 0."""
+
+    request: Messages | str
+    sample: int
+
+
+class _Written(Record):
+    """What was written; None if it was refused."""
+
+    text: Completion | None
+
+
+def _sample(
+    ctx: Context, generator: Generator, seed: int, requests: Sequence[Messages | str], sampling: Sampling
+) -> list[Completion | None]:
+    """One text per request; None if it was refused. Equal requests, which are frequent with few shots, get different
+    samples."""
     repeats: Counter[Messages | str] = Counter()
-    places: dict[int, list[int]] = defaultdict(list)
-    for place, request in enumerate(requests):
-        places[repeats[request]].append(place)
+    rows = []
+    for request in requests:
+        rows.append((content_key([str(request), repeats[request]]), _Request(request=request, sample=repeats[request])))
         repeats[request] += 1
-    completions: dict[int, Completion] = {}
+    with dealt(rows, ctx.folder, ctx.worker_count) as parts:
+        ctx.spread(partial(_write, generator, seed, sampling), parts.shards)
+        return [written.text for written in parts.results(_Written)]
+
+
+def _write(generator: Generator, seed: int, sampling: Sampling, ctx: Context, shard: Shard) -> None:
+    """Write a shard's texts; the results are `_Written`."""
+    rows = list(shard.rows(_Request))
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.sample].append(place)
+    pool = Pool(generator, ctx.store.pool, seed=seed, advance=ctx.progress.advance, shard=ctx.shard)
+    written: dict[int, Completion | None] = {}
     for sample, group in places.items():
-        rows = pool.sample([requests[place] for place in group], sampling, range(sample, sample + 1))
-        completions |= {place: row[0] for place, row in zip(group, rows, strict=True)}
-    return [completions[place] for place in range(len(requests))]
+        texts = pool.sample([rows[place].request for place in group], sampling, range(sample, sample + 1))
+        written |= {place: row[0] for place, row in zip(group, texts, strict=True)}
+    shard.write(_Written(text=written[place]) for place in range(len(rows)))

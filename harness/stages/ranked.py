@@ -3,22 +3,33 @@ datasets of two responses per prompt."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-from harness.augmentation.admission import agreement, growth_with_n
+from harness.augmentation.admission import growth_with_n, tau
+from harness.augmentation.responding import OwnThoughts
 from harness.components import identity
 from harness.engine.journal import content_key
+from harness.engine.shards.spool import Shard, dealt
 from harness.engine.stage import Context, Estimate, Stage
-from harness.engine.store import write_json, write_rows
-from harness.models.workload import loading, work
+from harness.engine.store import line_of, write_json
+from harness.judging.costs import judges_of
+from harness.models.demand.loads import loading
+from harness.models.demand.parts import scoring
 from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.servers.addressed import engines_of
-from harness.stages.responses import groups_to_fill, own_thoughts
+from harness.servers.batches.batching import Batching
+from harness.stages.responses import groups_to_fill, spreads_of
 from harness.stages.reward import make_scorer, score_journals
+from harness.stats.intervals import mean_metric
 from harness.types import PreferencePair, RankedExample, Response, ResponseGroup
+
+SEEDS_OWN = "the seed's own"
+"""The parameter `responses` of a stage whose scores stand for nothing but the order of a pair."""
 
 
 def ranked_stage(
@@ -28,15 +39,19 @@ def ranked_stage(
     stage of `model`."""
 
     def body(ctx: Context) -> dict[str, Any]:
-        groups = ctx.inputs["responses"].rows("responses.jsonl", ResponseGroup)
-        rows = [(g.messages, r.text) for g in groups for r in g.responses]
-        scorer = make_scorer(ctx, model, "reward", launch)
-        ctx.progress.start("scoring responses", scorer.items(len(rows)))
-        scores = scores_by_prompt(groups, scorer(rows))
-        keys = {f"{role}_key": ctx.inputs[role].record.key for role in ("responses", "reward")}
-        provenance = {"reward": identity(model)["name"], **keys}
-        ranked = [rank(g, s).model_copy(update={"provenance": provenance}) for g, s in zip(groups, scores, strict=True)]
-        return _write_ranked(ctx, ranked, _report(ranked))
+        responses = ctx.inputs["responses"]
+        groups = responses.stream("responses.jsonl", ResponseGroup)
+        # What is sent in batches, which a server takes hours for, is sent at once.
+        together = any(isinstance(judge, Batching) and judge.mode == "batch" for judge in judges_of(model))
+        rows = ((group.id, group) for group in groups)
+        with dealt(rows, ctx.folder, ctx.worker_count, together=together) as prompts:
+            items = make_scorer(ctx, model, "reward", launch).items(responses.report["responses"])
+            ctx.progress.start("scoring responses", items)
+            ctx.spread(partial(_score, model, launch), prompts.shards)
+            report = RankedReport()
+            _write_ranked(ctx, report.noting(prompts.results(RankedExample)))
+        write_json(ctx.folder / "report.json", report.counts)
+        return report.counts
 
     inputs = {"responses": responses, "reward": reward}
     inputs |= {name: stage for name, stage in reward.inputs.items() if name != "seeds"}
@@ -44,7 +59,9 @@ def ranked_stage(
     def estimate() -> Estimate:
         tokens, models = sizes.scored_tokens, model.models_in_process()
         pool = content_key([reward.key, responses.estimate().pool])
-        return Estimate(scored_tokens=tokens, work=work(models, tokens), waiting=loading(models), pool=pool)
+        shared = launch.accelerate.processes if launch and model.batch_rows else 1
+        loads = scoring(model, tokens, sizes.longest_row, model.batch_rows or 1, shared)
+        return Estimate(scored_tokens=tokens, loads=loads, waiting=loading(models), pool=pool)
 
     return Stage(
         "ranked",
@@ -56,8 +73,20 @@ def ranked_stage(
         estimate,
         exclusive=score_journals(model, reward),
         serves=responses.serves,
+        spreads=spreads_of(model),
         engines=engines_of(model),
     )
+
+
+def _score(model: RewardModel, launch: Launch | None, ctx: Context, shard: Shard) -> None:
+    """Score and rank a shard's groups; the results are `RankedExample`."""
+    groups = list(shard.rows(ResponseGroup))
+    scorer = make_scorer(ctx, model, "reward", launch)
+    scores = scores_by_prompt(groups, scorer([(g.messages, r.text) for g in groups for r in g.responses]))
+    keys = {f"{role}_key": ctx.inputs[role].record.key for role in ("responses", "reward")}
+    provenance = {"reward": identity(model)["name"], **keys}
+    ranked = (rank(group, row) for group, row in zip(groups, scores, strict=True))
+    shard.write(example.model_copy(update={"provenance": provenance}) for example in ranked)
 
 
 def seed_pairs_stage(seeds: Stage) -> Stage:
@@ -78,9 +107,15 @@ def seed_pairs_stage(seeds: Stage) -> Stage:
             "heldout_prompts": len(ranked) - len(train),
             "responses": sum(len(e.responses) for e in train),
         }
-        return _write_ranked(ctx, ranked, report | own_thoughts(ctx, ranked))
+        own = OwnThoughts()
+        for example in ranked:
+            own.note(example)
+        report |= own.report(ctx)
+        _write_ranked(ctx, ranked)
+        write_json(ctx.folder / "report.json", report)
+        return report
 
-    return Stage("ranked", "ranked", 2, {"responses": "the seed's own"}, {"seeds": seeds}, body)
+    return Stage("ranked", "ranked", 2, {"responses": SEEDS_OWN}, {"seeds": seeds}, body)
 
 
 def _own_ranking(group: ResponseGroup, responses: Sequence[Response]) -> RankedExample:
@@ -109,34 +144,56 @@ def rank(group: ResponseGroup, scores: Sequence[float | None]) -> RankedExample:
     return RankedExample(**{**dict(group), "responses": responses})
 
 
-def _write_ranked(ctx: Context, ranked: Sequence[RankedExample], report: dict[str, Any]) -> dict[str, Any]:
-    write_rows(ctx.folder / "ranked.jsonl", [e for e in ranked if e.split == "train"])
-    write_rows(ctx.folder / "heldout.jsonl", [e for e in ranked if e.split == "heldout"])
-    write_json(ctx.folder / "report.json", report)
-    return report
+def _write_ranked(ctx: Context, ranked: Iterable[RankedExample]) -> None:
+    names = {"train": "ranked.jsonl", "heldout": "heldout.jsonl"}
+    with ExitStack() as stack:
+        files = {split: stack.enter_context((ctx.folder / name).open("wb")) for split, name in names.items()}
+        for example in ranked:
+            files[example.split].write(line_of(example))
 
 
-def _report(ranked: Sequence[RankedExample]) -> dict[str, Any]:
-    """Counts; `score_and_length`: Kendall's tau-b of score and characters within prompts; and `growth_with_n`."""
-    train = [e for e in ranked if e.split == "train"]
-    spreads = [
-        e.responses[0].score - e.responses[-1].score
-        for e in train
-        if e.responses[0].score is not None and e.responses[-1].score is not None
-    ]
-    scores = [[r.score for r in e.responses] for e in train]
-    scored = [[s for s in group if s is not None] for group in scores]
-    lengths = [[float(len(r.text)) for r in e.responses] for e in train]
-    firsts = Counter(e.responses[0].source for e in train)
-    return {
-        "train_prompts": len(train),
-        "heldout_prompts": len(ranked) - len(train),
-        "generated_prompts": sum(e.source == "generated" for e in train),
-        "responses": sum(len(e.responses) for e in train),
-        "not_scored": sum(r.score is None for e in ranked for r in e.responses),
-        "mean_score_spread": sum(spreads) / len(spreads) if spreads else None,
-        "ranked_first_by_source": dict(firsts),
-        "tied_responses": sum(len(s) - len(set(s)) for s in scored),
-        "score_and_length": agreement(scores, lengths).model_dump(mode="json"),
-        "growth_with_n": growth_with_n(scores),
-    }
+class RankedReport:
+    """The report of a stage, of examples as they pass by: numbers alone are held in memory."""
+
+    def __init__(self) -> None:
+        self._train = self._heldout = self._generated = self._responses = self._not_scored = self._tied = 0
+        self._spreads, self._taus, self._firsts = list[float](), list[float | None](), Counter[str]()
+        self._scores: list[tuple[float | None, ...]] = []
+
+    def noting(self, ranked: Iterable[RankedExample]) -> Iterator[RankedExample]:
+        for example in ranked:
+            self._note(example)
+            yield example
+
+    def _note(self, example: RankedExample) -> None:
+        scores = tuple(r.score for r in example.responses)
+        self._not_scored += scores.count(None)
+        if example.split != "train":
+            self._heldout += 1
+            return
+        self._train += 1
+        self._generated += example.source == "generated"
+        self._responses += len(scores)
+        if scores[0] is not None and scores[-1] is not None:
+            self._spreads.append(scores[0] - scores[-1])
+        scored = [s for s in scores if s is not None]
+        self._tied += len(scored) - len(set(scored))
+        self._firsts[example.responses[0].source] += 1
+        self._taus.append(tau(scores, [float(len(r.text)) for r in example.responses]))
+        self._scores.append(scores)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Counts; `score_and_length`: Kendall's tau-b of score and characters within prompts; and `growth_with_n`."""
+        return {
+            "train_prompts": self._train,
+            "heldout_prompts": self._heldout,
+            "generated_prompts": self._generated,
+            "responses": self._responses,
+            "not_scored": self._not_scored,
+            "mean_score_spread": sum(self._spreads) / len(self._spreads) if self._spreads else None,
+            "ranked_first_by_source": dict(self._firsts),
+            "tied_responses": self._tied,
+            "score_and_length": mean_metric(self._taus, limits=(-1.0, 1.0)).model_dump(mode="json"),
+            "growth_with_n": growth_with_n(self._scores),
+        }

@@ -3,16 +3,22 @@ half precision. Each response is scored once, in however many ranked datasets it
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.augmentation.served_logps import ServedLikelihoods, served
 from harness.engine.journal import Journal, content_key
+from harness.engine.shards.spool import Shard, dealt
 from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import write_json
+from harness.errors import RecipeError
+from harness.models import chat
+from harness.models.demand.loads import loading
 from harness.models.load import Dtype
-from harness.models.workload import loading, work
-from harness.recipe.policy import Policy, scored_identity
+from harness.recipe.policy import Policy, policy_tokenizer, scored_identity
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
+from harness.servers.adapting.continuing import Given
 from harness.training.checkpoint import (
     CHECKPOINT,
     RowModel,
@@ -20,7 +26,7 @@ from harness.training.checkpoint import (
     in_float32,
     scoring_bits,
     scoring_dtype,
-    starting_policy,
+    starting_point,
 )
 from harness.training.passes import LogpPass, log_probabilities
 from harness.training.setup import products_identity
@@ -39,25 +45,36 @@ class Logp(Record):
 
 
 def reference_stage(
-    policy: Policy, training: Training, ranked: Stage, sft: Stage | None, sizes: Sizes, runtime: Runtime
+    policy: Policy,
+    training: Training,
+    ranked: Stage,
+    sft: Stage | None,
+    sizes: Sizes,
+    runtime: Runtime,
+    previous: Stage | None = None,
 ) -> Stage:
     """Log-probabilities of all responses under the policy that training starts from: `reference.json`,
     {example id: [one per response]}. Methods that cut at the same lengths and start from the same policy share it.
-    Responses that another dataset has too come from the journal."""
+    `previous`: the training of an earlier round, whose policy is the reference; None: the policy before all. Responses
+    that another dataset has too come from the journal. With `training.reference`, an engine scores them: then training
+    doesn't begin with a reward of exactly 0, and the report says who has scored."""
     dtype = scoring_dtype(policy, training, fine_tuned=sft is not None)
     products = products_identity(policy, training)
-    scoring = _Scoring(policy, dtype, scoring_bits(training), training, sft, runtime, products)
+    by_engine = served("training.reference", training.reference)
+    if by_engine and scoring_bits(training):
+        raise RecipeError("training.reference: an engine doesn't have the quantised base: leave it out")
+    scoring = _Scoring(policy, dtype, scoring_bits(training), training, sft, runtime, products, by_engine, previous)
 
     def body(ctx: Context) -> dict[str, Any]:
         from harness.training.policy import autocast_dtype
 
         examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
         examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
-        start = starting_policy(policy, training, ctx.inputs.get("sft"))
-        weights = Weights(model=start.model, revision=start.revision, dtype=dtype, bits=scoring.bits)
-        return scoring.write(ctx, examples, weights, autocast_dtype(start, training.lora))
+        start, adapter = starting_point(policy, training, ctx.inputs.get("sft"), ctx.inputs.get("previous"))
+        weights = Weights(model=start.model, revision=start.revision, dtype=dtype, bits=scoring.bits, adapter=adapter)
+        return scoring.write(ctx, examples, weights, partial(autocast_dtype, start, training.lora))
 
-    return scoring.stage("reference", {}, ranked, body, sizes.scored_tokens, sizes.responses_a_prompt)
+    return scoring.stage("reference", {}, ranked, body, lambda: sizes.scored_tokens, sizes.responses_a_prompt)
 
 
 def heldout_reference_stage(
@@ -84,23 +101,44 @@ def heldout_reference_stage(
 
     n = 2 if only_pairs else sizes.responses_a_prompt
     of = {"heldout": "pairs" if only_pairs else "responses"}
-    return scoring.stage(f"reference/heldout-{dtype}", of, ranked, body, sizes.heldout_prompts * n * sizes.pair_tokens)
+
+    def tokens() -> int:
+        return sizes.heldout_prompts * n * sizes.pair_tokens
+
+    return scoring.stage(f"reference/heldout-{dtype}", of, ranked, body, tokens)
+
+
+def pair_places(example: RankedExample) -> tuple[int, int] | None:
+    """The places of the chosen and the rejected response among an example's: the seed's, or of a ranking made
+    elsewhere the first of the best and of the worst; None if it has no such pair."""
+    places = {r.source: place for place, r in enumerate(example.responses)}
+    if "seed:chosen" in places and "seed:rejected" in places:
+        return places["seed:chosen"], places["seed:rejected"]
+    scores = [r.score for r in example.responses if r.score is not None]  # best first, unscored ones last
+    if len(set(scores)) < 2 or "seed:chosen" in places or "seed:rejected" in places:
+        return None
+    return 0, scores.index(scores[-1])
 
 
 def seed_pairs(examples: Sequence[RankedExample]) -> list[RankedExample]:
-    """The examples with the seed's chosen and rejected response alone."""
+    """The examples with their chosen and rejected response alone, in their order."""
     return [
-        e.model_copy(
-            update={"responses": tuple(r for r in e.responses if r.source in ("seed:chosen", "seed:rejected"))}
-        )
+        e.model_copy(update={"responses": tuple(e.responses[i] for i in sorted(pair_places(e) or ()))})
         for e in examples
     ]
+
+
+def _rows(examples: Sequence[RankedExample]) -> tuple[list[tuple[Messages, str]], list[str]]:
+    """All (prompt, response) of some examples, and their keys in the journal."""
+    rows = [(e.messages, r.text) for e in examples for r in e.responses]
+    return rows, [content_key([m.model_dump() for m in messages] + [text]) for messages, text in rows]
 
 
 @dataclass(frozen=True)
 class _Scoring:
     """Log-probabilities under the policy that a training starts from. `policy`: the recipe's; `bits`: of its quantised
-    base; `sft`: the stage that fine-tuned it; `products`: as in `products_identity`."""
+    base; `sft`: the stage that fine-tuned it; `products`: as in `products_identity`; `by_engine`: who scores instead of
+    this process; `previous`: the stage that trained it in an earlier round."""
 
     policy: Policy
     dtype: Dtype
@@ -109,6 +147,8 @@ class _Scoring:
     sft: Stage | None
     runtime: Runtime
     products: Mapping[str, str] = field(default_factory=dict)
+    by_engine: ServedLikelihoods | None = None
+    previous: Stage | None = None
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -118,32 +158,36 @@ class _Scoring:
     def params(self) -> dict[str, Any]:
         """What they depend on besides the texts and the fine-tuning."""
         bits = {"bits": self.bits} if self.bits else {}
-        return {"policy": scored_identity(self.policy), "dtype": self.dtype, **self.lengths, **bits, **self.products}
+        # An engine multiplies in the dtype of the weights.
+        how = {"served_by": self.by_engine.kind} if self.by_engine else dict(self.products)
+        return {"policy": scored_identity(self.policy), "dtype": self.dtype, **self.lengths, **bits, **how}
 
     @property
     def scored_by(self) -> dict[str, Any]:
-        return self.params | ({"sft": self.sft.key} if self.sft else {})
+        return self.params | {role: stage.key for role, stage in self.trained.items()}
+
+    @property
+    def trained(self) -> dict[str, Stage]:
+        """The stages that have trained it, by role."""
+        return {role: stage for role, stage in (("sft", self.sft), ("previous", self.previous)) if stage}
 
     def write(
         self,
         ctx: Context,
         examples: Sequence[RankedExample],
         weights: Weights,
-        autocast: "torch.dtype | None" = None,
+        autocast: "Callable[[], torch.dtype | None]" = lambda: None,
     ) -> dict[str, Any]:
-        """Write `reference.json`, and report. Only what the journal doesn't have is scored, with these weights."""
-        rows = [(e.messages, r.text) for e in examples for r in e.responses]
-        keys = [content_key([m.model_dump() for m in messages] + [text]) for messages, text in rows]
-        path = ctx.store.journals / "logps" / f"logps-{content_key(self.scored_by)[:16]}.jsonl"
-        journal = Journal(path, Logp, column="scored")
+        """Write `reference.json`, and report. Only what the journal doesn't have is scored, with these weights.
+        `autocast`: of the machine that scores."""
+        rows, keys = _rows(examples)
+        journal = self._journal(ctx)
         finished = journal.rows()
-        missing = {key: place for place, key in enumerate(keys) if key not in finished}
         ctx.progress.start("reference log-probabilities", len(rows))
-        ctx.progress.advance(len(rows) - len(missing))
-        if missing:
-            logps = self._score(ctx, weights, [rows[place] for place in missing.values()], autocast)
-            # All at once: a stopped stage then forms the same batches again, with the same numbers to the last digit.
-            journal.append(zip(missing, logps, strict=True))
+        ctx.progress.advance(len(rows) - len({key for key in keys if key not in finished}))
+        if missing := [e for e in examples if any(key not in finished for key in _rows([e])[1])]:
+            with dealt(((e.id, e) for e in missing), ctx.folder, ctx.worker_count) as parts:
+                ctx.spread(partial(self._finish, weights, autocast), parts.shards)
         finished = journal.rows()
         scored = [finished[key] for key in keys]
         remaining = iter(scored)
@@ -152,7 +196,47 @@ class _Scoring:
             "responses": len(rows),
             "tokens": sum(row.tokens for row in scored),
             "truncated": sum(row.truncated for row in scored),
+            **({"scored_by": f"served by {self.by_engine.kind}"} if self.by_engine else {}),
         }
+
+    def _journal(self, ctx: Context) -> Journal[Logp]:
+        path = ctx.store.journals / "logps" / f"logps-{content_key(self.scored_by)[:16]}.jsonl"
+        return Journal(path, Logp, column="scored")
+
+    def _finish(
+        self, weights: Weights, autocast: "Callable[[], torch.dtype | None]", ctx: Context, shard: Shard
+    ) -> None:
+        """Score what the journal doesn't have of a shard's examples."""
+        rows, keys = _rows(list(shard.rows(RankedExample)))
+        journal = self._journal(ctx)
+        finished = journal.rows()
+        missing = {key: place for place, key in enumerate(keys) if key not in finished}
+        if missing and self.by_engine:
+            self._ask(ctx, self.by_engine, weights, [rows[place] for place in missing.values()], [*missing], journal)
+        elif missing:
+            logps = self._score(ctx, weights, [rows[place] for place in missing.values()], autocast())
+            # All at once: a stopped stage then forms the same batches again, with the same numbers to the last digit.
+            journal.append(zip(missing, logps, strict=True))
+
+    def _ask(
+        self,
+        ctx: Context,
+        by_engine: ServedLikelihoods,
+        weights: Weights,
+        rows: Sequence[tuple[Messages, str]],
+        keys: Sequence[str],
+        journal: Journal[Logp],
+    ) -> None:
+        """Have an engine score these rows, each kept as it comes."""
+        tokenizer = policy_tokenizer(self.policy)
+        encoded = [chat.encode(tokenizer, messages, text, **self.lengths) for messages, text in rows]
+
+        def arrived(i: int, logp: float) -> None:
+            row = Logp(logp=logp, tokens=len(encoded[i].response), truncated=encoded[i].truncated)
+            journal.append([(keys[i], row)])
+            ctx.progress.advance(1)
+
+        by_engine.score(ctx, weights, [Given(e.prompt, e.response) for e in encoded], arrived)
 
     def _score(
         self, ctx: Context, weights: Weights, rows: Sequence[tuple[Messages, str]], autocast: "torch.dtype | None"
@@ -176,24 +260,29 @@ class _Scoring:
         of: Mapping[str, str],
         ranked: Stage,
         body: Callable[[Context], dict[str, Any]],
-        tokens: int,
+        tokens: Callable[[], int],
         serves: int = 0,
     ) -> Stage:
-        """The stage that scores about `tokens` tokens; `of` tells stages of different texts apart."""
+        """The stage that scores about `tokens()` tokens; `of` tells stages of different texts apart."""
 
         def estimate() -> Estimate:
             loaded, responses = [self.policy.model], ranked.inputs.get("responses")
             pool = content_key([self.scored_by, responses.estimate().pool if responses else ranked.key])
-            return Estimate(scored_tokens=tokens, work=work(loaded, tokens), waiting=loading(loaded), pool=pool)
+            scored = tokens()
+            load = self.runtime.scoring(self.policy.model, scored, self.training.max_length, self.dtype)
+            return Estimate(scored_tokens=scored, loads=(load,), waiting=loading(loaded), pool=pool)
 
         return Stage(
             stage_id,
             "reference",
             2,
             {**self.params, **of},
-            {"ranked": ranked} | ({"sft": self.sft} if self.sft else {}),
+            {"ranked": ranked, **self.trained},
             body,
             estimate,
             exclusive=frozenset({f"logps/{content_key(self.scored_by)}"}),
             serves=serves,
+            spreads="by resources",
+            # That of a fine-tuned policy is known to its stage alone.
+            engines=self.by_engine.engines(self.policy, self.dtype) if self.by_engine and not self.trained else (),
         )

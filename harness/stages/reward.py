@@ -9,7 +9,8 @@ from harness.components import identity
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.files import FITTED, json_text, pair_hash
 from harness.judging.costs import journal_name, judges_of
-from harness.models.workload import TRAINING, loading, work
+from harness.models.demand.loads import loading
+from harness.models.demand.parts import scoring, training
 from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
@@ -58,8 +59,9 @@ def reward_stage(
         pair = 2 * sizes.pair_tokens
         trained = round(sizes.seed_prompts * pair * reward.training_passes)
         scored = sizes.heldout_prompts * pair
-        computed = work(models, trained, TRAINING, 6) + work(models, scored)
-        return Estimate(trained_tokens=trained, scored_tokens=scored, work=computed, waiting=loading(models))
+        row, rows = sizes.longest_row, reward.batch_rows or 1
+        loads = () if parts else (*scoring(reward, scored, row, rows), *training(reward, trained, row))
+        return Estimate(trained_tokens=trained, scored_tokens=scored, loads=loads, waiting=loading(models))
 
     journals = frozenset(name for part in parts for name in score_journals(reward, part))
     exclusive, engines = journals | _judge_journals(reward), engines_of(reward)
@@ -99,4 +101,5 @@ def make_scorer(
         spending=ctx.spending,
         launch=launch,
         partial=ctx.partial,
+        shard=ctx.shard,
     )

@@ -63,7 +63,7 @@ def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
         pairs: dict[str, PreferencePair] = {}
         remarks: defaultdict[str, Counter[str]] = defaultdict(Counter, left_out=Counter())
         total = 0
-        for seed_set in data.seeds:
+        for seed_set in data.sets:
             rows = seed_set.pairs()
             total += len(rows)
             for kind, counts in seed_set.remarks().items():
@@ -92,7 +92,7 @@ def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
         }
 
     params = {
-        "seeds": [identity(seed_set) for seed_set in data.seeds],
+        "seeds": [identity(seed_set) for seed_set in data.sets],
         "holdout": data.holdout,
         "seed": seed,
         "leaks": search.identity(),

@@ -45,7 +45,7 @@ def sft_stage(setup: TrainingSetup, row: str, training: Training, sft: Sft, rank
         params["micro_batch_size"] = micro_batch_size
 
     def estimate() -> Estimate:
-        tokens = setup.sizes.response_tokens(training) / setup.sizes.responses_a_prompt
-        return setup.estimate(round(training.epochs * tokens))
+        tokens = setup.sizes.response_tokens(training) / setup.sizes.trained_responses
+        return setup.estimate(round(training.epochs * tokens), training, 1, "trl")
 
     return Stage(f"train/{row}", "sft", 3, params, {"ranked": ranked}, body, estimate)

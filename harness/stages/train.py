@@ -8,34 +8,39 @@ from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.protocols import Loss
 from harness.recipe.arms import Arm
 from harness.recipe.policy import scored_identity
-from harness.recipe.training import Training
+from harness.recipe.sizes import Later
+from harness.recipe.training import Point, Training
 from harness.recipe.trl_loss import TrlLoss
+from harness.trackers.tracked import current
 from harness.training.budget import Budget, budget_used
-from harness.training.checkpoint import starting_policy
+from harness.training.checkpoint import starting_point
 from harness.training.setup import TrainingSetup, products_identity, training_identity
 from harness.types import RankedExample
 
 
 class Sources(NamedTuple):
     """The stages that a training depends on. `sft`: the fine-tuned policy that it starts from. `matched`: the training
-    whose budget it gets; the report then has `match`, `budget` and `used`."""
+    whose budget it gets; the report then has `match`, `budget` and `used`. `previous`: that of the round before, which
+    this one, round `later`, goes on with."""
 
     ranked: Stage
     reference: Stage
     sft: Stage | None = None
     matched: Stage | None = None
+    previous: Stage | None = None
+    later: Later | None = None
 
 
-def policy_stage(setup: TrainingSetup, arm: Arm, sources: Sources) -> Stage:
+def policy_stage(setup: TrainingSetup, arm: Arm, sources: Sources, points: tuple[Point, ...] = ()) -> Stage:
     """One trained policy: `checkpoint/` (a PEFT adapter or a whole model, with its tokenizer), `trained/` where
-    the former's weights were rounded, and `steps.jsonl`."""
+    the former's weights were rounded, and `steps.jsonl`. `points`: the same at these, in `at/NAME`."""
     loss = arm.method.loss
     if isinstance(loss, TrlLoss):
-        return _trl_stage(setup, arm, loss, sources)
-    return _harness_stage(setup, arm, loss, sources)
+        return _trl_stage(setup, arm, loss, sources, points)
+    return _harness_stage(setup, arm, loss, sources, points)
 
 
-def _harness_stage(setup: TrainingSetup, arm: Arm, loss: Loss, sources: Sources) -> Stage:
+def _harness_stage(setup: TrainingSetup, arm: Arm, loss: Loss, sources: Sources, points: tuple[Point, ...]) -> Stage:
     training, runtime = arm.training, setup.runtime
 
     def body(ctx: Context) -> dict[str, Any]:
@@ -43,92 +48,103 @@ def _harness_stage(setup: TrainingSetup, arm: Arm, loss: Loss, sources: Sources)
 
         ranked, budget = ctx.inputs["ranked"], _budget(ctx, arm, sources)
         ctx.progress.start(f"training {arm.id}", _prompts_to_see(training, ranked.report["train_prompts"], budget))
+        start = starting_point(setup.policy, training, ctx.inputs.get("sft"), ctx.inputs.get("previous"))
         job = TrainingJob(
-            policy=starting_policy(setup.policy, training, ctx.inputs.get("sft")),
+            policy=start.policy,
+            adapter=start.adapter,
             loss=loss.model_dump(mode="json"),
             training=setup.within_memory(training),
-            seed=_seed(setup, arm),
+            seed=_seed(setup, arm, sources),
             micro_batch_size=runtime.micro_batch_size,
             bounded_memory=runtime.memory == "one_response",
-            report_to=runtime.report_to,
             budget=budget,
             examples=ranked.path("ranked.jsonl"),
             reference=ctx.inputs["reference"].path("reference.json"),
             folder=ctx.folder,
             partial_folder=ctx.partial,
-            logs=ctx.store.logs / setup.recipe / arm.id,
             dtype=setup.policy.dtype,
+            points=points,
+            tracked=current(),
         )
         advance = ctx.progress.advance
         with setup.enough_memory(training, f"train/{arm.id}"):
             report = job.launch(runtime.launch.accelerate, advance) if runtime.launch else job.run(advance)
         return _with_budget(report, arm, budget)
 
-    params = _params(setup, arm, sources, {"loss": {**identity(loss), "source": source_hash(loss)}})
+    own = {"loss": {**identity(loss), "source": source_hash(loss)}}
+    params = _params(setup, arm, sources, own) | _points_identity(points)
     if training.lora and training.lora.dropout:
         # What is dropped depends on the forward passes, and on the process that runs them.
         params["micro_batch_size"] = runtime.micro_batch_size
         params["launch"] = runtime.launch.model_dump(mode="json") if runtime.launch else None
 
     def estimate() -> Estimate:
+        tokens = round(training.epochs * setup.sizes.response_tokens(training))
         if sources.matched:
-            return sources.matched.estimate()
-        return setup.estimate(round(training.epochs * setup.sizes.response_tokens(training)))
+            tokens = sources.matched.estimate().trained_tokens
+        return setup.estimate(tokens, training, setup.sizes.trained_responses)
 
     inputs = {"reference": sources.reference, **_inputs(sources)}
     return Stage(f"train/{arm.id}", "train", 3, params, inputs, body, estimate)
 
 
-def _trl_stage(setup: TrainingSetup, arm: Arm, loss: TrlLoss, sources: Sources) -> Stage:
+def _trl_stage(setup: TrainingSetup, arm: Arm, loss: TrlLoss, sources: Sources, points: tuple[Point, ...]) -> Stage:
     """By TRL's DPOTrainer, which computes the reference's log-probabilities itself."""
     training, micro_batch_size = arm.training, setup.runtime.micro_batch_size
+    reads_previous = sources.later is not None and sources.later.rounds.reference == "previous"
 
     def body(ctx: Context) -> dict[str, Any]:
-        from harness.training.curves import tensorboard_in
         from harness.training.trl.dpo import train_with_trl
+        from harness.training.trl.going_on import GoingOn
 
         budget = _budget(ctx, arm, sources)
         ctx.progress.start(f"training {arm.id}", None)
-        in_memory = setup.enough_memory(training, f"train/{arm.id}", "trl")
-        with tensorboard_in(ctx.store.logs / setup.recipe / arm.id), in_memory:
+        start = starting_point(setup.policy, training, ctx.inputs.get("sft"), ctx.inputs.get("previous"))
+        first = starting_point(setup.policy, training, ctx.inputs.get("sft"), None).policy
+        with setup.enough_memory(training, f"train/{arm.id}", "trl"):
             report = train_with_trl(
-                starting_policy(setup.policy, training, ctx.inputs.get("sft")),
+                start.policy,
                 ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample),
                 loss,
                 setup.within_memory(training),
                 folder=ctx.folder,
-                seed=_seed(setup, arm),
+                seed=_seed(setup, arm, sources),
                 micro_batch_size=micro_batch_size,
                 advance=ctx.progress.advance,
                 budget=budget,
-                report_to=setup.runtime.report_to,
                 dtype=setup.policy.dtype,
+                points=points,
+                going_on=GoingOn(start.adapter, None if reads_previous else first) if sources.later else None,
             )
         return _with_budget(report, arm, budget)
 
-    params = _params(setup, arm, sources, {"engine": {"trl": version("trl")}, "loss": loss.model_dump(mode="json")})
+    own = {"engine": {"trl": version("trl")}, "loss": loss.model_dump(mode="json")}
+    params = _params(setup, arm, sources, own) | _points_identity(points)
+    if sources.later:
+        params["reference"] = sources.later.rounds.reference
     if loss.sees_whole_batch or (training.lora and training.lora.dropout):
         params["micro_batch_size"] = micro_batch_size
 
     def estimate() -> Estimate:
+        n = setup.sizes.trained_responses
+        tokens = round(training.epochs * setup.sizes.response_tokens(training) * 2 * loss.pairs_of(n) / n)
         if sources.matched:
-            return sources.matched.estimate()
-        n = setup.sizes.responses_a_prompt
-        pairs = {"best_worst": 1, "best_rest": n - 1, "adjacent": n - 1, "all_pairs": n * (n - 1) // 2}[loss.pairs]
-        tokens = setup.sizes.response_tokens(training) * 2 * pairs / n
-        return setup.estimate(round(training.epochs * tokens))
+            tokens = sources.matched.estimate().trained_tokens
+        return setup.estimate(tokens, training, 2, "trl")
 
     return Stage(f"train/{arm.id}", "train", 3, params, _inputs(sources), body, estimate)
 
 
-def _seed(setup: TrainingSetup, arm: Arm) -> int:
-    return derived_seed(setup.seed if arm.seed is None else arm.seed, "train")
+def _seed(setup: TrainingSetup, arm: Arm, sources: Sources) -> int:
+    """Each round has its own order of the data."""
+    purpose = ["train", *([f"round {sources.later.number}"] if sources.later else [])]
+    return derived_seed(setup.seed if arm.seed is None else arm.seed, *purpose)
 
 
 def _params(setup: TrainingSetup, arm: Arm, sources: Sources, loss: dict[str, Any]) -> dict[str, Any]:
     """What a training's result depends on besides its inputs. A budget takes the place of epochs."""
     training = training_identity(arm.training, arm.method.engine)
-    params = {"policy": scored_identity(setup.policy), **loss, "training": training, "seed": _seed(setup, arm)}
+    params = {"policy": scored_identity(setup.policy), **loss, "training": training, "seed": _seed(setup, arm, sources)}
     params |= products_identity(setup.policy, arm.training)
     if sources.matched:
         del training["epochs"]
@@ -136,8 +152,12 @@ def _params(setup: TrainingSetup, arm: Arm, sources: Sources, loss: dict[str, An
     return params
 
 
+def _points_identity(points: tuple[Point, ...]) -> dict[str, Any]:
+    return {"points": [point.name for point in points]} if points else {}
+
+
 def _inputs(sources: Sources) -> dict[str, Stage]:
-    stages = {"ranked": sources.ranked, "sft": sources.sft, "match": sources.matched}
+    stages = {"ranked": sources.ranked, "sft": sources.sft, "match": sources.matched, "previous": sources.previous}
     return {role: stage for role, stage in stages.items() if stage}
 
 

@@ -9,10 +9,12 @@ from harness.benchmark import Benchmark
 from harness.components import identity
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.engine.store import Store, write_rows
+from harness.errors import ComponentError
 from harness.judging.asker import Asker, make_ask
-from harness.judging.costs import journal_name, journal_of, plan_judging
+from harness.judging.costs import REPLY_TOKENS, journal_name, journal_of, plan_judging
 from harness.judging.panel import collect_verdicts, members_of
-from harness.models.workload import REPLY_SECONDS, loading, work
+from harness.models.demand.loads import REPLY_SECONDS, loading
+from harness.models.demand.parts import by_engines, scoring
 from harness.printable import printable
 from harness.protocols import Judge
 from harness.recipe.evaluation import Evaluation, System
@@ -22,7 +24,7 @@ from harness.servers.spending import JudgeCost
 from harness.stages._metrics import write_metrics
 from harness.stages.answers import content_sha256, recorded_names, turn_count, whose
 from harness.stats.paired import prompt_of
-from harness.types import Answer, Verdict
+from harness.types import Answer, Ask, JudgeReply, JudgeRequest, Verdict
 
 JUDGE_PROMPT = 400
 """Tokens of a judge's prompt besides the answers in it, roughly."""
@@ -67,6 +69,30 @@ def verdicts_stage(
         exclusive=journals,
         engines=engines_of(*members),
     )
+
+
+def computed_verdicts_stage(row: str, benchmark: Benchmark, answers: Stage, reference: Stage | None) -> Stage:
+    """What a benchmark without a judge computes from a row's answers: `verdicts.jsonl`, `metrics.json`."""
+    name = identity(benchmark)["name"]
+
+    def body(ctx: Context) -> dict[str, Any]:
+        row_answers, reference_answers = _answers(ctx)
+        ctx.progress.start(f"scoring {row} on {name}", 1)
+        verdicts = benchmark.verdicts(row_answers, reference_answers, NOBODY)
+        write_rows(ctx.folder / "verdicts.jsonl", verdicts)
+        write_metrics(ctx, benchmark.metrics(row_answers, reference_answers, verdicts))
+        ctx.progress.advance(1)
+        return {"invalid": sum(v.value is None for v in verdicts)}
+
+    params = {"benchmark": identity(benchmark)}
+    return Stage(f"verdicts/{name}/{row}", "computed_verdicts", 1, params, _inputs(answers, reference), body)
+
+
+def _nobody(requests: Sequence[JudgeRequest]) -> list[JudgeReply]:
+    raise ComponentError("a benchmark that declares `judged = False` has asked a judge: there is none")
+
+
+NOBODY = Ask(_nobody)
 
 
 def gold_stage(
@@ -164,14 +190,16 @@ def _estimate(
     among: frozenset[str] | None = None,
 ) -> Estimate:
     """What judging a row costs; `among`: only these questions."""
-    questions = benchmark.load_questions()
-    share = 1.0 if among is None else len(among) / len(questions)
+    share = 1.0 if among is None else len(among) / len(benchmark.load_questions())
     calls = round(share * turn_count(benchmark)) * benchmark.requests_per_turn * len(members)
     served = [member for member in members if member.is_served]
     waiting = calls / len(members) * len(served) * REPLY_SECONDS / concurrency
     loaded = [model for member in members for model in member.models_in_process()]
-    tokens = calls // len(members) * (JUDGE_PROMPT + 2 * evaluation.answers.max_new_tokens)
-    return Estimate(judge_calls=calls, work=work(loaded, tokens), waiting=waiting + loading(loaded))
+    prompt, asked = JUDGE_PROMPT + 2 * evaluation.answers.max_new_tokens, calls // len(members)
+    engines = [(engine.model, engine.gpus) for _, engine in engines_of(*members)]
+    judged = [load for member in members for load in scoring(member, asked * prompt, prompt, 1)]
+    loads = (*judged, *by_engines(engines, asked, REPLY_TOKENS, prompt))
+    return Estimate(judge_calls=calls, loads=loads, waiting=waiting + loading(loaded))
 
 
 def recorded_verdicts_stage(system: System, benchmark: Benchmark, answers: Stage, reference: Stage | None) -> Stage:

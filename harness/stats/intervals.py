@@ -18,10 +18,21 @@ from harness.stats.bounds import Mean, mean_of
 from harness.stats.crossed import mean_of_resamples
 from harness.stats.proportions import clopper_pearson, wilson
 from harness.stats.student import quantile
-from harness.types import Metric, Spread
+from harness.types import Metric, Record
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+class Spread(Record):
+    """A figure over several training runs of one method. `sd`: standard deviation (n - 1); None for fewer than two.
+    `n`: runs that have the figure; `n_invalid`: runs that should have it but don't."""
+
+    mean: float | None
+    sd: float | None = None
+    n: int = 0
+    n_invalid: int = 0
+
 
 RESAMPLES = 2000
 ENOUGH = 40

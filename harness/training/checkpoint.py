@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from harness.engine.stage import Context, Stage
 from harness.engine.store import Artifact
 from harness.models.checkpoints.folder import is_adapter
 from harness.models.load import Dtype, load_causal_lm, with_adapter
 from harness.recipe.policy import Policy
-from harness.recipe.training import Lora, Training
+from harness.recipe.training import Lora, Point, Training
 from harness.types import Record
 
 CHECKPOINT = "checkpoint"
@@ -18,6 +18,16 @@ its tokenizer. Answers, held-out figures and exports are of this one."""
 TRAINED = "trained"
 """Folder, beside `CHECKPOINT`, of what was trained, in float32: an adapter or a whole model. It exists only where the
 weights in `CHECKPOINT` were rounded to a half-precision dtype."""
+
+
+POINTS = "at"
+"""Folder, beside both, of the checkpoints on the way that are evaluated, each in a folder of its point's name with a
+`CHECKPOINT`, and a `TRAINED` where there is one."""
+
+
+def folder_at(artifact: Path, point: str | None) -> Path:
+    """The folder, in a training's artifact, with the `CHECKPOINT` of a point; None: the last one."""
+    return artifact if point is None else artifact / POINTS / point
 
 
 def in_float32(artifact: Path) -> Path:
@@ -33,6 +43,26 @@ def starting_policy(policy: Policy, training: Training, sft: Artifact | None) ->
         return policy
     start = {"model": str(in_float32(sft.folder)), "revision": None}
     return policy.model_copy(update=start | ({"dtype": "float32"} if training.lora else {}))
+
+
+class Start(NamedTuple):
+    """What a training starts from: a policy, or with `adapter`, the folder of a PEFT adapter on it."""
+
+    policy: Policy
+    adapter: Path | None = None
+
+
+def starting_point(policy: Policy, training: Training, sft: Artifact | None, previous: Artifact | None) -> Start:
+    """`starting_policy` for the first of several rounds; for a later one, what the `previous` round has trained, before
+    any rounding: its whole model, or its adapter on the policy that the first round started from. The adapter is
+    trained further as it is, rather than merged and replaced by a new one: nothing is rounded, its rank stays, and an
+    engine with the policy serves those of all rounds."""
+    if previous is None:
+        return Start(starting_policy(policy, training, sft))
+    folder = in_float32(previous.folder)
+    if is_adapter(folder):
+        return Start(starting_policy(policy, training, sft), folder)
+    return Start(policy.model_copy(update={"model": str(folder), "revision": None}))
 
 
 def scoring_dtype(policy: Policy, training: Training, *, fine_tuned: bool) -> Dtype:
@@ -70,12 +100,14 @@ class Weights(Record):
 @dataclass(frozen=True)
 class RowModel:
     """The model behind a row: the recipe's policy, fine-tuned by the stage `sft` and trained by the stage `trained`, if
-    any. `adapter`: what the checkpoint of `trained` holds; None: a whole model."""
+    any. `adapter`: what the checkpoint of `trained` holds; None: a whole model. `point`: which of the checkpoints of
+    `trained`; None: the last one."""
 
     policy: Policy
     trained: Stage | None = None
     sft: Stage | None = None
     adapter: Lora | None = None
+    point: Point | None = None
 
     @property
     def dtype(self) -> Dtype:
@@ -107,15 +139,24 @@ class RowModel:
 
     def trained_weights(self, ctx: Context) -> Weights:
         """The names of what `load_trained` loads."""
-        folder = in_float32(ctx.inputs["policy"].folder).name if self.trained else CHECKPOINT
+        folder = in_float32(self._artifact(ctx)).name if self.trained else CHECKPOINT
         return self._weights(ctx, folder, "float32")
 
     def _weights(self, ctx: Context, name: str, dtype: Dtype) -> Weights:
         """An adapter is loaded on the policy that the recipe names, revision included, rather than on the base that its
         configuration names."""
-        folder = ctx.inputs["policy"].folder / name if self.trained else None
+        folder = self._artifact(ctx) / name if self.trained else None
         if folder is not None and not is_adapter(folder):
             return Weights(model=str(folder), revision=None, dtype=dtype)
         sft = ctx.inputs.get("sft")
         start, revision = (str(in_float32(sft.folder)), None) if sft else (self.policy.model, self.policy.revision)
         return Weights(model=start, revision=revision, dtype=dtype, bits=self.bits, adapter=folder)
+
+    def _artifact(self, ctx: Context) -> Path:
+        """The folder with the `CHECKPOINT` that is meant."""
+        return folder_at(ctx.inputs["policy"].folder, self.point.name if self.point else None)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The part of the keys of stages that load this model which their inputs don't tell."""
+        return {} if self.point is None else {"point": self.point.name}

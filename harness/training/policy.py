@@ -24,11 +24,29 @@ from harness.recipe.policy import Policy
 from harness.recipe.training import Lora
 
 
-def load_policy(policy: Policy, lora: Lora | None, seed: int) -> Any:
-    """The policy on the device, with dropout off. `lora` None: all weights are trained."""
+def load_policy(policy: Policy, lora: Lora | None, seed: int, adapter: Path | None = None) -> Any:
+    """The policy on the device, with dropout off. `lora` None: all weights are trained. `adapter`: the folder of the
+    one whose training goes on; None: a new one."""
     model = load_untrained(policy, lora)
     set_seed(seed)
-    return _with_lora(model, policy, lora) if lora else model.requires_grad_(True)
+    if lora is None:
+        return model.requires_grad_(True)
+    model = _with_lora(model, policy, lora)
+    if adapter is not None:
+        take_weights(model, adapter)
+    return model
+
+
+def take_weights(model: Any, adapter: Path) -> None:
+    """Give the adapter of a model the weights of the one in a folder. Raises ModelError unless it has all of them, and
+    no others."""
+    from peft import set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    loaded = set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if wrong := sorted([*loaded.unexpected_keys, *trained.intersection(loaded.missing_keys)]):
+        raise ModelError(f"{adapter}: not the adapter of this training: {wrong[0]} doesn't fit; train it again")
 
 
 def load_untrained(policy: Policy, lora: Lora | None) -> Any:

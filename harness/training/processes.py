@@ -2,7 +2,8 @@
 
 The folder's `job.json` says what to run. All processes run the same code; the first one writes the result to
 `report.json`; a HarnessError, or that memory ran out, is written to `error.json`. Progress is reported on standard
-output, in short lines that the processes don't mix: `advance N`, and `keep [[row, score], ...]` for a batch's results.
+output, in short lines that the processes don't mix: `advance N`, `keep [[row, score], ...]` for a batch's results, and
+`warn TEXT` for what the user should see of experiment trackers.
 """
 
 import json
@@ -83,6 +84,8 @@ def _follow(lines: IO[str] | None, advance: Advance, keep: Keep) -> None:
             advance(int(rest))
         elif word == "keep":
             keep([(row, score) for row, score in json.loads(rest)])
+        elif word == "warn":
+            _log.warning("%s", rest.rstrip())
 
 
 def _result(folder: Path, status: int, log_path: Path) -> Any:
@@ -113,8 +116,7 @@ def _command(accelerate: Accelerate, folder: Path) -> list[str]:
         command += ["--config_file", str(accelerate.config)]
     elif (accelerate.num_processes or 1) > 1:
         command += ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    if accelerate.num_processes:
-        command += ["--num_processes", str(accelerate.num_processes)]
+    command += ["--num_processes", str(accelerate.processes)]
     if "num_cpu_threads_per_process" not in accelerate.fields:
         command += ["--num_cpu_threads_per_process", str(max(1, torch.get_num_threads() // accelerate.processes))]
     return [*command, "-m", "harness.training.processes", str(folder)]
@@ -144,10 +146,16 @@ def _keep(rows: Sequence[tuple[int, float | None]]) -> None:
         _say(f"keep {json.dumps(rows[first : first + LINE])}")
 
 
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"warn {' '.join(record.getMessage().split())[:1000]}")
+
+
 def main(folder: Path) -> None:
     """Run one of the processes of a job."""
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, stream=sys.stderr)
+    logging.getLogger("harness.trackers").addHandler(_Warnings(logging.WARNING))
     try:
         _select_device()
         written = json.loads((folder / "job.json").read_text())

@@ -7,8 +7,9 @@ from typing import Any
 
 from harness.engine.stage import Estimate
 from harness.errors import ModelError
+from harness.models.demand.loads import loading
+from harness.models.demand.training import Training as Load
 from harness.models.processor import bfloat16_here
-from harness.models.workload import TRAINING, loading, work
 from harness.recipe.policy import Policy
 from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
@@ -53,20 +54,36 @@ class TrainingSetup:
             return "runtime.memory: checkpointed"
         return "runtime.memory: one_response" if engine == "harness" else "a smaller training.max_length"
 
-    def estimate(self, tokens: int) -> Estimate:
-        """The cost of training on `tokens` response tokens. A prompt is computed once for all of its responses."""
-        sizes = self.sizes
-        prompts = tokens / (sizes.responses_a_prompt * max(1, sizes.longest_response)) * sizes.pair_tokens / 2
-        policy = [self.policy.model]
-        return Estimate(
-            trained_tokens=tokens, work=work(policy, tokens + prompts, TRAINING, 6), waiting=loading(policy)
+    def estimate(self, tokens: int, training: Training, responses: int, engine: Engine = "harness") -> Estimate:
+        """The cost of training on `tokens` response tokens, so many responses a row. The harness's own trainer computes
+        a prompt once for all of its responses."""
+        sizes, longest = self.sizes, self.sizes.longest(training)
+        prompts = tokens / (sizes.trained_responses * max(1, sizes.longest_response)) * sizes.pair_tokens / 2
+        launch = self.runtime.launch.accelerate if self.runtime.launch and engine == "harness" else None
+        rows = self.runtime.micro_batch_size
+        if engine == "trl":
+            rows, responses = rows * responses, 1  # each response has its prompt
+        load = Load(
+            self.policy.model,
+            tokens + prompts,
+            longest.prompt + responses * longest.response,
+            rows,
+            self.policy.dtype,
+            launch.processes if launch else 1,
+            launch is not None and launch.is_sharded,
+            rank=training.lora.r if training.lora else None,
+            bits=training.lora.bits if training.lora else None,
+            checkpointed=self.within_memory(training).gradient_checkpointing,
+            one_response=sum(longest) if self.runtime.memory == "one_response" and engine == "harness" else None,
         )
+        return Estimate(trained_tokens=tokens, loads=(load,), waiting=loading([self.policy.model]))
 
 
 def training_identity(training: Training, engine: Engine = "harness") -> dict[str, Any]:
-    """The training settings in a stage key. Excluded: `sft`, an input of the stage; `seeds`, one of which is the
-    stage's seed; `merge` without adapters; and for TRL `save_every` and `all_responses`, which its trainers ignore."""
-    exclude = {"sft", "seeds"} | ({"save_every", "all_responses"} if engine == "trl" else set())
+    """The training settings in a stage key. Excluded: `sft` and `reference`, which inputs of the stage follow from;
+    `seeds`, one of which is the stage's seed; `merge` without adapters; and for TRL `save_every` and `all_responses`,
+    which its trainers ignore."""
+    exclude = {"sft", "seeds", "reference"} | ({"save_every", "all_responses"} if engine == "trl" else set())
     exclude |= set() if training.lora else {"merge"}
     return training.model_dump(mode="json", exclude=exclude)
 

@@ -117,7 +117,7 @@ def test_a_link_is_not_uploaded(
     linked(folder, "x.jsonl")
     linked(data, name, target)
     try:
-        code = app(["export", str(data), "--push-to-hub", "me/mine"], standalone_mode=False) or 0
+        code = app(["export", str(data), "--push-to-hub", "me/mine", "--split", "all"], standalone_mode=False) or 0
     except BaseException as error:
         code = as_exit_code(error)
     printed = "".join(capfd.readouterr())

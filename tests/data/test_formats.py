@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 
 from harness.data.convert import export, import_, read_ranked, write
 from harness.data.formats import (
-    from_nectar,
-    from_nemo,
-    from_simpo,
+    IMPORTS,
     from_trl,
     ranked,
     to_nectar,
@@ -76,7 +74,7 @@ def test_our_own_files_hold_everything(made: list[RankedExample], ending: str, t
 def test_simpo_holds_all_responses_and_scores(example: RankedExample) -> None:
     made = to_simpo([example])
     assert made.left_out == {}
-    (again,) = from_simpo(placed(made.rows), "x").rows
+    (again,) = IMPORTS["simpo"](placed(made.rows), "x").rows
     assert (again.id, again.messages, held(again)) == (example.id, example.messages, held(example))
 
 
@@ -86,7 +84,7 @@ def test_nemo_holds_all_scored_responses(example: RankedExample) -> None:
     scored = held(example, unscored=False)
     assert made.left_out.get("responses without a score", 0) == len(example.responses) - len(scored)
     if scored:
-        (again,) = from_nemo(placed(made.rows), "x").rows
+        (again,) = IMPORTS["nemo-rl"](placed(made.rows), "x").rows
         assert (again.messages, held(again)) == (example.messages, scored)
         assert made.rows[0]["completions"][0]["rank"] == 0
 
@@ -97,7 +95,7 @@ def test_nectar_holds_the_order_and_who_wrote_it(example: RankedExample) -> None
     if made.left_out:
         assert made.rows == []
         return
-    (again,) = from_nectar(placed(made.rows), "x").rows
+    (again,) = IMPORTS["nectar"](placed(made.rows), "x").rows
     assert again.messages == example.messages
     assert [(r.text, r.rank, r.source) for r in again.responses] == [
         (r.text, r.rank, r.source) for r in example.responses
@@ -194,11 +192,11 @@ def test_public_forms_are_read() -> None:
             {"rank": 0, "completion": [{"role": "assistant", "content": "4"}]},
         ],
     }
-    (example,) = from_nemo([("f:1", row)], "x").rows
+    (example,) = IMPORTS["nemo-rl"]([("f:1", row)], "x").rows
     assert [r.text for r in example.responses] == ["4", "5"]
     prompt = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: how?\n\nAssistant: "
     answers = [{"answer": "so", "model": "m", "rank": 2.0}, {"answer": "well", "rank": 1.0}]
-    (example,) = from_nectar([("f:1", {"prompt": prompt, "answers": answers})], "x").rows
+    (example,) = IMPORTS["nectar"]([("f:1", {"prompt": prompt, "answers": answers})], "x").rows
     assert [(m.role, m.content) for m in example.messages] == [("user", "hi"), ("assistant", "hello"), ("user", "how?")]
     assert [(r.text, r.source) for r in example.responses] == [("well", "imported"), ("so", "m")]
 
@@ -206,11 +204,19 @@ def test_public_forms_are_read() -> None:
 @pytest.mark.parametrize(
     ("read", "row", "said"),
     [
-        (from_simpo, {"prompt": "p", "all_generated_responses": ["a"], "all_rm_scores": []}, "f:1: expected lists of"),
-        (from_nemo, {"context": [], "completions": [{}]}, "f:1: context: expected the last message to be the user's"),
-        (from_nectar, {"prompt": "p", "answers": [{"answer": "a"}]}, "f:1: prompt: expected a transcript"),
+        (
+            IMPORTS["simpo"],
+            {"prompt": "p", "all_generated_responses": ["a"], "all_rm_scores": []},
+            "f:1: expected list",
+        ),
+        (IMPORTS["nemo-rl"], {"context": [], "completions": [{}]}, "f:1: context: expected the last message to be the"),
+        (IMPORTS["nectar"], {"prompt": "p", "answers": [{"answer": "a"}]}, "f:1: prompt: expected a transcript"),
         (from_trl, {"prompt": "p", "chosen": 3, "rejected": "b"}, "f:1: chosen: expected a text"),
-        (from_nectar, {"prompt": "\n\nHuman: a\n\nAssistant: ", "answers": [{"answer": "a", "rank": "x"}]}, "1: rank"),
+        (
+            IMPORTS["nectar"],
+            {"prompt": "\n\nHuman: a\n\nAssistant: ", "answers": [{"answer": "", "rank": "x"}]},
+            "rank",
+        ),
     ],
 )
 def test_bad_rows_are_named(read: Any, row: dict[str, Any], said: str) -> None:

@@ -58,7 +58,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 def test_the_card_and_the_rows_are_there_after_one_commit(hub: UploadHub, folder: Path, tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    done = push(folder, "--push-to-hub", "me/mine", url=hub.url)
+    done = push(folder, "--push-to-hub", "me/mine", "--split", "all", url=hub.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{hub.url}/datasets/me/mine/commit/")
     assert hub.private == {"me/mine": False}
@@ -70,7 +70,7 @@ def test_the_card_and_the_rows_are_there_after_one_commit(hub: UploadHub, folder
         (copy / name).write_bytes(content)
     loaded = load_dataset(str(copy), cache_dir=str(tmp_path / "c"))
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 2, "test": 1}
-    again = push(folder, "--push-to-hub", "me/mine", url=hub.url)
+    again = push(folder, "--push-to-hub", "me/mine", "--split", "all", url=hub.url)
     assert again.returncode == 0
     assert len(hub.commits["me/mine"]) == 2
 
@@ -104,7 +104,9 @@ def test_the_stored_login_counts(hub: UploadHub, folder: Path) -> None:
     stored.parent.mkdir()
     stored.write_text(TOKEN + "\n")
     assert push(folder, "--push-to-hub", "me/mine", url=hub.url, token=None).returncode == 0
-    assert set(hub.files["me/mine"]) == {"README.md", "ranked.jsonl", "heldout.jsonl"}
+    assert set(hub.files["me/mine"]) == {"README.md", "ranked.jsonl"}  # what is held out isn't asked for
+    assert b"heldout.jsonl" not in hub.files["me/mine"]["README.md"]
+    assert b"1 held out (kept back" in hub.files["me/mine"]["README.md"]
     assert "may not write" in refused(push(folder, "--push-to-hub", "me/mine", url=hub.url, token="hf_other456"))
     stored.write_text("hf_secret but not a token")
     said = refused(push(folder, "--push-to-hub", "me/mine", url=hub.url, token=None))
@@ -125,7 +127,7 @@ def test_a_hub_that_is_not_there(folder: Path) -> None:
 
 def test_what_is_no_dataset_or_no_name(hub: UploadHub, folder: Path) -> None:
     assert "expected OWNER/NAME" in refused(push(folder, "--push-to-hub", "mine", url=hub.url))
-    mixed = refused(push(folder, "--push-to-hub", "me/mine", "--split", "all", url=hub.url))
+    mixed = refused(push(folder, "--push-to-hub", "me/mine", "--split", "heldout", url=hub.url))
     assert "leave out -o" in mixed
     assert "--private: only with" in refused(push(folder, "-o", "x.jsonl", "--private", url=hub.url))
     assert "expected -o FILE" in refused(push(folder, url=hub.url))
@@ -144,7 +146,8 @@ def test_a_link_is_never_uploaded(name: str, inside: bool, hub: UploadHub, folde
     secret = (folder if inside else tmp_path) / "secret"
     (folder / name).rename(secret)
     (folder / name).symlink_to(secret)
-    assert f"{name}: not uploaded (it is a link" in refused(push(folder, "--push-to-hub", "me/mine", url=hub.url))
+    said = refused(push(folder, "--push-to-hub", "me/mine", "--split", "all", url=hub.url))
+    assert f"{name}: not uploaded (it is a link" in said
     assert hub.commits == {}
 
 

@@ -88,7 +88,7 @@ def test_answers_as_messages(before: list[dict[str, str]]) -> None:
         (jsonl({**GOOD, "prompt": ""}), "prompt: expected text, got an empty string"),
         (jsonl({**GOOD, "prompt": []}), "prompt: expected at least one message"),
         (jsonl({**GOOD, "prompt": ["Hi"]}), "prompt.0: expected {role: system, user or assistant, content: text}"),
-        (jsonl({**GOOD, "prompt": [said("tool", "Hi")]}), "prompt.0: expected {role"),
+        (jsonl({**GOOD, "prompt": [said("tool", "Hi")]}), "prompt.0: a turn of 'tool'"),
         (jsonl({**GOOD, "prompt": [{"role": "user"}]}), "column 'prompt.0.content' is missing"),
         (jsonl({**GOOD, "prompt": [said("assistant", "Hi")]}), "prompt: expected the last message to be the user's"),
         (jsonl({**GOOD, "chosen": [said("user", "Hi")]}), "chosen: expected the last message to be the assistant's"),

@@ -14,6 +14,8 @@ PAGES = (
     "README.md",
     "recipes/README.md",
     "recipes/accelerate/README.md",
+    "recipes/paper/README.md",
+    "recipes/slurm/README.md",
     "leaderboards/README.md",
     "harness/README.md",
     "harness/models/README.md",

@@ -13,6 +13,8 @@ LONGEST = 30
 LENGTHS = {  # lines: a page answers one reader's questions
     "recipes/README.md": 350,
     "recipes/accelerate/README.md": 30,
+    "recipes/paper/README.md": 110,
+    "recipes/slurm/README.md": 60,
     "leaderboards/README.md": 160,
     "harness/README.md": 260,
     "harness/models/README.md": 70,

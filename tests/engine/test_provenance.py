@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.engine.provenance import commit_of, made_by
+from harness.engine.provenance import commit_of, made_by, packages_out_of_range
 
 ROOT = Path(harness.__file__).parents[1]
 
@@ -22,3 +22,16 @@ def test_the_harness_names_its_commit() -> None:
 
 def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path) -> None:
     assert commit_of(tmp_path) is None
+
+
+def test_versions_that_the_package_does_not_admit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its metadata is the first of that name on the path; an option that wasn't asked for has no say."""
+    folder = tmp_path / "preference_harness-0.1.0.dist-info"
+    folder.mkdir()
+    wanted = ["numpy<1", "torch>=2", "not-installed>=3", "scipy<1; extra == 'dev'", "pyyaml<1; python_version < '3'"]
+    lines = ["Metadata-Version: 2.4", "Name: preference-harness", "Version: 0.1.0"]
+    (folder / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {line}" for line in wanted)]) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (line,) = packages_out_of_range()
+    assert line.startswith("numpy ")
+    assert line.endswith("the harness is tested with <1: figures may be wrong; pip install 'numpy<1'")

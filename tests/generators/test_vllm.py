@@ -1,7 +1,8 @@
-"""The vLLM generator, against a stand-in with the documented interface of `vllm.LLM` and `SamplingParams`."""
+"""The vLLM generator, against a stand-in with the documented interface of `vllm.LLMEngine` and `SamplingParams`."""
 
 import importlib.machinery
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -10,59 +11,119 @@ import pytest
 
 from harness.components import build
 from harness.errors import ModelError
+from harness.generators import vllm as module
+from harness.models import chat
+from harness.models.load import load_tokenizer
 from harness.protocols import Sampled, SampleRequest
 from harness.types import Message, Sampling
 
+CHAT = (Message(role="user", content="u <|im_end|> v"),)
+
 
 class SamplingParams:
-    def __init__(self, *, n: int, temperature: float, top_p: float, max_tokens: int, stop: Any, seed: int) -> None:
-        self.n, self.temperature, self.max_tokens, self.stop, self.seed = n, temperature, max_tokens, stop, seed
+    def __init__(self, **options: Any) -> None:
+        self.options = options
 
 
-class LLM:
-    """Keeps what it was made with."""
+class LLMEngine:
+    """Ends a request after as many steps as its seed says, four at a time. It writes a few ids of the prompt, and the
+    first that ends a turn."""
 
     made: ClassVar[list[dict[str, Any]]] = []
+    last: ClassVar["LLMEngine"]
 
-    def __init__(self, model: str, **options: Any) -> None:
-        self.made.append({"model": model, **options})
+    @classmethod
+    def from_engine_args(cls, options: dict[str, Any]) -> "LLMEngine":
+        cls.made.append(options)
+        cls.last = cls()
+        return cls.last
 
-    def _run(self, prompts: list[Any], params: list[SamplingParams]) -> list[Any]:
-        return [
-            SimpleNamespace(outputs=[SimpleNamespace(text=f"{p!r} {s.seed}", token_ids=[1, 2], finish_reason="length")])
-            for p, s in zip(prompts, params, strict=True)
-        ]
+    def __init__(self) -> None:
+        self.waiting: dict[str, tuple[list[int], dict[str, Any]]] = {}
+        self.left: dict[str, int] = {}
+        self.asked: list[tuple[list[int], dict[str, Any]]] = []
+        self.most = 0
 
-    def generate(self, prompts: list[str], sampling_params: list[SamplingParams], *, use_tqdm: bool) -> list[Any]:
-        assert all(isinstance(p, str) for p in prompts)
-        return self._run(prompts, sampling_params)
+    def add_request(self, request_id: str, prompt: dict[str, list[int]], params: SamplingParams) -> None:
+        assert request_id not in self.waiting
+        self.waiting[request_id] = prompt["prompt_token_ids"], params.options
+        self.asked.append(self.waiting[request_id])
+        self.most = max(self.most, len(self.waiting))
+        self.left[request_id] = 1 + params.options["seed"] % 5
 
-    def chat(self, messages: list[Any], sampling_params: list[SamplingParams], *, use_tqdm: bool) -> list[Any]:
-        assert all(m["role"] for p in messages for m in p)
-        return self._run(messages, sampling_params)
+    def step(self) -> list[Any]:
+        outputs = []
+        for name in [*self.left][:4]:
+            self.left[name] -= 1
+            ids, options = self.waiting[name]
+            written = [*ids[-3:], options["stop_token_ids"][0]]
+            done = self.left[name] == 0
+            if done:
+                del self.left[name], self.waiting[name]
+            outputs.append(
+                SimpleNamespace(request_id=name, finished=done, outputs=[SimpleNamespace(token_ids=written)])
+            )
+        return outputs
 
 
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("vllm")
-    module.__spec__ = importlib.machinery.ModuleSpec("vllm", None)
-    module.LLM, module.SamplingParams = LLM, SamplingParams  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vllm", module)
+    fake, params = ModuleType("vllm"), ModuleType("vllm.sampling_params")
+    fake.__spec__ = importlib.machinery.ModuleSpec("vllm", None)
+    fake.LLMEngine, fake.SamplingParams, fake.EngineArgs = LLMEngine, SamplingParams, dict  # type: ignore[attr-defined]
+    params.RequestOutputKind = SimpleNamespace(FINAL_ONLY=2)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", fake)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
 
 
-def test_samples_have_seeds_of_their_own(vllm: None, tiny_model: Path) -> None:
+def sampled(made: Any, requests: list[SampleRequest]) -> list[list[Sampled]]:
+    batches: list[list[Sampled]] = []
+    made.generate(requests, seed=0, arrived=batches.append)
+    return batches
+
+
+def test_it_reads_and_writes_our_tokens(vllm: None, tiny_model: Path) -> None:
+    made = build("generator", {"name": "vllm", "model": str(tiny_model), "window": 200})
+    tokenizer = load_tokenizer(str(tiny_model))
+    text = Sampling(stop=("y",), max_new_tokens=9)
+    requests = [SampleRequest(CHAT, Sampling(), (0, 1)), SampleRequest("xyz", text, (1,))]
+    rows = {(r.request, r.sample): r.completion for batch in sampled(made, requests) for r in batch}
+    assert set(rows) == {(0, 0), (0, 1), (1, 1)}
+    ids = chat.encode_prompt(tokenizer, CHAT)
+    asked = {(tuple(prompt), options["seed"]): options for prompt, options in LLMEngine.last.asked}
+    assert Counter(prompt for prompt, _ in asked) == {tuple(ids): 2, tuple(tokenizer.encode("xyz")): 1}
+    assert len({seed for _, seed in asked}) == 3
+    assert rows[0, 0].text == tokenizer.decode(ids[-3:], skip_special_tokens=True)
+    assert (rows[0, 0].tokens, rows[0, 0].finish_reason) == (4, "stop")
+    assert rows[1, 1].text == "x", "it ends before the text that stops it"
+    (stopped,) = (options for options in asked.values() if options["stop"])
+    assert (stopped["stop"], stopped["max_tokens"], stopped["detokenize"]) == (["y"], 9, True)
+    assert LLMEngine.made[-1]["trust_remote_code"] is False
+    assert LLMEngine.made[-1]["max_model_len"] == 200
+
+
+def test_samples_arrive_as_they_finish_and_the_queue_stays_full(
+    vllm: None, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUEUED", 6)
     made = build("generator", {"name": "vllm", "model": str(tiny_model)})
-    chat = (Message(role="user", content="u"),)
-    rows: list[Sampled] = []
-    requests = [SampleRequest(chat, Sampling(), (0, 1)), SampleRequest("text", Sampling(), (1,))]
-    made.generate(requests, seed=0, arrived=rows.extend)  # type: ignore[attr-defined]
-    texts = {(r.request, r.sample): r.completion.text for r in rows}
-    assert set(texts) == {(0, 0), (0, 1), (1, 1)}
-    assert len(set(texts.values())) == 3
-    again: list[Sampled] = []
-    made.generate([SampleRequest(chat, Sampling(), (1,))], seed=0, arrived=again.extend)  # type: ignore[attr-defined]
-    assert again[0].completion.text == texts[0, 1]
-    assert LLM.made[0]["trust_remote_code"] is False
+    requests = [SampleRequest(f"text {i}", Sampling(), (0, 1)) for i in range(20)]
+    batches = sampled(made, requests)
+    assert len(batches) > 10
+    assert max(map(len, batches)) <= 4
+    assert LLMEngine.last.most == 6
+    assert len({(r.request, r.sample) for batch in batches for r in batch}) == 40
+    seeds = {tuple(prompt): options["seed"] for prompt, options in LLMEngine.last.asked if options}
+    sampled(made, [SampleRequest("text 7", Sampling(), (1,))])
+    ((prompt, options),) = LLMEngine.last.asked
+    assert options["seed"] == seeds[tuple(prompt)], "whatever else is asked"
+
+
+def test_a_prompt_that_fills_the_window_is_not_asked(vllm: None, tiny_model: Path) -> None:
+    made = build("generator", {"name": "vllm", "model": str(tiny_model), "window": 16})
+    ((row,),) = sampled(made, [SampleRequest("x" * 16, Sampling(), (0,))])
+    assert (row.completion.text, row.completion.finish_reason) == ("", "length")
+    assert LLMEngine.last.asked == []
 
 
 def test_without_vllm_it_says_what_to_do(tiny_model: Path) -> None:

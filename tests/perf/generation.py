@@ -122,12 +122,12 @@ def alpaca_eval_rate(folder: str, tokenizer: Any, texts: Sequence[str], limit: i
 
 class Apart:
     """A generator in processes of its own, stopped while others are measured: waiting, vLLM's take a fifth of a core.
-    See `_generators.py`."""
+    See `sides/generators.py`."""
 
     def __init__(self, python: str, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name("_generators.py")), name, *arguments],
+            [python, str(Path(__file__).with_name("sides") / "generators.py"), name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

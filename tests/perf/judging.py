@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.perf._shared import add_data, is_there, options, report
-from tests.perf._slow_judge import TOP, running_server
+from tests.perf.sides.slow_judge import TOP, running_server
 
 DELAY = 0.2
 SYSTEM = "gemma-2b-it"

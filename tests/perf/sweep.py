@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -53,13 +52,15 @@ SEEDS = {"some": [{"name": "builtin", "limit": 32}], "all": [{"name": "builtin"}
 
 
 class Grid(NamedTuple):
-    """The cells that are run, new prompts of each, prompts of the benchmarks, and edits for many more cells."""
+    """The cells that are run, new prompts of each, prompts of the benchmarks, how often is planned, and edits for many
+    more cells."""
 
     counts: tuple[int, ...]
     rewards: tuple[str, ...]
     seeds: tuple[str, ...]
     prompts: int
     asked: tuple[int, int]
+    plans: int
     many: tuple[str, ...]
 
     @property
@@ -89,6 +90,7 @@ FULL = Grid(
     ("some", "all"),
     4,
     (6, 8),
+    3,
     (
         "sweep.grid[training.epochs]=[1, 2, 3, 4]",
         "sweep.seeds=[0, 1, 2, 3, 4, 5, 6, 7]",
@@ -101,6 +103,7 @@ SMALL = Grid(
     ("some",),
     1,
     (2, 2),
+    1,
     ("sweep.grid[training.epochs]=[1, 2]", "sweep.seeds=[0, 1]", "sweep.exclude=[{seed: 1, epochs: 2, n: 2}]"),
 )
 
@@ -117,10 +120,10 @@ def harness(folder: Path, *arguments: str) -> tuple[float, str]:
     return time.perf_counter() - started, done.stdout
 
 
-def planned(recipe: Path, folder: Path, many: Sequence[str]) -> tuple[int, list[float], float]:
-    """(cells of the many, seconds of three plans of them, share of the time that one run of the recipe saves)."""
-    edits = [word for edit in many for word in ("--set", edit)]
-    plans = [harness(folder, "plan", str(recipe), *edits) for _ in range(3)]
+def planned(recipe: Path, folder: Path, grid: Grid) -> tuple[int, list[float], float]:
+    """(cells of the many, seconds of each plan of them, share of the time that one run of the recipe saves)."""
+    edits = [word for edit in grid.many for word in ("--set", edit)]
+    plans = [harness(folder, "plan", str(recipe), *edits) for _ in range(grid.plans)]
     cells = int(plans[0][1].split()[0])
     print(f"plan of {cells} cells: {', '.join(f'{seconds:.2f} s' for seconds, _ in plans)}", flush=True)
     text = " ".join(harness(folder, "plan", str(recipe))[1].split())
@@ -136,7 +139,7 @@ def main() -> None:
         folder = Path(scratch)
         recipe = folder / "perf.yaml"
         recipe.write_text(grid.recipe(tiny_model(folder / "model")))
-        cells, plans, saved = planned(recipe, folder / "plan", grid.many)
+        cells, plans, saved = planned(recipe, folder / "plan", grid)
         together, clustered, alone = [], [], []
         for number in range(chosen.rounds):
             together.append(harness(folder / f"one-{number}", "run", str(recipe))[0])

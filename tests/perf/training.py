@@ -11,7 +11,7 @@ alternate in each round, so that a busy machine slows down both.
 Prints a table over N and prompt:response, beside what counts of multiply-adds predict (`--main` leaves it out). The
 last line is one JSON object, for N=4 with 128 and 128 tokens, medians of 3: by dtype, `time_ratio` (ours over TRL's,
 reference cached), `time_ratio_with_reference` (our reference pass included) and `memory_ratio`; and the same of the
-dtype in which each side is fastest. `--small`: a tiny random model, 16 and 16 tokens, one round.
+dtype in which each side is fastest. `--small`: a tiny random model, 16 and 16 tokens, one round, one table.
 """
 
 import json
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.perf._shared import options, report, tiny_model
-from tests.perf._training_sides import Figures, Size
+from tests.perf.sides.training import Figures, Size
 
 MODEL = "smollm2-135m-instruct"
 DTYPES = ("float32", "bfloat16")
@@ -99,7 +99,7 @@ def main() -> None:
                 rounds.append((ours, theirs))
                 print(f"{dtype}: ours {ours}\n{dtype}: TRL  {theirs}", flush=True)
         if not chosen.main:
-            for dtype in chosen.dtype:
+            for dtype in chosen.dtype[:1] if chosen.small else chosen.dtype:
                 table(model, dtype, plan.table)
     fastest = [min(by_dtype, key=lambda dtype: median(by_dtype[dtype], side, "seconds")) for side in (0, 1)]
     best = ratios([(o, t) for (o, _), (_, t) in zip(by_dtype[fastest[0]], by_dtype[fastest[1]], strict=True)])
@@ -142,7 +142,7 @@ def table(model: str, dtype: str, sizes: Sequence[Size]) -> None:
 
 def run(who: str, model: str, dtype: str, size: Size) -> Figures:
     """A measurement in a process of its own."""
-    command = [sys.executable, "-m", "tests.perf._training_sides", who, model, dtype, *map(str, size)]
+    command = [sys.executable, "-m", "tests.perf.sides.training", who, model, dtype, *map(str, size)]
     environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "passive", "TQDM_DISABLE": "1"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     figures: Figures = json.loads(done.stdout.splitlines()[-1])

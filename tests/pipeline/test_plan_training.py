@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from harness.engine.stage import Stage
-from harness.pipeline.plan import Plan, PlannedRow, make_plan
+from harness.pipeline.plan import Plan, make_plan
+from harness.pipeline.planning.row import PlannedRow
 from harness.recipe.load import load_study
 from tests.a_recipe import edited, load, recipe_folder
 from tests.stand_ins import record_processor

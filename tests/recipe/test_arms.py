@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from harness.errors import RecipeError
-from harness.pipeline.plan import PlannedRow, make_plan
+from harness.pipeline.plan import make_plan
+from harness.pipeline.planning.row import PlannedRow
 from harness.recipe.arms import arms_of
 from harness.recipe.recipe import Recipe
 

@@ -1,5 +1,6 @@
 """Mistakes in `policy`, `training` and `runtime`: one line each."""
 
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,11 @@ def test_who_runs_out_of_memory_is_told_the_next_mode(
 def test_an_accelerate_configuration_exists_and_changes_no_precision(folder: Path) -> None:
     message = refused_runtime(folder, "{launch: {accelerate: {config: ddp.yaml}}}")
     assert "runtime.launch.accelerate.config: no such file: ddp.yaml; expected an accelerate configuration" in message
-    (folder / "ddp.yaml").write_text("mixed_precision: bf16\n")
+    (folder / "ddp.yaml").write_text("distributed_type: MULTI_GPU\nmixed_precision: bf16\n")
     message = refused_runtime(folder, "{launch: {accelerate: {config: ddp.yaml}}}")
     assert "mixed_precision: bf16 in ddp.yaml would change results; set it to 'no'" in message
     for text in ("mixed_precision: 'no'\n", "mixed_precision: no\n", "num_processes: 2\n"):
-        (folder / "ddp.yaml").write_text(text)
+        (folder / "ddp.yaml").write_text(f"distributed_type: MULTI_GPU\n{text}")
         load(folder, RECIPE + "runtime: {launch: {accelerate: {config: ddp.yaml, num_processes: 2}}}\n")
 
 
@@ -113,7 +114,11 @@ def test_reporters_are_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
     message = refused_runtime(folder, "{report_to: wandb}")
     assert "needs the package wandb, which is not installed: pip install wandb" in message
-    assert "expected 'tensorboard', 'trackio' or 'wandb'" in refused_runtime(folder, "{report_to: [tensorbord]}")
+    monkeypatch.setattr(recipe_training, "find_spec", lambda name: ModuleSpec(name, None))
+    assert "pip install mlflow" in refused_runtime(folder, "{report_to: mlflow}"), "a folder of that name is no package"
+    assert "expected 'tensorboard', 'trackio', 'wandb' or 'mlflow'" in refused_runtime(
+        folder, "{report_to: [tensorbord]}"
+    )
 
 
 def test_bits_need_bitsandbytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

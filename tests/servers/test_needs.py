@@ -89,7 +89,7 @@ class TestGenerators:
         with FakeServer(answer).running() as server:
             made: Any = build("generator", {"name": "openai", "model": "m", "base_url": server.url, "concurrency": 1})
             requests = [SampleRequest(prompt, Sampling(), (0,)) for prompt in prompts]
-            with pytest.raises(ModelError, match=r"1 of 4 requests to m failed .*filtered"):
+            with pytest.raises(ModelError, match=r"1 of 4 samples: the server refused m .*filtered"):
                 made.generate(requests, seed=1, arrived=rows.extend)
         assert sorted(row.request for row in rows) == [0, 1, 3]
 
@@ -122,9 +122,9 @@ class TestRewardModels:
             assert self.scores(server.url, 12, tmp_path) == [None] * 12
 
     def test_one_of_two_names_of_a_parameter_is_enough(self, tmp_path: Path) -> None:
-        answer = obeying(pydantic_words("activation"), last=lambda body: {"data": [{"probs": [0.5]}]})
+        answer = obeying(pydantic_words("activation"), last=lambda body: {"data": [{"probs": [-0.5]}]})
         with FakeServer(answer).running() as server:
-            assert self.scores(server.url, 12, tmp_path) == [0.5] * 12
+            assert self.scores(server.url, 12, tmp_path) == [-0.5] * 12
         assert server.completed[-1]["use_activation"] is False
 
 

@@ -1,13 +1,15 @@
 """An engine for tests, of the standard library alone: `python stub.py PORT [SECONDS] [HOW]`. It is ready after SECONDS.
 
 `/v1/chat/completions` answers AlpacaEval's annotator with `m`, MT-bench's with a rating, others with a sentence that
-follows from the request. `/v1/completions` takes token ids, and `/classify` gives the length of what it reads. HOW:
-`fails` ends while it starts; `dies` ends in the middle of the fifth call, if no other has before. What it has answered
-is appended to $STUB_LOG."""
+follows from the request. `/v1/completions` takes token ids, also to say how likely they are, and `/classify` gives the
+length of what it reads. HOW: `fails` ends while it starts; `dies` ends in the middle of the fifth call, if no other has
+before; `hangs` stops there with all its threads, `stalls` never answers that call, or one after it;
+`slow` takes a second for the first call, and counts tokens meanwhile. What it has answered is appended to $STUB_LOG."""
 
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -25,6 +27,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            self._answer(200, {"stub_tokens_total": time.monotonic()} if how == "slow" else {})
+            return
         self._answer(200 if time.monotonic() >= ready else 503, {})
 
     def do_POST(self) -> None:
@@ -32,10 +37,10 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with lock:
             calls += 1
-            if how == "dies" and calls == 5 and log and not os.path.exists(f"{log}.died"):
+            if how in FAULTS and calls == 5 and log and not os.path.exists(f"{log}.died"):
                 open(f"{log}.died", "w").close()
-                os._exit(3)
-        time.sleep(0.02)
+                FAULTS[how]()
+        time.sleep(1 if how == "slow" and calls == 1 else 0.02)
         self._answer(200, ANSWERS[self.path](body))
         if log:
             line = {"process": os.getpid(), "path": self.path, "key": self.headers.get("Authorization"), **body}
@@ -76,12 +81,24 @@ def classified(body: dict[str, Any]) -> dict[str, Any]:
     return {"data": [{"probs": [float(len(body["messages"][-1]["content"]))]}]}
 
 
+def logprob(token: int) -> float:
+    return -(token % 7) / 8
+
+
 def continued(body: dict[str, Any]) -> dict[str, Any]:
-    """The last three tokens of the prompt, and the first that ends a text."""
+    """The last three tokens of the prompt, and the first that ends a text; or how likely the prompt is."""
+    if "prompt_logprobs" in body:
+        given = [{str(token): {"logprob": logprob(token), "rank": 1}} for token in body["prompt"][1:]]
+        return {"model": body["model"], "choices": [{"index": 0, "text": "?", "prompt_logprobs": [None, *given]}]}
     ids = [*body["prompt"][-3:], body["stop_token_ids"][0]]
     return {"model": body["model"], "choices": [{"index": 0, "finish_reason": "stop", "text": "?", "token_ids": ids}]}
 
 
+FAULTS: dict[str, Callable[[], object]] = {
+    "dies": lambda: os._exit(3),
+    "hangs": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "stalls": lambda: time.sleep(3600),  # with the lock that all calls need
+}
 ANSWERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "/classify": classified,
     "/v1/chat/completions": completion,

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,25 @@ def test_each_replica_is_given_an_adapter_once(tmp_path: Path, tiny_model: Path)
     assert sorted(sampled.request for sampled in arrived) == list(range(20))
 
 
+@pytest.mark.slow
+def test_whole_models_are_served_one_after_the_other(tmp_path: Path, tiny_model: Path) -> None:
+    stub = served(tmp_path, tiny_model)
+    stub.recipe["runtime"]["engines"]["stub"]["replicas"] = 1
+    stub.recipe["data"]["seeds"] = [{"name": "builtin", "limit": 8}]
+    stub.recipe["methods"] = [
+        {"id": name, "loss": {"name": "dpo_best_worst", "beta": beta}} for name, beta in (("one", 0.1), ("two", 0.5))
+    ]
+    stub.recipe["training"] = {"lora": False, "max_prompt_length": 64, "max_length": 128}
+    done = stub.run()
+    models = [(call["model"], call["process"]) for call in stub.calls if call["path"] == "/v1/completions"]
+    rows = [next(of_row) for of_row in (iter(group) for _, group in groupby(models))]
+    assert len(rows) == len(set(rows)) == 3, "the base and two whole models, each of which has a server to itself"
+    folders = {str(done.checkpoints[name].path) for name in ("one", "two")}
+    assert {model for model, _ in rows} == {str(tiny_model), *folders}
+    assert not [call for call in stub.calls if call["path"] == "/v1/load_lora_adapter"]
+    assert stub.is_gone()
+
+
 def test_one_engine_is_for_the_policy_and_its_adapters() -> None:
     given = Engine(model="org/policy", options={"max_model_len": 99, "dtype": "auto"}, replicas=2)
     assert given.of("org/policy", "main", "float32", 12) == Engine(
@@ -121,7 +141,7 @@ def test_one_engine_is_for_the_policy_and_its_adapters() -> None:
     [
         ({"generator": {"name": "openai", "model": "x"}}, {}, "generator: expected {name: openai, engine: NAME}"),
         ({"max_thinking_tokens": 3}, {}, "answers: max_thinking_tokens needs answers in process"),
-        ({}, {"name": "sglang", "model": "a/b"}, "need an engine that takes token ids: vllm, not sglang"),
+        ({}, {"name": "sglang", "model": "a/b"}, "expected an engine that takes token ids: vllm, not sglang"),
         ({}, {"name": "vllm", "model": "a/b"}, "engine 'stub' serves a/b; answers are those of policy.model"),
     ],
 )

@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.components import build
 from harness.errors import ModelError
+from harness.protocols import SampleRequest
 from harness.serving.commands import command_of, variables_of
-from harness.serving.engine import Engine
+from harness.serving.engine import Engine, Named
 from harness.serving.pool import Pool, keep_only, pool_of, stop_all
 from harness.serving.ports import free_port, is_of
+from harness.types import Message, Sampling
 
 STUB = str(Path(__file__).with_name("stub.py"))
 
@@ -96,6 +99,56 @@ def test_a_dead_replica_is_started_again_but_not_for_ever(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="replica 0 died 2 times"), pool.address():
         pass
     pool.stop()
+
+
+def test_one_that_hangs_is_started_again_and_its_calls_asked_again(tmp_path: Path) -> None:
+    """`hangs`: the whole process stops; `stalls`: it says that it is ready, and answers no call."""
+    for how in ("hangs", "stalls"):
+        log = tmp_path / how
+        engine = stub("0", how, silence=0.3, environment={"STUB_LOG": str(log)})
+        made = {"name": "openai", "model": "m", "engine": Named("e", engine), "timeout": 0.5}
+        generator: Any = build("generator", made)
+        pool_of(engine, tmp_path)
+        rows: list[Any] = []
+        prompts = [(Message(role="user", content=f"{i}"),) for i in range(9)]
+        requests = [SampleRequest(prompt, Sampling(), (0,)) for prompt in prompts]
+        generator.generate(requests, seed=0, arrived=rows.extend)
+        assert sorted(row.request for row in rows) == list(range(9))
+        assert log.with_name(f"{how}.died").exists()
+        (replica,) = pool_of(engine).replicas
+        assert replica.log.read_text().count("$ ") == 2
+
+
+def test_one_that_is_slow_and_counts_tokens_is_left_to_it(tmp_path: Path) -> None:
+    engine = stub("0", "slow", silence=0.2)
+    pool = pool_of(engine, tmp_path)
+    made = {"name": "openai", "model": "m", "engine": Named("e", engine), "timeout": 0.5}
+    generator: Any = build("generator", made)
+    rows: list[Any] = []
+    request = SampleRequest((Message(role="user", content="u"),), Sampling(), (0,))
+    generator.generate([request], seed=0, arrived=rows.extend)
+    assert len(rows) == 1
+    assert pool.replicas[0].log.read_text().count("$ ") == 1
+
+
+def test_what_asks_for_a_model_shares_the_server_of_its_adapters(tmp_path: Path) -> None:
+    plain = Engine(model="smollm2-135m-instruct", options={"max-model-len": 99})
+    of_answers = plain.of("smollm2-135m-instruct", None, "bfloat16", 4)
+    assert of_answers.serves(plain)
+    assert of_answers.serves(of_answers)
+    assert not plain.serves(of_answers), "it takes no adapters"
+    assert not plain.of("smollm2-135m-instruct", None, "float32", 4).serves(plain), "it computes otherwise"
+    in_float32 = plain.model_copy(update={"options": {"max_model_len": 99, "dtype": "float32"}})
+    assert plain.of("smollm2-135m-instruct", None, "float32", 4).serves(in_float32)
+    assert not of_answers.serves(Engine(model="other", options={"max_model_len": 99}))
+    try:
+        pool = pool_of(of_answers, tmp_path)
+        assert pool_of(plain, tmp_path) is pool
+        keep_only([plain])
+        assert pool_of(of_answers, tmp_path) is pool
+    finally:
+        keep_only([])
+    assert pool_of(plain, tmp_path) is not pool
 
 
 def test_a_port_that_another_program_has_taken_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

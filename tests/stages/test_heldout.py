@@ -22,6 +22,8 @@ from harness.training.checkpoint import CHECKPOINT, TRAINED, RowModel
 from harness.types import Message, RankedExample, Response, prompt_id
 from tests.tiny import tiny_causal_lm
 
+RANKED: dict[str, Any] = {"inputs": {}, "params": {"responses": "the seed's own"}, "key": "r"}
+
 
 def example(prompt: str, chosen: str, rejected: str) -> RankedExample:
     messages = (Message(role="user", content=prompt),)
@@ -40,7 +42,7 @@ def test_a_pair_that_differs_only_behind_the_cut_has_no_order(tiny_model: Path, 
 
     def measured(max_length: int) -> tuple[dict[str, Any], dict[str, Any]]:
         training = Training(max_prompt_length=prompt, max_length=max_length)
-        ranked: Any = SimpleNamespace(inputs={}, key="r", rows=lambda name, kind: examples)
+        ranked: Any = SimpleNamespace(**RANKED, rows=lambda name, kind: examples)
         stage = heldout_stage("base", RowModel(policy), training, ranked, References(), None, Runtime())  # type: ignore[arg-type]
         ctx: Any = SimpleNamespace(inputs={"ranked": ranked}, folder=tmp_path)
         return stage.body(ctx), json.loads((tmp_path / "metrics.json").read_text())["heldout.pair_accuracy"]
@@ -68,7 +70,7 @@ def halved(
         for weight in trained.parameters():
             weight += change * torch.randn_like(weight)
     trained.save_pretrained(folder / "policy" / TRAINED)
-    ranked: Any = SimpleNamespace(inputs={}, key="r", rows=lambda name, kind: examples)
+    ranked: Any = SimpleNamespace(**RANKED, rows=lambda name, kind: examples)
     row = RowModel(Policy(model=str(base), dtype="bfloat16"), Stage("train/x", "train", 1, {}, {}, lambda ctx: {}))
     training, sizes = Training(lora=None, max_prompt_length=64, max_length=128), SimpleNamespace(heldout_prompts=1)
     sizes.responses_a_prompt = sizes.pair_tokens = sizes.scored_tokens = 1
@@ -115,7 +117,7 @@ def test_without_a_scored_pair_no_share_of_the_margin_is_kept(tiny_model: Path, 
 def test_the_reference_is_the_fine_tuned_policy_that_answers_and_in_float32_what_was_trained(tmp_path: Path) -> None:
     folders = {name: tiny_causal_lm(tmp_path / "sft" / name, seed) for seed, name in enumerate((CHECKPOINT, TRAINED))}
     policy = Policy(model=str(folders[CHECKPOINT]), dtype="bfloat16")
-    ranked: Any = SimpleNamespace(inputs={}, key="r", rows=lambda name, kind: EXAMPLES)
+    ranked: Any = SimpleNamespace(**RANKED, rows=lambda name, kind: EXAMPLES)
     sft: Any = SimpleNamespace(folder=tmp_path / "sft")
     sizes: Any = SimpleNamespace(heldout_prompts=1, responses_a_prompt=1, pair_tokens=1)
     training, tuned = (

@@ -1,12 +1,20 @@
 """Responses: how many each prompt gets, from which sources, and what is dropped and counted."""
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from harness.engine.shards import partition
+from harness.engine.store import Store
+from harness.errors import ModelError
+from harness.protocols import Arrived, Generator, Sampled, SampleRequest
 from harness.recipe.data import ResponseGeneration
+from harness.types import Completion
+from tests.fake_server import FakeServer, completion
 from tests.stages.scripted import Script, groups, recipe, run
 
 WRITER = Script(text="Tell me something about subject number {i} please.")
@@ -77,3 +85,96 @@ def test_sources_that_do_not_add_up_are_refused(fields: dict[str, Any], message:
 def test_n_is_the_sum_of_the_sources() -> None:
     generation = ResponseGeneration.model_validate({"sources": [{"generator": Script(), "n": k} for k in (2, 3)]})
     assert generation.n == 5
+
+
+def served(url: str, **fields: Any) -> Any:
+    return {"name": "openai", "model": "m", "base_url": url, "max_retries": 0, "concurrency": 4} | fields
+
+
+def echo(body: dict[str, Any]) -> Any:
+    return completion(f"{body['seed']} to {body['messages'][-1]['content']}")
+
+
+class Echo(Generator):
+    """Writes what depends on the prompt alone."""
+
+    name: str = "echo"
+
+    def generate(self, requests: Sequence[SampleRequest], *, seed: int, arrived: Arrived) -> None:
+        for i, request in enumerate(requests):
+            prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
+            asked.extend((prompt, k) for k in request.samples)
+            texts = {k: f"What about {k} and {zlib.crc32(prompt.encode())} of it?" for k in request.samples}
+            arrived([Sampled(i, k, Completion(text=t, finish_reason="stop", tokens=4)) for k, t in texts.items()])
+
+
+asked: list[Any] = []
+
+
+def test_in_shards_the_same_responses_are_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order and to the digit, and with other shards nothing is sampled again."""
+    asked.clear()
+    pool = Store(tmp_path / "store").pool
+    whole = run(recipe(Echo()), tmp_path)
+    assert len(list(pool.glob("*.jsonl"))) == 1
+    monkeypatch.setattr(partition, "LARGEST", 3)
+    shards = run(recipe(Echo()), tmp_path / "shards")
+    assert len(asked) == 2 * len(set(asked)) == 80
+    more = run(recipe(Echo(), n=5), tmp_path)
+    assert len(asked) == 80 + 20
+    assert len(list(pool.glob("*.jsonl"))) > 4
+    for stage, file in (("responses", "responses.jsonl"), ("ranked", "ranked.jsonl"), ("ranked", "heldout.jsonl")):
+        assert whole[stage].path(file).read_bytes() == shards[stage].path(file).read_bytes()
+        assert whole[stage].report == shards[stage].report
+        assert whole[stage].record.key == shards[stage].record.key
+    fives = {g.id: [r.text for r in g.responses] for g in groups(more)}
+    assert all(fives[g.id][: len(g.responses)] == [r.text for r in g.responses] for g in groups(whole))
+
+
+class Filter:
+    """A server that refuses what `refuses` says."""
+
+    def __init__(self, refuses: Any) -> None:
+        self.refuses = refuses
+
+    def __call__(self, body: dict[str, Any]) -> Any:
+        if self.refuses(body["messages"][-1]["content"]):
+            return 400, {"error": {"message": "the prompt triggered our content management policy"}}, {}
+        return echo(body)
+
+
+def test_a_refused_prompt_has_fewer_responses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether it is the first that is asked or a later one; it is asked again when others are, and told."""
+    first = groups(run(recipe(Script()), tmp_path / "texts"))[0].messages[-1].content
+    with FakeServer(Filter(lambda text: text == first)).running() as server:
+        artifacts = run(recipe(served(server.url)), tmp_path)
+        assert "2 samples were refused (generator 'openai': 2 of " in caplog.text
+        assert "HTTP 400: the prompt triggered our content management policy" in caplog.text
+        assert len(server.requests) == 40
+        assert [len(g.responses) for g in groups(artifacts)] == [2] + [4] * 19
+        assert artifacts["responses"].report["refused_samples"] == 2
+        assert artifacts["ranked"].report["not_scored"] == 0
+        run(recipe(served(server.url), seed_responses=False), tmp_path)  # asks for the training prompts' first samples
+        counts = run(recipe(served(server.url), seed_responses=False, n=2), tmp_path)["responses"].report
+        assert counts["dropped_refused"] == 1
+        assert counts["prompts"] == 19
+
+
+def test_only_refused_samples_are_left(tmp_path: Path) -> None:
+    """A server that then refuses all that it is asked for is asked for one that it has written."""
+    refused = [g.messages[-1].content for g in groups(run(recipe(Script()), tmp_path / "texts"))[::3][:6]]
+    with FakeServer(Filter(lambda text: text in refused)).running() as server:
+        four = run(recipe(served(server.url)), tmp_path)["responses"].report
+        asked = len(server.requests)
+        three = run(recipe(served(server.url), n=3), tmp_path)["responses"].report
+        assert four["refused_samples"] == 2 * three["refused_samples"] == 12
+        assert len(server.requests) <= asked + 6 + 1 + 6
+
+
+@pytest.mark.parametrize("refuses", [lambda text: True, lambda text: len(text) % 5])
+def test_a_server_that_refuses_most_prompts_stops_the_run(refuses: Any, tmp_path: Path) -> None:
+    with FakeServer(Filter(refuses)).running() as server:
+        with pytest.raises(ModelError, match="refused") as caught:
+            run(recipe(served(server.url)), tmp_path)
+        assert "\n" not in str(caught.value)
+        assert len(server.requests) <= 10 or not refuses("12345")

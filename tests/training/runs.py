@@ -13,7 +13,7 @@ from harness.losses.mdpo_linear import MdpoLinear
 from harness.models import load as models
 from harness.protocols import Loss
 from harness.recipe.policy import Policy
-from harness.recipe.training import Lora, Training
+from harness.recipe.training import Lora, Point, Training
 from harness.training.budget import Budget
 from harness.training.ranked.trainer import train_policy
 from harness.types import RankedExample
@@ -58,6 +58,7 @@ def train(
     bounded_memory: bool = False,
     partial_folder: Path | None = None,
     budget: Budget | None = None,
+    points: Sequence[Point] = (),
     **changes: Any,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The report and the lines of steps.jsonl of a run in `folder`."""
@@ -77,6 +78,7 @@ def train(
         bounded_memory=bounded_memory,
         partial_folder=partial_folder,
         budget=budget,
+        points=points,
     )
     return report, [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 

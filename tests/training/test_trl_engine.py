@@ -22,7 +22,6 @@ from harness.protocols import RankedLogps
 from harness.recipe.policy import Policy
 from harness.recipe.training import Lora, Training
 from harness.recipe.trl_loss import TRL_LOSSES, TrlLoss
-from harness.training.curves import tensorboard_in
 from harness.training.ranked.batch import tokenize
 from harness.training.trl import dpo as trl_engine
 from harness.training.trl.dpo import draw_pairs, train_with_trl
@@ -264,25 +263,3 @@ def test_a_gradient_that_is_no_number_keeps_the_last_good_weights(tiny_model: Pa
     assert report["stopped"] == "training step 2: the gradient is not finite; the weights of step 1 were kept"
     assert len(steps) == report["steps"] == 1
     assert (tmp_path / "inf" / "checkpoint").exists()
-
-
-def test_curves_for_tensorboard_as_of_the_harness_s_own_trainer(tiny_model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    (tmp_path / "run").mkdir()
-    with tensorboard_in(tmp_path / "logs"):
-        train_with_trl(
-            Policy(model=str(tiny_model), dtype="float32"),
-            examples(8),
-            TrlLoss.model_validate({"name": "sigmoid"}),
-            Training.model_validate({"batch_size": 4, "lora": LORA, **LENGTHS}),
-            folder=tmp_path / "run",
-            seed=3,
-            micro_batch_size=2,
-            advance=lambda _n: None,
-            report_to=["tensorboard"],
-        )
-    events = EventAccumulator(str(tmp_path / "logs"))
-    events.Reload()
-    assert len(events.Scalars("train/loss")) == len((tmp_path / "run" / "steps.jsonl").read_text().splitlines())

@@ -22,7 +22,7 @@ from harness.benchmarks.alpaca_eval.data import (
     read_prompts,
     reference_outputs,
 )
-from harness.benchmarks.alpaca_eval.evaluators import load_annotator
+from harness.benchmarks.alpaca_eval.evaluators import load_annotator, template_of
 from harness.benchmarks.alpaca_eval.figures import FIGURES, figures_by
 from harness.benchmarks.alpaca_eval.files import texts_by_question
 from harness.benchmarks.alpaca_eval.gamed import gamed_identity, official_gamed
@@ -116,6 +116,10 @@ class AlpacaEval(Benchmark):
         return len(load_annotator(self.annotator).choices) == 2
 
     @property
+    def published_turns(self) -> int | None:
+        return min(self.limit or 805, 805) if self.prompts == "official" else None
+
+    @property
     def requests_per_turn(self) -> int:
         return self.samples * (2 if self.orders == "both" else 1)
 
@@ -169,6 +173,10 @@ class AlpacaEval(Benchmark):
             self._instructions()
         if self.df_gamed is not None and not self.df_gamed.is_file():
             raise DataError(f"df_gamed: no file {self.df_gamed}; {GET_GAMED}")
+
+    @classmethod
+    def template_text(cls, identity: Mapping[str, Any]) -> str | None:
+        return template_of(identity)
 
     @classmethod
     def has_plain_means(cls) -> bool:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from harness.benchmarks.alpaca_eval.package import package_folder
 from harness.errors import RecipeError, nearest, quoted
+from harness.files import sha256
 from harness.outside import LARGEST_SETTINGS, read_text, reason_of
 from harness.outside_yaml import parse_yaml
 from harness.types import Message, Messages
@@ -102,6 +103,15 @@ def load_annotator(name: str) -> Annotator:
         usual = "weighted_alpaca_eval_gpt4_turbo, alpaca_eval_gpt4"
         raise RecipeError(f"alpaca_eval annotator '{name}' needs {'; '.join(reasons)}: not supported; use {usual}")
     return Annotator(Path(name).name, config, template, name)
+
+
+def template_of(identity: Mapping[str, Any]) -> str | None:
+    """The prompt template that a benchmark's identity has the hash of; None if the package has another one, or none."""
+    try:
+        template = load_annotator(Path(str(identity.get("annotator"))).name).template
+    except RecipeError:  # a user's own, or one of another version
+        return None
+    return template if sha256(template.encode()) == identity.get("template_sha256") else None
 
 
 def _configs(path: Path) -> dict[str, dict[str, Any]]:

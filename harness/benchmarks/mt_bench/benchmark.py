@@ -64,6 +64,7 @@ class MtBench(Benchmark):
     references: RecipePath | None = None
     samples: int = Field(1, ge=1, le=16)
     mode: Literal["single", "pairwise"] = "single"
+    """How the judge is asked: to grade a `single` answer, or to compare two (`pairwise`)."""
     reference: str | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
@@ -82,6 +83,13 @@ class MtBench(Benchmark):
     def needs_row(self) -> str | None:
         """The row that answers are compared with; None for ratings."""
         return self.reference
+
+    @property
+    def published_turns(self) -> int | None:
+        # 80 questions of two turns, half of them with a temperature above 0, which alone are sampled several times.
+        if self.questions != "official" or self.limit is not None:
+            return None
+        return 160 + 80 * (self.samples - 1)
 
     @property
     def requests_per_turn(self) -> int:
@@ -110,6 +118,11 @@ class MtBench(Benchmark):
             self._templates()
         if QUESTIONS in local:
             self._questions()
+
+    @classmethod
+    def template_text(cls, identity: Mapping[str, Any]) -> str | None:
+        shipped = builtin_file(PROMPTS)
+        return shipped.decode() if sha256(shipped) == identity.get("judge_prompts_sha256") else None
 
     @classmethod
     def has_plain_means(cls) -> bool:

@@ -3,6 +3,10 @@
 Every stage is a task with declared CPUs, GPUs and memory, on a store shared by all nodes. Stages that add to the same
 journals run one after the other in the plan's order, so that the board equals that of a run in one process. The stages
 of a lost node are run again on another one.
+
+A stage over prompts is spread: workers on all nodes that have its resources do its shards, and its task, which holds
+no resources, stays beside the driver. Models in process then decode other batches than in one process, which may round
+differently; what servers write, and all that is not a model's, is the same.
 """
 
 import logging
@@ -13,7 +17,8 @@ from typing import Any
 
 from harness.engine import interrupts
 from harness.engine.cluster.connect import connected
-from harness.engine.cluster.work import Inbox, Order, StageOutcome, work
+from harness.engine.cluster.process import Inbox, Order, lost
+from harness.engine.cluster.work import StageOutcome, work
 from harness.engine.execute import ExecutionResult, HasStages, Overview, StagePosition, sound_artifacts, threads
 from harness.engine.resources import Resources, declared
 from harness.engine.stage import Progress, Stage
@@ -27,6 +32,8 @@ log = logging.getLogger("harness")
 RETRIES = 3
 """How often a stage is run again after its node was lost."""
 POLL = 0.2
+AT_ONCE = 4
+"""Stages with shards that run at the same time."""
 PASSED = (
     "HARNESS_HOME",
     "HARNESS_ALLOW_HOSTS",
@@ -82,11 +89,11 @@ class _Executor:
     def run(self) -> ExecutionResult:
         ray = self.ray
         self._check_resources()
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
+        # What reserves no CPUs runs on this node, and lives as long as the driver. (A soft affinity is not kept.)
+        self.here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
         )
-        # It reserves no CPUs, and runs on this node, so that it lives as long as the driver.
-        self.inbox = ray.remote(num_cpus=0)(Inbox).options(scheduling_strategy=here).remote()
+        self.inbox = ray.remote(num_cpus=0)(Inbox).options(scheduling_strategy=self.here).remote()
         self.task = ray.remote(max_retries=0)(work)
         try:
             while len(self.artifacts) < len(self.stages):
@@ -105,7 +112,12 @@ class _Executor:
     def _submit(self) -> None:
         """Submit all stages without unfinished dependencies."""
         free = [key for key, needed in self.waiting_for.items() if not needed]
+        spread = sum(self.by_key[key].spreads != "nothing" for key in self.running.values())
         for key in sorted(free, key=lambda k: self.position[k].number):
+            if self.by_key[key].spreads != "nothing":
+                spread += 1
+                if spread > AT_ONCE:  # they are all on this node, and are done by the same workers anyway
+                    continue
             del self.waiting_for[key]
             self._send(self.by_key[key])
 
@@ -120,10 +132,15 @@ class _Executor:
             None if limit is None else max(0.0, limit - self.spending.spent),
             self.spending.prices,
             threads(declared(self.resources, stage.name)),
+            needed,
+            self._workers(stage, needed),
         )
-        task = self.task.options(
-            num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory or None, name=stage.id
-        )
+        if stage.spreads == "nothing":
+            task = self.task.options(
+                num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory or None, name=stage.id
+            )
+        else:
+            task = self.task.options(num_cpus=0, scheduling_strategy=self.here, name=stage.id)
         self.running[task.remote(order, self.inbox)] = stage.key
 
     def _finish(self, ref: Any) -> None:
@@ -132,13 +149,7 @@ class _Executor:
         exceptions = self.ray.exceptions
         try:
             outcome: StageOutcome = self.ray.get(ref)
-        except (
-            exceptions.WorkerCrashedError,
-            exceptions.NodeDiedError,
-            exceptions.OutOfMemoryError,
-            exceptions.ObjectLostError,
-            exceptions.RaySystemError,
-        ) as error:
+        except lost(self.ray) as error:
             self._again(stage, error)
             return
         except exceptions.RayTaskError as error:
@@ -184,14 +195,23 @@ class _Executor:
         )
         return Resources(gpus=1.0 if gpus else 0.0)
 
+    def _workers(self, stage: Stage, needed: Resources) -> int:
+        """How many workers do the stage's shards: one a node, or (with declared resources, and on GPUs) as many as fit.
+        One if there is a limit on what judges cost, which several might exceed together."""
+        if stage.spreads == "nothing":
+            return 0
+        fit = [needed.fit(node["Resources"]) for node in self.ray.nodes() if node["Alive"]]
+        if stage.spreads == "by node" or not (needed.gpus or declared(self.resources, stage.name)):
+            fit = [min(1, count) for count in fit]
+        return max(1, min(sum(fit), 1 if self.spending.limit is not None else needed.workers or sum(fit)))
+
     def _check_resources(self) -> None:
         """Raises HarnessError if no node has the resources of a stage. (Ray would wait for such a node.)"""
         nodes = [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
         for key in self.waiting_for:
             stage = self.by_key[key]
             needed = self._needed(stage)
-            amounts = {"CPU": needed.cpus, "GPU": needed.gpus, "memory": float(needed.memory or 0)}
-            if not any(all(node.get(name, 0) >= amount for name, amount in amounts.items()) for node in nodes):
+            if not any(needed.fit(node) for node in nodes):
                 offers = "; ".join(
                     f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 2**30:.1f} GiB"
                     for node in nodes

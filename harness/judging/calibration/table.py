@@ -1,10 +1,12 @@
 """How the terminal shows a calibration."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.judging.calibration.known import KnownSet
     from harness.judging.calibration.record import Calibration
 
 WITHIN = {
@@ -62,6 +64,21 @@ def show(calibration: "Calibration", console: "Console") -> None:
     reasons = [f"{count} {reason.replace('_', ' ')}" for reason, count in calibration.left_out.items() if count]
     if reasons:
         console.print(f"Recorded rows left out: {', '.join(reasons)}.")
+
+
+def show_known(sets: "Sequence[KnownSet]", console: "Console") -> None:
+    """Print a judge's figures on pairs whose better answer is known."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for title in ("set", "pairs", "right", "95 % CI", "same answer in both orders"):
+        table.add_column(title, justify="left" if title == "set" else "right")
+    for known in sets:
+        right, same = ("–" if m.value is None else f"{m.value:.1f} %" for m in (known.accuracy, known.consistency))
+        pairs = f"{known.accuracy.n}" + (f", {known.accuracy.n_invalid} not scored" if known.accuracy.n_invalid else "")
+        table.add_row(known.name, pairs, right, _ends(known.accuracy.ci95, 1), same)
+    console.print(table)
+    console.print("50 % is chance. In the adversarial sets the worse answer is made to look better.")
 
 
 def _ends(ends: tuple[float, float] | None, decimals: int) -> str:

@@ -3,8 +3,10 @@ batch, with the model's own cache. Finished rows are removed from a batch along 
 
 import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from harness.errors import ModelError
 from harness.models.batching import is_out_of_memory, prefill_groups
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 COMPACT_AT = 0.9
 """Finished rows are removed from the batch once at most this share of its rows is unfinished."""
 
+TOLERANCE = 0.1
+"""Largest mean difference of logits, as a share of their standard deviation. Rounding in bfloat16 gives 0.01."""
+TEXTS = ((3, 9), (6, 12))
+"""Two texts of the comparison: tokens of the prompt, and in all."""
+
 _log = logging.getLogger(__name__)
+_checked: "WeakSet[PreTrainedModel]" = WeakSet()
 
 
 class PaddedDecoder:
@@ -40,6 +48,7 @@ class PaddedDecoder:
         tokens = len(rows) * (max(len(row.prompt) for row in rows) + max(row.limit for row in rows))
         if len(rows) == 1 or self._too_large is None or tokens < self._too_large:
             try:
+                self._check()
                 return self._decode(rows)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -64,6 +73,49 @@ class PaddedDecoder:
         _log.warning(
             "a batch of %d sequences does not fit in memory; it and all batches of its size are halved", len(rows)
         )
+
+    def _check(self) -> None:
+        """Raise ModelError unless rows of two lengths are continued as the model's own pass over each alone has it.
+        What a cache holds differs between releases of transformers, and a wrong one gives a text all the same."""
+        model = self._model
+        if model in _checked:
+            return
+        try:
+            differs = self._differs()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return  # the batch won't fit, either
+        if differs:
+            raise ModelError(
+                f"{model.name_or_path}: {type(model).__name__} does not continue a text from its cache as it does "
+                f"without one, in transformers {version('transformers')}; serve it with vLLM"
+            )
+        _checked.add(model)
+
+    def _differs(self) -> bool:
+        import torch
+
+        model = self._model
+        size = model.get_input_embeddings().weight.shape[0]
+        texts = [[(size // 3 + 7 * i + 31 * j) % size for i in range(n)] for j, (_, n) in enumerate(TEXTS)]
+        starts, steps = [start for start, _ in TEXTS], TEXTS[0][1] - TEXTS[0][0]
+        expected = [model(input_ids=torch.tensor([ids], device=model.device)).logits[0].float() for ids in texts]
+        prompts = [ids[:start] for ids, start in zip(texts, starts, strict=True)]
+        samples = [Sample(j, prompt, Sampling(), 0, steps) for j, prompt in enumerate(prompts)]
+        cache, logits, mask = self._prefill_groups([samples], steps)
+        got, lengths, width = [logits], mask.sum(-1, keepdim=True), mask.shape[1]
+        mask = torch.cat([mask, mask.new_ones(len(texts), steps)], dim=1)
+        for step in range(steps - 1):
+            tokens = mask.new_tensor([ids[start + step] for ids, start in zip(texts, starts, strict=True)])
+            got.append(self._step(tokens, mask[:, : width + step + 1], lengths + step, cache))
+        written = torch.stack(got, dim=1).float()
+        for row, whole, start in zip(written, expected, starts, strict=True):
+            difference = (row - whole[start - 1 : start - 1 + steps]).abs()
+            # Weights that give no number are no fault of the cache.
+            if whole.isfinite().all() and difference.nan_to_num(torch.inf).mean() > TOLERANCE * whole.std():
+                return True
+        return False
 
     def _can_join_caches(self) -> bool:
         if self._joinable is None:
@@ -109,15 +161,20 @@ class PaddedDecoder:
                 sampler.keep(order)
                 tokens, mask, lengths = tokens[chosen], mask[chosen], lengths[chosen]
                 in_batch = [in_batch[i] for i in order]
-            out = self._model(
-                input_ids=tokens[:, None],
-                attention_mask=mask[:, : width + step + 1],
-                position_ids=lengths + step,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = out.logits[:, -1]
+            logits = self._step(tokens, mask[:, : width + step + 1], lengths + step, cache)
         return rows
+
+    def _step(self, tokens: "Tensor", mask: "Tensor", positions: "Tensor", cache: Any) -> "Tensor":
+        """The logits [R, V] after one more token of each row [R]; `mask` [R, T] ends with that token."""
+        out = self._model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits: Tensor = out.logits[:, -1]
+        return logits
 
     def _prefill_groups(self, groups: Sequence[Sequence[Sample]], steps: int) -> tuple[Any, "Tensor", "Tensor"]:
         """(cache with room for `steps` new tokens, logits of the first new token [R, V], mask of the prompts

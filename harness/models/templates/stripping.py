@@ -1,11 +1,11 @@
 """Sampled texts without their thoughts, and how many had some."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from harness.errors import ModelError
 from harness.models.templates.thoughts import Thinking, ends_unopened, parted
-from harness.types import Completion
+from harness.types import Completion, Record
 
 OPENED_ELSEWHERE = 0.5
 """From this share of a server's finished texts on that close a thought which they haven't opened, its prompts are taken
@@ -49,14 +49,27 @@ def shown(completion: Completion, thinking: Thinking) -> str:
     return Thoughts(thinking).answer(completion)
 
 
-def with_openings(completions: Sequence[Completion]) -> list[Completion]:
-    """One server's texts, marked where its prompts have opened a thought: a server doesn't say so. Then a text that was
-    cut, and closes no thought, ends inside one."""
-    finished = [c.text for c in completions if c.finish_reason == "stop"]
-    closing = sum(ends_unopened(text) for text in finished)
-    if not closing or closing < OPENED_ELSEWHERE * len(finished):
-        return list(completions)
-    return [c if c.finish_reason == "stop" else c.model_copy(update={"opened": True}) for c in completions]
+class Openings(Record):
+    """Of one server's texts: how many are `finished`, and of these, how many are `closing` a thought that they haven't
+    opened. Its prompts have opened one then: a server doesn't say so."""
+
+    finished: int = 0
+    closing: int = 0
+
+    @classmethod
+    def of(cls, completions: Iterable[Completion]) -> "Openings":
+        finished = [c.text for c in completions if c.finish_reason == "stop"]
+        return cls(finished=len(finished), closing=sum(ends_unopened(text) for text in finished))
+
+    def __add__(self, other: "Openings") -> "Openings":
+        return Openings(finished=self.finished + other.finished, closing=self.closing + other.closing)
+
+    def marked(self, completion: Completion) -> Completion:
+        """A text that was cut, and closes no thought, ends inside one if its prompt has opened one."""
+        opened = self.closing > 0 and self.closing >= OPENED_ELSEWHERE * self.finished
+        if not opened or completion.finish_reason == "stop":
+            return completion
+        return completion.model_copy(update={"opened": True})
 
 
 def count_thoughts(texts: Iterable[str]) -> int:

@@ -61,6 +61,8 @@ _OPENINGS = re.compile("|".join(re.escape(marker.opening) for marker in MARKERS)
 _CLOSINGS = re.compile(
     "|".join([rf"(?:<\|end\|>)?{_FINAL}", *(re.escape(m.closing) for m in MARKERS if m.closing != "<|end|>")])
 )
+_SIGNS = ("<", "[", "◁")
+"""With which all markers begin."""
 _OF_OPENING = {marker.opening: marker for marker in MARKERS}
 _OF_CLOSING = {marker.closing: marker for marker in MARKERS}
 _BOTH = {m.opening: re.compile(f"(?P<closing>{m.closed_by})|{re.escape(m.opening)}") for m in MARKERS}
@@ -94,6 +96,8 @@ def parted(text: str, *, opened: bool = False) -> Parted:
     or where another thought has ended; `opened`: the prompt has opened one already. What stands before a closing marker
     that nothing has opened is a thought too, unless the text just mentions the marker. A text without thoughts is its
     answer, to the byte; the answer has no thoughts."""
+    if not opened and not _may_have_thoughts(text):
+        return Parted(text, "", False)
     answer, thoughts, unfinished = _once(text, opened)
     more = thoughts
     while more:  # what was on both sides of a thought may be one
@@ -223,9 +227,14 @@ def opened_by(prompt: str) -> Marker | None:
     return next((m for m in MARKERS if end.endswith(m.opening.rstrip())), None)
 
 
+def _may_have_thoughts(text: str) -> bool:
+    """False for most texts without any marker, as can be told fast."""
+    return text.startswith("analysis") or any(sign in text for sign in _SIGNS)
+
+
 def ends_unopened(text: str) -> bool:
     """Whether a text closes a thought that it hasn't opened."""
-    return _unopened_end(text, False) is not None
+    return _may_have_thoughts(text) and _unopened_end(text, False) is not None
 
 
 def marking(special: Iterable[str]) -> set[str]:

@@ -76,7 +76,8 @@ class Sizable:
     def verdicts(self) -> dict[int, list[str]]:
         """The numbers of verdicts on an answer that can be set, with the edits: both orders of a pair before several
         replies of a judge that varies."""
-        varies = any(member.resamples for member in members_of(self.evaluation.judge_of(self.benchmark)))
+        judges = members_of(self.evaluation.judge_of(self.benchmark)) if self.benchmark.judged else ()
+        varies = any(member.resamples for member in judges)
         counts_replies = "samples" in self._fields and not self._samples_are_answers
         replies = TIMES if varies and counts_replies else (self._own_replies,)
         orders = {"both": 2, "seeded": 1} if "orders" in self._fields else {"": 1}

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.boards.format import number
-from harness.models.workload import device
+from harness.models.demand.devices import device
 from harness.pipeline.detect.designs import Size
 from harness.pipeline.detect.lines import named, percent, sized, spread_words
 from harness.pipeline.detect.search import Detection, Option

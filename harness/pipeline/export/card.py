@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.augmentation.card import sections
-from harness.boards.entry import comparable
+from harness.boards.entry import measured_by
 from harness.boards.facts import doubts, loss_facts, training_problems
 from harness.boards.format import UNPAIRED, number
 from harness.figures import Figure
@@ -94,8 +94,8 @@ def _base_words(row: TrainedRow, base: Base | None) -> str:
 
 def _figures(row: TrainedRow) -> Iterator[str]:
     """What was measured: the row beside the untrained policy, and by whom."""
-    group = next(rows for rows in comparable(row.board.entries) if row.entry in rows)
-    shown = [*(entry for entry in group if entry.method == "base"), row.entry]
+    measured = measured_by(row.entry)
+    shown = [*(e for e in row.board.entries if e.method == "base" and measured_by(e) == measured), row.entry]
     figures: list[Figure] = headline_figures([row.entry])
     yield "## Figures"
     if not figures:
@@ -137,6 +137,8 @@ def _training(row: TrainedRow, base: Base | None) -> Iterator[tuple[str, str]]:
     settings, report, about = row.training, row.artifact.report, row.entry.provenance
     lora = settings.get("lora")
     yield "starts from", row.fine_tuned or (base.model if base else str(row.policy["model"]))
+    if about.round and about.round.number > 1:
+        yield "round", f"{about.round.number}, goes on from round {about.round.number - 1}, on responses of its policy"
     yield "loss", row.entry.method if row.loss else "cross-entropy on the best response"
     yield from ((name, _value(value)) for name, value in row.loss.items() if name != "name")
     yield "learning rate", f"{settings['learning_rate']:g}, {settings['lr_scheduler']}"
@@ -153,6 +155,15 @@ def _training(row: TrainedRow, base: Base | None) -> Iterator[tuple[str, str]]:
     yield "policy's dtype", row.dtype
     seed = about.seed if about.training_seed is None else about.training_seed
     yield "seed", f"{_value(seed)}{_other_seeds(row)}"
+    yield from _amounts(row, report)
+
+
+def _amounts(row: TrainedRow, report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the training had used and come to; of a checkpoint on the way, until then."""
+    point = row.entry.provenance.checkpoint
+    until = report if point is None else report.get("checkpoints", {}).get(point.point, {"steps": point.steps})
+    if point is not None:
+        yield "checkpoint", f"on the way of a training of {report.get('steps', 0):,} optimizer steps"
     for name, title in (
         ("steps", "optimizer steps"),
         ("prompts_seen", "prompts seen"),
@@ -160,8 +171,11 @@ def _training(row: TrainedRow, base: Base | None) -> Iterator[tuple[str, str]]:
         ("forward_tokens", "tokens through the policy"),
         ("trained_parameters", "trained parameters"),
     ):
-        if isinstance(amount := report.get(name), int):
+        amounts = report if name == "trained_parameters" else until
+        if isinstance(amount := amounts.get(name), int):
             yield title, f"{amount:,}"
+    if point is not None:
+        return  # these losses are of the training's end
     for name, title in (("first_loss", "loss, first steps"), ("last_loss", "loss, last steps")):
         if isinstance(loss := report.get(name), int | float):
             yield title, f"{number(loss, 4)} nats"

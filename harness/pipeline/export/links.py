@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 MODELS = "models"
 """The subfolder of a board with a link for each trained row."""
 _IGNORED = ".gitignore"
-_CHECKPOINT = re.compile(r"(?:.*/)?artifacts/[0-9a-f]{64}/checkpoint")
+_CHECKPOINT = re.compile(r"(?:.*/)?artifacts/[0-9a-f]{64}/(?:at/[^/]+/)?checkpoint")
 """Where links of the harness lead."""
 
 

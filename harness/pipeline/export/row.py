@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.boards.board import Board
 from harness.boards.entry import Entry
+from harness.boards.facts import training_key
 from harness.boards.read import choose_row, read_board
 from harness.engine.store import Artifact, ArtifactRecord, Store
 from harness.errors import DataError, StoreError, quoted
@@ -16,10 +17,7 @@ from harness.models.load import Dtype
 from harness.outside import read_file
 from harness.pipeline.export.links import linked_store
 from harness.recipe.policy import Policy
-from harness.training.checkpoint import CHECKPOINT, in_float32
-
-_TRAIN = "train/"
-"""What the ids of training stages begin with, `sft` ones too."""
+from harness.training.checkpoint import CHECKPOINT, folder_at, in_float32
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,17 @@ class TrainedRow:
     @property
     def checkpoint(self) -> Path:
         """The deployed policy: an adapter or a whole model, with its tokenizer."""
-        return self.artifact.folder / CHECKPOINT
+        return self._at / CHECKPOINT
 
     @property
     def exact(self) -> Path:
         """What was trained, in float32: an adapter or a whole model."""
-        return in_float32(self.artifact.folder)
+        return in_float32(self._at)
+
+    @property
+    def _at(self) -> Path:
+        point = self.entry.provenance.checkpoint
+        return folder_at(self.artifact.folder, point.point if point else None)
 
     @property
     def is_adapter(self) -> bool:
@@ -106,7 +109,7 @@ def trained_row(source: Path, row: str, store: Path | None = None) -> TrainedRow
     no store."""
     board = read_board(source)
     entry = choose_row(board, row, "--model")
-    if (key := _training_key(entry)) is None:
+    if (key := training_key(entry)) is None:
         raise DataError(f"{source}: row {quoted(entry.id)} {_why_untrained(entry)}")
     folder = source if source.is_dir() else source.parent
     roots = [store_folder(store)]
@@ -120,18 +123,11 @@ def trained_row(source: Path, row: str, store: Path | None = None) -> TrainedRow
     )
 
 
-def _training_key(entry: Entry) -> str | None:
-    """The key of the training whose model a row is; None if it has none."""
-    about = entry.provenance
-    start = about.sft.row if about.sft else None
-    keys = [key for name, key in about.keys.items() if name.startswith(_TRAIN) and name != f"{_TRAIN}{start}"]
-    return keys[0] if len(keys) == 1 else None
-
-
 def _why_untrained(entry: Entry) -> str:
     reasons = {
         "base": "is the policy before training: there is nothing to export but the model that the recipe names",
         "system": "has its answers from a file: there is no model to export",
         "public": "is of a public leaderboard: there is no model to export",
+        "reported": "was measured elsewhere: there is no model to export",
     }
     return reasons.get(entry.method, "names no training of its own: run the recipe again")

@@ -9,7 +9,6 @@ from harness.models.checkpoints.saving import follow_umask
 from harness.models.load import Dtype
 from harness.pipeline.export.base import Base
 from harness.pipeline.export.row import TrainedRow
-from harness.training.checkpoint import CHECKPOINT
 
 
 class Written(NamedTuple):
@@ -64,8 +63,9 @@ def _round(row: TrainedRow, folder: Path, dtype: Dtype) -> None:
 def _copy(row: TrainedRow, folder: Path) -> None:
     """Copy the deployed policy's files, but not a card that training libraries have left there. Raises StoreError for
     one whose content has changed."""
+    deployed = row.checkpoint.relative_to(row.artifact.folder)
     for name in row.artifact.record.files:
-        relative = Path(name).relative_to(CHECKPOINT) if name.startswith(f"{CHECKPOINT}/") else None
+        relative = Path(name).relative_to(deployed) if Path(name).is_relative_to(deployed) else None
         if relative is not None and relative.name != "README.md":
             row.artifact.copy(name, folder / relative)
     follow_umask(folder)

@@ -45,6 +45,8 @@ class Looks:
 
 def _method(entry: Entry) -> str:
     about = entry.provenance
+    if about.checkpoint is not None:
+        return about.checkpoint.row
     return about.method_id or (about.sweep.row if about.sweep else None) or entry.id
 
 

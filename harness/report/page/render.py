@@ -19,10 +19,12 @@ from harness.boards.writing import writing
 from harness.errors import DataError, StoreError
 from harness.files import asset
 from harness.report.comparisons import HOW_COMPARED
+from harness.report.curves import curve_table, how_drawn
 from harness.report.judges import judge_warnings
 from harness.report.page.answer import first_screen
 from harness.report.page.charts import board_charts
 from harness.report.page.compared import compared
+from harness.report.page.curve_charts import curve_charts
 from harness.report.page.data import packs, page_index
 from harness.report.page.examples import board_examples
 from harness.report.page.looks import Looks
@@ -30,6 +32,7 @@ from harness.report.page.sweep_charts import sweep_charts
 from harness.report.page.tables import data_facts, provenance, reading_notes, results, warnings
 from harness.report.page.words import minus
 from harness.report.sweep import HOW_VARIED, sweep_sections
+from harness.report.tax import HOW_TAXED, tax_notes, tax_table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,11 +81,17 @@ def page(folder: Path) -> str:
             over_seeds=OVER_SEEDS,
             warnings=warnings(entries),
             notes=reading_notes(entries),
+            tax=tax_table(entries),
+            tax_notes=tax_notes(entries),
+            how_taxed=HOW_TAXED,
             sections=sweep_sections(entries),
             how_varied=HOW_VARIED,
             compared=compared(board, first.figure),
             how_compared=HOW_COMPARED.replace("**", ""),
             charts=[*sweep_charts(entries, looks), *board_charts(entries, looks)],
+            curves=curve_table(entries),
+            curve_charts=curve_charts(entries, looks),
+            how_drawn=how_drawn(entries),
             has_examples=bool(examples["prompts"]),
             data=data_facts(board),
             provenance=provenance(entries),

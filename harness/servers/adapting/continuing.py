@@ -1,31 +1,49 @@
-"""Served models that continue prompts of token ids, and return the ids that they write: vLLM."""
+"""Served models that continue prompts of token ids and return the ids that they write, and that say how likely given
+ids are: vLLM."""
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import PrivateAttr
+from pydantic import AfterValidator, PrivateAttr
 
+from harness.components import GeneratorField
 from harness.models.batching import Job
 from harness.models.decode.elsewhere import Elsewhere
 from harness.models.decode.rows import EMPTY, Sample
-from harness.protocols import Arrived, Sampled
+from harness.protocols import Arrived, Generator, Sampled
 from harness.servers.adapting.chatting import ServedChat
 from harness.servers.pace import HeldTooLong, Stopped
 from harness.servers.spending import Tab
 from harness.serving.engine import Named
 from harness.types import Completion
 
+T = TypeVar("T")
+ROUNDING = 1e-5
+"""How far above 0 a log-probability may be rounded."""
 LOOK = 0.2
 """Seconds after which one looks whether the run is to end."""
 
 
+class Given(NamedTuple):
+    """Token ids of a prompt, at least one, and of a text after it."""
+
+    prompt: list[int]
+    text: list[int]
+
+
 class Continuing(ServedChat):
     """A served model that also continues token ids: prompts are those of a decoder in this process, to the token."""
+
+    @property
+    def parallel_requests(self) -> int:
+        """Calls at a time."""
+        return 1
 
     _adapter: Path | None = PrivateAttr(None)
     _has_adapter: set[str] = PrivateAttr(default_factory=set)
@@ -77,9 +95,35 @@ class Continuing(ServedChat):
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _completion(self, sample: Sample, model: Elsewhere, seed: int, stop: threading.Event) -> Completion:
-        import openai
+    def logps(
+        self,
+        rows: Sequence[Given],
+        *,
+        arrived: Callable[[int, float], None],
+        threads: int,
+        look: Callable[[], None],
+    ) -> None:
+        """Call `arrived` with the index of each row and the log-probability of its text after its prompt, in nats,
+        summed over tokens: by vLLM's `prompt_logprobs`. As `write` otherwise."""
+        stop = threading.Event()
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        try:
+            waiting = {pool.submit(self._logp, row, stop): i for i, row in enumerate(rows)}
+            while waiting:
+                for future in wait(waiting, LOOK, FIRST_COMPLETED).done:
+                    arrived(waiting.pop(future), future.result())
+                look()
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
 
+    def _logp(self, row: Given, stop: threading.Event) -> float:
+        ids = [*row.prompt, *row.text]
+        body: dict[str, Any] = {"model": self.model, "prompt": ids, "max_tokens": 1, "prompt_logprobs": 0}
+        values = self._asked(body, lambda reply: _logprobs(reply, ids), Tab(stop=stop), "log-probabilities")
+        return math.fsum(values[len(row.prompt) :])
+
+    def _completion(self, sample: Sample, model: Elsewhere, seed: int, stop: threading.Event) -> Completion:
         if sample.limit <= 0:
             return EMPTY
         body: dict[str, Any] = {
@@ -92,14 +136,19 @@ class Continuing(ServedChat):
             "stop_token_ids": model.ends,
             "return_token_ids": True,
         }
+        return model.completion(sample, self._asked(body, _tokens, Tab(stop=stop), "an answer"))
+
+    def _asked(self, body: dict[str, Any], read: Callable[[Any], T], tab: Tab, what: str) -> T:
+        """`read` of the reply to a request at /completions. Raises `failure`."""
+        import openai
+
         try:
-            written = self._persist(lambda: self._send("/completions", body, _tokens), Tab(stop=stop))[0]
+            return self._persist(lambda: self._send("/completions", body, read), tab)[0]
         except (openai.OpenAIError, HeldTooLong, ValueError, Stopped) as error:
             raise self.failure(
-                f"{self.role} '{self.name}': {self.model} was asked for an answer in vain ({self._error_text(error)}); "
-                "the other answers are kept: run again"
+                f"{self.role} '{self.name}': {self.model} was asked for {what} in vain ({self._error_text(error)}); "
+                "what arrived before is kept: run again"
             ) from None
-        return model.completion(sample, written)
 
     @contextmanager
     def _called(self) -> Iterator[str]:
@@ -132,6 +181,18 @@ class Continuing(ServedChat):
             self._has_adapter.add(address)
 
 
+def _of_engine(value: Generator) -> Generator:
+    if not isinstance(value, Continuing) or value.engine is None:
+        raise ValueError("expected {name: openai, engine: NAME}, an engine of runtime.engines")
+    if value.engine.engine.name not in ("vllm", "command"):
+        raise ValueError(f"expected an engine that takes token ids: vllm, not {value.engine.engine.name}")
+    return value
+
+
+OfEngine = Annotated[GeneratorField, AfterValidator(_of_engine)]
+"""A recipe's field of a generator that asks an engine, by token ids."""
+
+
 def _tokens(body: Any) -> list[int]:
     """The ids that were written. Raises ValueError for a reply without them."""
     try:
@@ -142,6 +203,20 @@ def _tokens(body: Any) -> list[int]:
     if not isinstance(ids, list) or not all(type(one) is int for one in ids):
         raise ValueError("the reply has no token_ids: expected a vLLM of at least 0.10.2")
     return ids
+
+
+def _logprobs(body: Any, ids: Sequence[int]) -> list[float]:
+    """The log-probability of each prompt token after those before it; 0 for the first, which has none. Raises
+    ValueError for a reply without them, or with those of other tokens."""
+    try:
+        (choice,) = body["choices"]
+        first, *others = choice["prompt_logprobs"]
+        values = [float(given[str(token)]["logprob"]) for token, given in zip(ids[1:], others, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("the reply has no prompt_logprobs of the tokens that were sent: expected vLLM") from None
+    if first is not None or not all(math.isfinite(value) and value <= ROUNDING for value in values):
+        raise ValueError("the reply's prompt_logprobs are no log-probabilities")
+    return [0.0, *values]
 
 
 def _seed(sample: Sample, seed: int) -> int:

@@ -11,22 +11,22 @@ from harness.models.load import Dtype
 from harness.protocols import Keep, Loss
 from harness.recipe.launch import Accelerate
 from harness.recipe.policy import Policy
-from harness.recipe.training import Training
+from harness.recipe.training import Point, Training
+from harness.trackers.tracked import TrackedRun, tracking
 from harness.training.budget import Budget
-from harness.training.curves import tensorboard_in
 from harness.training.memory import give_back
 from harness.training.processes import Job, run_job
 from harness.types import Advance, RankedExample
 
 _log = logging.getLogger(__name__)
 
-LOGGERS = ("WANDB_", "COMET_", "MLFLOW_", "NEPTUNE_", "CLEARML_", "SWANLAB_", "DAGSHUB_", "AWS_", "AZURE_", "GOOGLE_")
-"""How the variables with secrets of curve loggers begin, and of the storage that they write to."""
+TRACKERS = ("WANDB_", "TRACKIO_", "MLFLOW_", "DATABRICKS_", "AWS_", "AZURE_", "GOOGLE_")
+"""How the variables with secrets of experiment trackers begin, and of the storage that they write to."""
 
 
 class TrainingJob(Job):
     """The arguments of `train_policy` as data; see there. `loss`: the component's fields. `examples`: a JSONL file of
-    RankedExample; `reference`: a JSON file. `logs`: the folder that TensorBoard writes to."""
+    RankedExample; `reference`: a JSON file. `adapter`: as in `load_policy`. `tracked`: the run of trackers."""
 
     policy: Policy
     loss: dict[str, Any]
@@ -34,14 +34,15 @@ class TrainingJob(Job):
     seed: int
     micro_batch_size: int
     bounded_memory: bool
-    report_to: tuple[str, ...]
     budget: Budget | None
     examples: Path
     reference: Path
     folder: Path
     partial_folder: Path
-    logs: Path
     dtype: Dtype
+    points: tuple[Point, ...] = ()
+    adapter: Path | None = None
+    tracked: TrackedRun | None = None
 
     def run(self, advance: Advance, keep: Keep = lambda rows: None) -> dict[str, Any]:
         """Train in this process, alone or as one of several launched ones; returns the report."""
@@ -52,7 +53,7 @@ class TrainingJob(Job):
             connect()
         lines = self.examples.read_text(encoding="utf-8").split("\n")
         loss: Loss = build("loss", self.loss)  # type: ignore[assignment]
-        with tensorboard_in(self.logs):
+        with tracking(self.tracked):
             report = train_policy(
                 self.policy,
                 [RankedExample.model_validate_json(line) for line in lines if line],
@@ -65,16 +66,17 @@ class TrainingJob(Job):
                 advance=advance,
                 partial_folder=self.partial_folder,
                 bounded_memory=self.bounded_memory,
-                report_to=self.report_to,
                 budget=self.budget,
                 dtype=self.dtype,
+                points=self.points,
+                adapter=self.adapter,
             )
         give_back()  # the trainer and its model form a cycle, and the next stage may need the memory
         return report
 
     def launch(self, accelerate: Accelerate, advance: Advance) -> dict[str, Any]:
         """Train in processes started by `accelerate launch`; returns the report. Raises what `run_job` raises."""
-        needs = (*HUB, *LOGGERS) if self.report_to else HUB
+        needs = (*HUB, *TRACKERS) if self.tracked else HUB
         report: dict[str, Any] = run_job(self, accelerate, self.partial_folder, advance, needs=needs)
         for sign in [*report["warnings"], *([report["stopped"]] if "stopped" in report else [])]:
             _log.warning("%s", sign)  # as a run in this process does

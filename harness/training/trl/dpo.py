@@ -22,14 +22,16 @@ from harness.logprobs.layout import check_window
 from harness.models.load import Dtype
 from harness.models.lora import round_once
 from harness.recipe.policy import Policy, policy_tokenizer
-from harness.recipe.training import Lora, Training
+from harness.recipe.training import Lora, Point, Training
 from harness.recipe.trl_loss import TrlLoss
 from harness.training.budget import Budget, Epoch, steps_for
 from harness.training.deploy import save_result
+from harness.training.points import WritePoints, finish_points, points_report
 from harness.training.policy import autocast_dtype, load_untrained, lora_config, products, trainable_parameters
 from harness.training.ranked.batch import Group, tokenize
 from harness.training.signs import failure_signs
 from harness.training.steps import read_steps
+from harness.training.trl.going_on import GoingOn
 from harness.training.trl.run import (
     REMEDY,
     StepLines,
@@ -56,8 +58,9 @@ def train_with_trl(
     micro_batch_size: int,
     advance: Advance,
     budget: Budget | None = None,
-    report_to: Sequence[str] = (),
     dtype: Dtype | None = None,
+    points: Sequence[Point] = (),
+    going_on: GoingOn | None = None,
 ) -> dict[str, Any]:
     """Train, write `folder/checkpoint`, `folder/trained` where that was rounded, and `folder/steps.jsonl` (one line per
     optimizer step), and report.
@@ -65,7 +68,8 @@ def train_with_trl(
     `training.batch_size` and `micro_batch_size` count the pairs of a step and of one forward. The latter is rounded
     down to a divisor of the batch size; it affects only memory and speed, unless the loss `sees_whole_batch`. advance:
     called with the number of pairs just done. budget: replaces `training.epochs` by the nearest number of steps; a pair
-    counts as a prompt. report_to: transformers' names of the curve loggers. dtype: of whole models; None: the policy's.
+    counts as a prompt. dtype: of whole models; None: the policy's.
+    points: also write these checkpoints, into `folder/at/NAME`. going_on: of a later round.
 
     A non-finite gradient stops the run before the weights change: they are kept, and the report's `stopped` says so.
     Raises DataError for examples that can't be used or hold no preference, ModelError for a policy that can't be
@@ -81,34 +85,51 @@ def train_with_trl(
         raise DataError(f"none of {len(groups)} examples holds a preference: in each, all scores are tied")
     untied = sum(len(set(group.scores)) > 1 for group in groups)
     micro = micro_batch_of(training, micro_batch_size)
-    arguments = _arguments(loss, training, folder, seed, micro, report_to)
+    arguments = _arguments(loss, training, folder, seed, micro)
     if budget:
         arguments.max_steps = steps_for(budget, Epoch(len(rows), sum(map(input_tokens, rows)), training.batch_size))
-    trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance)
+    trainer = _trainer(policy, training.lora, rows, arguments, tokenizer, advance, going_on)
     lines = StepLines(folder / "steps.jsonl", partial(_step, trainer, loss.beta))
     trainer.add_callback(lines)
+    write = partial(save_result, start=policy, training=training, dtype=dtype or policy.dtype, seed=seed)
+
+    def save(target: Path) -> None:
+        write(trainer.model, tokenizer, target)
+
+    trainer.add_callback(WritePoints(points, folder, save, first=True))
     stopped = train_while_finite(trainer)
     if stopped and not lines.losses:
         raise ModelError(f"{stopped}; {REMEDY}")
-    warnings = failure_signs(read_steps(folder / "steps.jsonl"))
-    for sign in [*warnings, *([stopped] if stopped else [])]:
-        _log.warning("%s", sign)
-    save_result(trainer.model, tokenizer, folder, policy, training, dtype=dtype or policy.dtype, seed=seed)
+    finish_points(points, folder, folder, save, policy, first=True)
+    save(folder)
     return {
         **lines.report(),
-        "tokens": trainer.tokens,
         "seconds": time.monotonic() - started,
-        "prompts_seen": trainer.pairs_seen,
         "examples": untied,
         "pairs": len(rows),
         "tied_examples": len(groups) - untied,
         **counts,
-        "trained_parameters": trainable_parameters(trainer.model),
         "micro_batch_size": micro,
+        **_report(trainer, read_steps(folder / "steps.jsonl"), points, stopped),
+    }
+
+
+def _report(
+    trainer: "PairTrainer", steps: list[dict[str, Any]], points: Sequence[Point], stopped: str | None
+) -> dict[str, Any]:
+    """The part of the report about what the trainer did; failure signs, and why it stopped early, are logged too."""
+    warnings = failure_signs(steps)
+    for sign in [*warnings, *([stopped] if stopped else [])]:
+        _log.warning("%s", sign)
+    return {
+        "tokens": trainer.tokens,
+        "prompts_seen": trainer.pairs_seen,
+        "trained_parameters": trainable_parameters(trainer.model),
         "products": products(trainer.autocast),
         "rows": "two a pair",
         "warnings": warnings,
-        **({"stopped": f"{stopped}; the weights of step {len(lines.losses)} were kept"} if stopped else {}),
+        **points_report(points, steps, trainer.state.max_steps),
+        **({"stopped": f"{stopped}; the weights of step {len(steps)} were kept"} if stopped else {}),
     }
 
 
@@ -126,11 +147,9 @@ def input_tokens(row: Mapping[str, list[int]]) -> int:
     return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
-def _arguments(
-    loss: TrlLoss, training: Training, folder: Path, seed: int, micro: int, report_to: Sequence[str]
-) -> DPOConfig:
+def _arguments(loss: TrlLoss, training: Training, folder: Path, seed: int, micro: int) -> DPOConfig:
     return DPOConfig(
-        **run_arguments(training, folder=folder, seed=seed, micro=micro, report_to=report_to),
+        **run_arguments(training, folder=folder, seed=seed, micro=micro),
         loss_type=list(loss.name),
         loss_weights=list(loss.loss_weights) if loss.loss_weights else None,
         beta=loss.beta,
@@ -147,6 +166,7 @@ def _trainer(
     arguments: DPOConfig,
     tokenizer: Any,
     advance: Advance,
+    going_on: GoingOn | None,
 ) -> "PairTrainer":
     model = load_untrained(policy, lora)
     check_window(
@@ -156,7 +176,9 @@ def _trainer(
         trainer = PairTrainer(
             autocast_dtype(policy, lora),
             advance,
+            going_on,
             model=model,
+            ref_model=going_on.reference() if going_on else None,
             args=one_device(arguments),
             train_dataset=Dataset.from_list([dict(row) for row in rows]),
             processing_class=tokenizer,
@@ -176,6 +198,23 @@ class PairTrainer(TrainerMixin, DPOTrainer):  # type: ignore[misc]
 
     loss_is_scaled_for_ga = True
     pairs_seen = 0
+
+    def __init__(
+        self, autocast: torch.dtype | None, advance: Advance, going_on: GoingOn | None, **options: Any
+    ) -> None:
+        self.going_on = going_on
+        super().__init__(autocast, advance, **options)
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """Called by TRL before the first step, when the model is the one that training starts from."""
+        reference = self.going_on.prepare(self.model) if self.going_on else None
+        if reference is None:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        self.ref_model = reference
+        try:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        finally:
+            self.ref_model = None
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         """The rows unchanged: TRL would tokenize text, and differently from the harness."""

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from harness.models.load import device
 from harness.models.schedule import WarmUp
 from harness.recipe.training import Training
+from harness.trackers.curves import curves
 from harness.training.finite import NotFinite, StopIfNotFinite
 from harness.training.policy import uncast_adapter_inputs
 from harness.types import Advance
@@ -24,12 +25,9 @@ def micro_batch_of(training: Training, micro_batch_size: int) -> int:
     return max(m for m in range(1, min(micro_batch_size, training.batch_size) + 1) if training.batch_size % m == 0)
 
 
-def run_arguments(
-    training: Training, *, folder: Path, seed: int, micro: int, report_to: Sequence[str] = ()
-) -> dict[str, Any]:
+def run_arguments(training: Training, *, folder: Path, seed: int, micro: int) -> dict[str, Any]:
     """Arguments of a TRL configuration (DPOConfig, SFTConfig) where its defaults differ from the harness's own trainer:
-    no half precision of its own, no saved checkpoints, no truncation, no progress bar. `report_to`: transformers'
-    names of the curve loggers."""
+    no half precision of its own, no saved checkpoints, no truncation, no progress bar."""
     on_cpu = device().type == "cpu"
     return {
         "output_dir": str(folder),
@@ -53,7 +51,7 @@ def run_arguments(
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
-        "report_to": list(report_to) or "none",
+        "report_to": "none",  # `curves` adds the recipe's trackers
         "disable_tqdm": True,
     }
 
@@ -81,7 +79,9 @@ def train_while_finite(trainer: Any) -> str | None:
     """Train. Returns why training stopped before a non-finite step, or None; the weights before that step are kept."""
     trainer.add_callback(StopIfNotFinite(trainer))
     try:
-        with uncast_adapter_inputs(trainer.model, trainer.autocast):
+        with uncast_adapter_inputs(trainer.model, trainer.autocast), curves() as callbacks:
+            for callback in callbacks:
+                trainer.add_callback(callback)
             trainer.train()
     except NotFinite as error:
         return str(error)

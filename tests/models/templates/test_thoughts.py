@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.models.templates.stripping import Thoughts, with_openings
+from harness.models.templates.stripping import Openings, Thoughts
 from harness.models.templates.thoughts import MARKERS, Marker, marking, opened_by, parted
 from harness.types import Completion
 
@@ -113,8 +113,9 @@ def test_a_servers_template_that_opens_thoughts_is_noticed() -> None:
     """A cut text without any marker is then a thought, but not of a server that doesn't think."""
     texts = [_text("Hm.\n</think>\n\nYes."), _text("So.\n</think>\n\nNo."), _text("Let me see", "length")]
     counts = Thoughts("strip")
-    assert [counts.answer(text) for text in with_openings(texts)] == ["Yes.", "No.", ""]
+    seen = Openings.of(texts[:1]) + Openings.of(texts[1:])
+    assert [counts.answer(seen.marked(text)) for text in texts] == ["Yes.", "No.", ""]
     expected = {"removed": True, "texts": 3, "with_thoughts": 3, "unfinished": 1, "closed": 0}
     assert counts.report == {"thoughts": expected}
     plain = [_text("Yes."), _text("No."), _text("Let me see", "length")]
-    assert with_openings(plain) == plain
+    assert [Openings.of(plain).marked(text) for text in plain] == plain

@@ -16,7 +16,7 @@ from harness.training.passes import log_probabilities
 from tests.stand_ins import record_processor
 from tests.tiny import tiny_tokenizer
 from tests.training.models import example, examples, tiny
-from tests.training.processes.test_passes import logp_pass
+from tests.training.processes.test_passes import logp_pass, rewards, rows, scorer
 from tests.training.processes.test_training import job
 from tests.training.runs import LORA, UNEVEN, assert_same_steps, assert_same_weights, train, weights
 
@@ -58,10 +58,12 @@ def test_two_processes_train_as_one(
     assert not [path for path in step.iterdir() if path.suffix in (".bin", ".pt")], "only what loads a policy"
 
 
-def test_it_goes_on_after_a_stop(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"lora": None, "gradient_checkpointing": True}])
+def test_it_goes_on_after_a_stop(settings: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
+    """With adapters; and all weights, whose activations are computed again in the backward pass."""
     data = examples(12)
-    _, expected = train(tiny_model, data, tmp_path / "one", epochs=3, micro=1)
-    whole = job(tiny_model, data, tmp_path / "two", epochs=3, save_every=5)
+    _, expected = train(tiny_model, data, tmp_path / "one", epochs=3, micro=1, **settings)
+    whole = job(tiny_model, data, tmp_path / "two", epochs=3, save_every=5, **settings)
     whole.launch(SHARDED, lambda _n: None)
     shutil.rmtree(whole.partial_folder / "checkpoint-9")
     again = whole.model_copy(update={"folder": tmp_path / "again"})
@@ -91,6 +93,17 @@ def test_weights_and_gradients_travel_in_bfloat16(tmp_path: Path, caplog: pytest
     assert {tensor.dtype for tensor in weights(two.folder).values()} == {torch.bfloat16}
     (trained,) = (two.folder / "trained").glob("*.safetensors")
     assert trained.stat().st_size > 1.8 * next((two.folder / "checkpoint").glob("*.safetensors")).stat().st_size
+
+
+def test_what_is_not_sharded_is_shared_whole(tiny_model: Path, tmp_path: Path) -> None:
+    """Reward models, and adapters on a policy, under the same configuration."""
+    launch, reward = Launch(accelerate=SHARDED), rewards("sequence_classifier", tiny_model, tmp_path)
+    assert scorer(reward, tmp_path / "two", launch)(rows(7)) == scorer(reward, tmp_path / "one", None)(rows(7))
+    train(tiny_model, examples(4), tmp_path / "trained")
+    work = logp_pass(tiny_model, 5, adapter=tmp_path / "trained" / "checkpoint")
+    alone = log_probabilities(work, None, tmp_path / "alone", print)
+    together = log_probabilities(work, launch, tmp_path / "together", lambda _n: None)
+    assert [row.logp for row in together] == pytest.approx([row.logp for row in alone], rel=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 7])

@@ -1,0 +1,1 @@
+"""What boards hold of the reports of stages, and what readers use of it."""

@@ -1,0 +1,108 @@
+"""Rows of preference pairs in other trainers' columns, with the columns that the harness reads.
+
+    OpenAI          input: {messages, tools}, preferred_output, non_preferred_output
+    ms-swift        messages (the last is the chosen answer), rejected_response or rejected_messages;
+                    or query, response, rejected_response, history
+    LLaMA-Factory   conversations: [{from, value}], chosen: {from, value}, rejected: {from, value}
+    Axolotl         messages, chosen: {role, content}, rejected: {role, content}
+    Argilla         instruction or prompt, chosen_response, rejected_response
+
+Any other row stays as it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.data.columns.contents import is_message, role_of
+from harness.data.conversations import Unreadable
+from harness.outside import parse_json
+
+Row = dict[str, Any]
+_PROMPTS = ("prompt", "question", "instruction")
+
+
+def usual(row: Row) -> tuple[Row, list[str]]:
+    """(the row with the columns prompt, chosen and rejected, in whose columns it was written). Raises Unreadable."""
+    if "chosen" in row and "rejected" in row:  # whatever other columns there are
+        if any(name in row for name in _PROMPTS):
+            return _with_history(row), []
+        for name in ("conversations", "messages"):
+            parsed = _parsed(row, name, "chosen", "rejected") if name in row else row
+            asks = isinstance(parsed.get(name), list) and parsed[name] and role_of(parsed[name][-1]) == "user"
+            if asks and all(_is_answer(parsed[side]) for side in ("chosen", "rejected")):
+                return _renamed(parsed, {name: "prompt"}), [f"prompts in `{name}`"]
+        return _with_history(row), []
+    if "preferred_output" in row and "non_preferred_output" in row:
+        return _openai(_parsed(row, "input", *_OPENAI.values())), ["columns of OpenAI's preference rows"]
+    if "rejected_response" in row or "rejected_messages" in row:
+        if "messages" in row:
+            return _swift(_parsed(row, "messages", "rejected_messages", "rejected_response")), ["columns of ms-swift"]
+        if "query" in row and "response" in row and "prompt" not in row:
+            names = {"query": "prompt", "response": "chosen", "rejected_response": "rejected"}
+            return _renamed(_parsed(row, "history"), names), ["columns of ms-swift"]
+        if "chosen_response" in row:
+            names = {"chosen_response": "chosen", "rejected_response": "rejected"}
+            return _renamed(row, names), ["columns chosen_response and rejected_response"]
+    return row, []
+
+
+def _with_history(row: Row) -> Row:
+    return _parsed(row, "history") if "history" in row else row
+
+
+def advice(row: Mapping[str, Any]) -> str:
+    """What a row without a pair may be, and what to do; empty if that isn't known."""
+    if "completion" in row and "label" in row:
+        return "; single answers with a label are no pairs: expected two answers to each prompt"
+    if "rejected" not in row and any(isinstance(row.get(name), list) for name in ("messages", "conversations")):
+        return "; conversations alone are for supervised training: expected a second, worse answer to each prompt"
+    if any(name in row for name in ("winner", "preference", "label", "preferred")):
+        return "; a column that names the better answer isn't read: put that one into `chosen`, the other in `rejected`"
+    return "; if yours have other names, map them with `columns`"
+
+
+def _openai(row: Row) -> Row:
+    given = row["input"] if isinstance(row.get("input"), Mapping) else {}
+    if not isinstance(given.get("messages"), list):
+        raise Unreadable("input: expected {messages: [{role, content}]}, as in OpenAI's preference rows")
+    rest = {name: value for name, value in row.items() if name not in ("input", *_OPENAI.values())}
+    inner = {name: value for name, value in given.items() if name != "messages"}  # among them `tools`
+    return {**rest, **inner, "prompt": given["messages"], **{side: row[name] for side, name in _OPENAI.items()}}
+
+
+_OPENAI = {"chosen": "preferred_output", "rejected": "non_preferred_output"}
+
+
+def _swift(row: Row) -> Row:
+    messages = row["messages"]
+    if not isinstance(messages, list) or len(messages) < 2 or role_of(messages[-1]) != "assistant":
+        raise Unreadable("messages: expected a conversation that ends with the chosen answer, the assistant's")
+    name = "rejected_messages" if row.get("rejected_messages") else "rejected_response"
+    rest = {
+        key: value for key, value in row.items() if key not in ("messages", "rejected_messages", "rejected_response")
+    }
+    rejected = row.get(name)
+    if isinstance(rejected, list) and len(rejected) == 1 and isinstance(rejected[0], str):
+        rejected = rejected[0]
+    return {**rest, "prompt": messages[:-1], "chosen": [messages[-1]], "rejected": rejected}
+
+
+def _renamed(row: Row, names: Mapping[str, str]) -> Row:
+    return {names.get(name, name): value for name, value in row.items()}
+
+
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, str) or is_message(value) or (isinstance(value, list) and len(value) == 1)
+
+
+def _parsed(row: Row, *columns: str) -> Row:
+    """The row with lists and objects in place of their JSON in `columns`: a table has texts alone."""
+    changed: Row = {}
+    for name in columns:
+        value = row.get(name)
+        if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+            try:
+                changed[name] = parse_json(value)
+            except ValueError:
+                continue  # a text that only begins so; whoever reads the column says what is wrong
+    return {**row, **changed}

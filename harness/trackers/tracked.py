@@ -1,0 +1,71 @@
+"""What is tracked: one training, by whatever trainer, as one run of the recipe's trackers."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from harness.types import Record
+
+
+class TrackedRun(Record):
+    """One training. `key`: that of its stage. `group`: the recipe's name, and its board's. `row`: the board's row that
+    it trains, or the stage. `kind`: train, sft or reward. `tags`: method, loss, N. `config`: what the result depends
+    on. `logs`: the store's folder for trackers that write files."""
+
+    trackers: tuple[str, ...]
+    key: str
+    group: str
+    row: str
+    kind: str
+    tags: tuple[str, ...]
+    config: dict[str, Any]
+    logs: Path
+
+    @property
+    def name(self) -> str:
+        """The row, and the first digits of the key, which `harness plan` shows: a method with another beta is another
+        run of the same row. Without characters that folders, or a tracker's names, can't have."""
+        return f"{plain(self.row)}-{self.key[:8]}"
+
+    @property
+    def id(self) -> str:
+        """The same whenever this recipe trains this; another recipe that shares the training has a run of its own."""
+        return hashlib.sha256(f"{self.group}\n{self.key}".encode()).hexdigest()[:16]
+
+
+_current: ContextVar[TrackedRun | None] = ContextVar("tracked run", default=None)
+
+
+@contextmanager
+def tracking(run: TrackedRun | None) -> Iterator[None]:
+    """While open, trainings in this process are this run. A reward model's `fit` needs no argument for it."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> TrackedRun | None:
+    """The run of the training that goes on now, as data, for processes that train together."""
+    return _current.get()
+
+
+def plain(text: str) -> str:
+    """A name for a folder: of letters, digits and `._=+-`, not beginning with a dot."""
+    return re.sub(r"[^\w.=+-]", "-", text).lstrip(".")[:120] or "-"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists as text."""
+    items: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            items |= flat(value, f"{prefix}{name}.")
+        else:
+            items[f"{prefix}{name}"] = str(value) if isinstance(value, list | tuple) else value
+    return items
