@@ -81,6 +81,7 @@ class _Executor:
         self.artifacts = sound_artifacts(stages, store)
         self.waiting_for = _dependencies(stages, self.artifacts.keys(), spending.limit is not None)
         self.running: dict[Any, str] = {}
+        self.spread: set[str] = set()
         self.lost: dict[str, int] = {}
         self.reported_spending: dict[str, tuple[float, int, int]] = {}
         self.bars: dict[str, Progress] = {}
@@ -112,16 +113,18 @@ class _Executor:
     def _submit(self) -> None:
         """Submit all stages without unfinished dependencies."""
         free = [key for key, needed in self.waiting_for.items() if not needed]
-        spread = sum(self.by_key[key].spreads != "nothing" for key in self.running.values())
+        at_once = len(self.running) + len(free)
         for key in sorted(free, key=lambda k: self.position[k].number):
-            if self.by_key[key].spreads != "nothing":
-                spread += 1
-                if spread > AT_ONCE:  # they are all on this node, and are done by the same workers anyway
-                    continue
+            stage = self.by_key[key]
+            workers = self._workers(stage, self._needed(stage), at_once)
+            # The tasks of spread stages are all on this node, and their shards are done by the same workers anyway.
+            if workers and len(self.spread & set(self.running.values())) >= AT_ONCE:
+                continue
             del self.waiting_for[key]
-            self._send(self.by_key[key])
+            self._send(stage, workers)
 
-    def _send(self, stage: Stage) -> None:
+    def _send(self, stage: Stage, workers: int) -> None:
+        """`workers`: that share the stage; 0: its task does all."""
         needed = self._needed(stage)
         limit = self.spending.limit
         order = Order(
@@ -133,9 +136,10 @@ class _Executor:
             self.spending.prices,
             threads(declared(self.resources, stage.name)),
             needed,
-            self._workers(stage, needed),
+            workers,
         )
-        if stage.spreads == "nothing":
+        (self.spread.add if workers else self.spread.discard)(stage.key)
+        if not workers:
             task = self.task.options(
                 num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory or None, name=stage.id
             )
@@ -183,7 +187,7 @@ class _Executor:
                 f"runtime.resources.{stage.name}, or smaller batches"
             )
         log.warning("%s: its worker or node %s; running it again", stage.id, kind)
-        self._send(stage)
+        self._send(stage, self._workers(stage, self._needed(stage), len(self.running) + 1))
 
     def _needed(self, stage: Stage) -> Resources:
         if resources := declared(self.resources, stage.name):
@@ -195,15 +199,17 @@ class _Executor:
         )
         return Resources(gpus=1.0 if gpus else 0.0)
 
-    def _workers(self, stage: Stage, needed: Resources) -> int:
-        """How many workers do the stage's shards: one a node, or (with declared resources, and on GPUs) as many as fit.
-        One if there is a limit on what judges cost, which several might exceed together."""
-        if stage.spreads == "nothing":
+    def _workers(self, stage: Stage, needed: Resources, at_once: int) -> int:
+        """How many workers share the stage: one a node, or (with declared resources, and on GPUs) as many as fit. 0, so
+        that its task does all, where that is one, where as many stages (`at_once`) keep the workers busy anyway, or
+        where there is a limit on what judges cost, which several might exceed together."""
+        if stage.spreads == "nothing" or self.spending.limit is not None:
             return 0
         fit = [needed.fit(node["Resources"]) for node in self.ray.nodes() if node["Alive"]]
         if stage.spreads == "by node" or not (needed.gpus or declared(self.resources, stage.name)):
             fit = [min(1, count) for count in fit]
-        return max(1, min(sum(fit), 1 if self.spending.limit is not None else needed.workers or sum(fit)))
+        count = min(sum(fit), needed.workers or sum(fit))
+        return count if count > 1 and at_once < count else 0
 
     def _check_resources(self) -> None:
         """Raises HarnessError if no node has the resources of a stage. (Ray would wait for such a node.)"""
