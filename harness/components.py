@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import os
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec, resolve_name
@@ -26,7 +26,8 @@ from pydantic_core import PydanticCustomError
 from harness.benchmark import Benchmark
 from harness.errors import ComponentError, nearest, quoted
 from harness.memo import once
-from harness.protocols import Component, Generator, Judge, Loss, RewardModel, Seed
+from harness.protocols import Component, Generator, Judge, Loss, Ready, RewardModel, Seed
+from harness.types import Ask, Messages
 from harness.variables import Variables
 
 Kind = Literal["seed", "generator", "reward", "loss", "judge", "benchmark"]
@@ -235,6 +236,18 @@ def build(kind: Kind, fields: Mapping[str, Any], context: Mapping[str, Any] | No
         message = f"unknown {kind} {quoted(name)}; {nearest(name, modules(kind))}"
         raise PydanticCustomError("component_name", "{message}", {"message": message})
     return component_class(kind, name).model_validate(dict(fields), context=dict(context or {}))
+
+
+def ready_alone(reward: RewardModel, folder: Path, ask: Callable[[Judge], Ask]) -> Ready:
+    """What a reward model, and each of its parts, needs to score outside of a stage, without journals. `folder`: what
+    its `fit` has filled; `ask`: raises the error that says that no judge can be asked there."""
+    return Ready(folder, lambda _: None, ask, tuple(partial(_score_alone, p, folder, ask) for p in reward.parts))
+
+
+def _score_alone(
+    reward: RewardModel, folder: Path, ask: Callable[[Judge], Ask], rows: Sequence[tuple[Messages, str]]
+) -> list[float | None]:
+    return reward.score(rows, ready_alone(reward, folder, ask))
 
 
 def _parse(kind: Kind, value: Any, info: ValidationInfo) -> Any:

@@ -3,17 +3,16 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
 from harness import outside
-from harness.components import RecipePath, RewardField, identity
+from harness.components import RecipePath, RewardField, identity, ready_alone
 from harness.errors import JudgeError, ModelError
 from harness.files import FITTED, fitted_pairs
-from harness.protocols import Judge, Ready, RewardModel
+from harness.protocols import Judge, RewardModel
 from harness.types import Ask, Candidates, JudgeReply, JudgeRequest, Messages, prompt_id
 
 CERTAIN = 1000.0
@@ -91,13 +90,13 @@ class RewardModelJudge(Judge):
         """Scores, each computed once per process: the reference's answers recur with every row."""
         folder = self.checkpoint or Path()
         if self.reward.groupwise:
-            ready = _ready(self.reward, folder)
+            ready = ready_alone(self.reward, folder, _no_judge)
             pairs = [self.reward.score(rows[i : i + 2], ready) for i in range(0, len(rows), 2)]
             return [score for pair in pairs for score in pair]
         keys = [(prompt_id(messages), text) for messages, text in rows]
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._scores}
         if missing:
-            scores = self.reward.score(list(missing.values()), _ready(self.reward, folder))
+            scores = self.reward.score(list(missing.values()), ready_alone(self.reward, folder, _no_judge))
             self._scores.update(zip(missing, scores, strict=True))
         return [self._scores[key] for key in keys]
 
@@ -134,15 +133,6 @@ def _to_be_trained(reward: RewardModel) -> RewardModel | str | None:
         return reward
     part = next((p for p in reward.parts if _to_be_trained(p) is not None), None)
     return None if part is None else part.name
-
-
-def _ready(reward: RewardModel, folder: Path) -> Ready:
-    parts = tuple(partial(_scores_of, part, folder) for part in reward.parts)
-    return Ready(folder, lambda _: None, _no_judge, parts)
-
-
-def _scores_of(reward: RewardModel, folder: Path, rows: Sequence[tuple[Messages, str]]) -> list[float | None]:
-    return reward.score(rows, _ready(reward, folder))
 
 
 def _no_judge(judge: Judge) -> Ask:

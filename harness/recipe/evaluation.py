@@ -106,6 +106,8 @@ class Checkpoints(RecipeSection):
     @model_validator(mode="before")
     @classmethod
     def _list_of_shares(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple | dict | Checkpoints):
+            raise ValueError("expected shares of the training, such as [0.25, 0.5, 1.0], or {every: STEPS}")
         return {"at": value} if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")

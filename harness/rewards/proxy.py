@@ -1,13 +1,12 @@
 """A reward model that was trained on labels of a known truth, as a proxy of it."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from harness.components import RewardField, identity
+from harness.components import RewardField, identity, ready_alone
 from harness.errors import DataError, ModelError
 from harness.protocols import Judge, Ready, RewardModel
 from harness.types import Advance, Ask, Messages, PreferencePair
@@ -53,7 +52,7 @@ class Proxy(RewardModel):
 
     def fit(self, pairs: Sequence[PreferencePair], folder: Path, *, seed: int, advance: Advance) -> dict[str, Any]:
         rows = [(pair.messages, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
-        scores = self.gold.score(rows, _ready(self.gold, folder))
+        scores = self.gold.score(rows, ready_alone(self.gold, folder, _no_judge))
         labelled: list[PreferencePair] = []
         passed_over = as_the_seed = 0
         for pair, chosen, rejected in zip(pairs, scores[::2], scores[1::2], strict=True):
@@ -77,16 +76,6 @@ class Proxy(RewardModel):
 
 def _learns(reward: RewardModel) -> bool:
     return reward.is_trained or any(map(_learns, reward.parts))
-
-
-def _ready(reward: RewardModel, folder: Path) -> Ready:
-    """What a reward model that is not trained needs to score."""
-    parts = tuple(partial(_scores_of, part, folder) for part in reward.parts)
-    return Ready(folder, lambda _: None, _no_judge, parts)
-
-
-def _scores_of(reward: RewardModel, folder: Path, rows: Sequence[tuple[Messages, str]]) -> list[float | None]:
-    return reward.score(rows, _ready(reward, folder))
 
 
 def _no_judge(judge: Judge) -> Ask:

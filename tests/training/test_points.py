@@ -122,6 +122,8 @@ def test_its_folder_is_loaded_by_others(tiny_model: Path, tmp_path: Path) -> Non
         ([0.5, 0.5], "expected each share once"),
         ([1.0, 1.0], "expected each share once"),
         ([], "expected shares of the training"),
+        (0.5, "expected shares of the training"),
+        ("half", "expected shares of the training"),
         ([1.5], "less than or equal to 1"),
         ({"every": 0}, "greater than or equal to 1"),
         ({"every": 2, "at": [0.5]}, "expected shares of the training"),
