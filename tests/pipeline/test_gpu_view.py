@@ -64,6 +64,20 @@ def test_the_paper_s_scale_on_eight_gpus() -> None:
     assert "Judging costs of 10 stages are unknown offline" in text
 
 
+@pytest.mark.slow
+def test_the_page_s_figures_are_what_the_command_prints() -> None:
+    page = " ".join((PAPER.parents[1] / "slurm" / "README.md").read_text(encoding="utf-8").split())
+    told = re.search(r"at most about (\d+) H100-hours: at least ([\d.]+) h on eight GPUs, ([\d.]+) h on 64", page)
+    assert told
+    for gpus, least in ((8, told[2]), (64, told[3])):
+        result = CliRunner().invoke(app, ["plan", str(PAPER), "--offline", "--on", f"h100:{gpus}"])
+        text = " ".join(result.output.split())
+        assert f"On {gpus} of them: at least {least} h." in text
+        total = re.search(r"about, in all 4 ([\d.]+)", text)
+        assert total
+        assert round(float(total[1])) == int(told[1])
+
+
 def test_what_does_not_fit_is_named_with_what_fits() -> None:
     own = "methods[dpo].training={lora: {r: 8}}"
     text = planned("--offline", "--on", "h100:8", "--set", "training.lora=false", "--set", own)
