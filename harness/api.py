@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from harness.boards.board import Board
 from harness.boards.entry import Entry
 from harness.boards.read import read_board
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, missing_package
 from harness.gate.ask import gate
 from harness.gate.check import Result
 
@@ -285,9 +285,14 @@ def _view(progress: bool) -> "Iterator[View]":
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """An OSError, of a full disk or a folder that isn't writable, becomes a HarnessError, as in the command line."""
+    """An OSError, of a full disk or a folder that isn't writable, becomes a HarnessError, as in the command line; so
+    does the failed import of a package that an extra brings."""
     try:
         yield
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise HarnessError(f"{where}{error.strerror or error}") from error
+    except ModuleNotFoundError as error:
+        if missing := missing_package(error, "this call"):
+            raise missing from error
+        raise

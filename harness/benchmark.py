@@ -129,6 +129,8 @@ class Benchmark(Component):
     """Its name on boards."""
     judged: ClassVar[bool] = True
     """A judge is asked. False: `verdicts` computes values from the answers alone, and its `ask` must not be called."""
+    has_turns: ClassVar[bool] = False
+    """Its questions have turns after the first."""
     figures: ClassVar[tuple[Figure, ...]] = ()
 
     @classmethod

@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, PlainValidator, SerializeAsAny, Validation
 from pydantic_core import PydanticCustomError
 
 from harness.benchmark import Benchmark
-from harness.errors import ComponentError, nearest, quoted
+from harness.errors import ComponentError, missing_package, nearest, quoted
 from harness.memo import once
 from harness.protocols import Component, Generator, Judge, Loss, Ready, RewardModel, Seed
 from harness.types import Ask, Messages
@@ -39,7 +39,7 @@ FOLDERS: dict[Kind, str] = {
     "judge": "judges",
     "benchmark": "benchmarks",
 }
-_BASES: dict[Kind, type[Component]] = {
+BASES: dict[Kind, type[Component]] = {
     "seed": Seed,
     "generator": Generator,
     "reward": RewardModel,
@@ -66,7 +66,7 @@ def source_hash(component: Component) -> str:
 
     Part of a loss's stage key: losses are small files that are edited often, and an edited loss must not reuse the
     checkpoint of the old one, while one that was only moved or documented differently must."""
-    above = {object, *Component.__mro__, *_BASES.values()}
+    above = {object, *Component.__mro__, *BASES.values()}
     code: dict[str, str] = {}
     pending = {c.__module__ for c in type(component).__mro__ if c not in above}
     while pending:
@@ -176,6 +176,8 @@ def component_class(kind: Kind, name: str) -> type[Component]:
     try:
         module: ModuleType = importlib.import_module(path)
     except Exception as error:  # whatever somebody's file raises; the cause is kept for its author
+        if missing := missing_package(error, f"{kind} '{name}'"):
+            raise ComponentError(str(missing)) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ComponentError(f"{kind} '{name}': {path} can't be loaded ({reason}); mend that file") from error
     classes = [
@@ -193,8 +195,8 @@ def component_class(kind: Kind, name: str) -> type[Component]:
 
 def _class_problem(kind: Kind, name: str, cls: type[Component]) -> str | None:
     """Why a class can't be the component of this kind and name, as the end of a sentence."""
-    if not issubclass(cls, _BASES[kind]):
-        return f"must be derived from {_BASES[kind].__name__}"
+    if not issubclass(cls, BASES[kind]):
+        return f"must be derived from {BASES[kind].__name__}"
     if missing := sorted(cls.__abstractmethods__):
         return f"must define {', '.join(missing)}"
     own_name = cls.model_fields["name"].default

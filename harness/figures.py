@@ -241,7 +241,8 @@ GOLD_REWARD = Figure(
     decimals=3,
     pairing=Pairing(),
     compared=True,
-    note="Reward gold: the mean score of the first answers by the known truth, which no training has seen.",
+    note="Reward gold: the mean score of the answers by the known truth, which no training has seen; of a conversation "
+    "the mean over its turns.",
 )
 PROXY_REWARD = Figure(
     metric="proxy_reward.score",
@@ -253,6 +254,32 @@ PROXY_REWARD = Figure(
     note="Reward proxy: the mean score of the same answers by the reward model that made the row's data, from the mean "
     "of base's answers, in standard deviations of base's.",
 )
+KL = Figure(
+    metric="kl.answer",
+    group="KL",
+    title="per answer",
+    short="KL",
+    decimals=3,
+    unit="nats",
+    higher_is_better=None,
+    pairing=Pairing(),
+    note="KL: the divergence of a trained policy from the policy before its training, KL(π ‖ π_ref) over the whole "
+    "vocabulary at each token of the row's own answers, summed over an answer's tokens; the mean over an answer's "
+    "turns and then over prompts. Both compute in float32.",
+)
+KL_PER_TOKEN = Figure(
+    metric="kl_token.mean",
+    group="KL",
+    title="per token",
+    decimals=5,
+    unit="nats",
+    higher_is_better=None,
+    place="details",
+    pairing=Pairing(),
+)
 REWARD_FIGURES = (GOLD_REWARD, PROXY_REWARD)
 """Figures of a board whose recipe knows the truth (`evaluation.gold_reward`). Rows may have proxies of their own, so
 they are not compared by them."""
+ANSWER_FIGURES = (*REWARD_FIGURES, KL, KL_PER_TOKEN)
+"""Figures of a row's answers to all benchmarks, which are no benchmark's: means over prompts, with an outcome for each
+`BENCHMARK:QUESTION`."""

@@ -13,21 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pydantic import BaseModel
 
 from harness.settings import Settings
-from harness.types import (
-    FREE,
-    Advance,
-    Ask,
-    Completion,
-    JudgeReply,
-    JudgeRequest,
-    Messages,
-    PreferencePair,
-    Price,
-    Sampling,
-)
+from harness.types import FREE, Advance, Ask, Completion, JudgeReply, JudgeRequest, Messages, PreferencePair, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from harness.types import Price
 
 
 class Component(Settings):
@@ -36,6 +27,8 @@ class Component(Settings):
     unkeyed: ClassVar[frozenset[str]] = frozenset()
     is_served: ClassVar[bool] = False
     """The computation runs on a server, not in this process."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Packages that an extra brings, by the names that are imported: they are looked for before anything runs."""
 
     name: str
 
@@ -70,6 +63,11 @@ class Component(Settings):
     def has_served_parts(self) -> bool:
         """Whether it, or one of its parts, runs on a server."""
         return self.is_served or any(part.has_served_parts() for part in self.components())
+
+    @property
+    def rule(self) -> str | None:
+        """In words, the rule that its scores or verdicts follow from; None where they are anything's estimates."""
+        return None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle only the fields: the other process creates clients and locks, loads models and reads files itself."""
@@ -245,6 +243,7 @@ class Loss(Component):
     """A preference loss over ranked responses: a pure function. `on_pairs`: it trains on pairs, and boards compare
     it with Multi-DPO. `is_multi_dpo`: it is one. `reconstruction`: what is not from its paper, as boards say."""
 
+    needs: ClassVar[tuple[str, ...]] = ("torch",)
     on_pairs: ClassVar[bool] = False
     is_multi_dpo: ClassVar[bool] = False
     reconstruction: ClassVar[str | None] = None
@@ -287,7 +286,7 @@ class Judge(Component):
         """The model's name in price tables, or None."""
         return None
 
-    def token_price(self, table: Mapping[str, Price]) -> Price | None:
+    def token_price(self, table: "Mapping[str, Price]") -> "Price | None":
         """The price of its tokens: free in process; None where it is unknown."""
         return None if self.has_served_parts() else FREE
 

@@ -31,6 +31,7 @@ STAGE_KINDS = {
     "heldout": StageKind(0.1, uses_model=True),
     "answers": StageKind(0.2, uses_model=True),
     "recorded_answers": StageKind(),
+    "kl": StageKind(0.1, uses_model=True),
     "verdicts": StageKind(uses_model=True),
     "recorded_verdicts": StageKind(),
     "gold": StageKind(uses_model=True),

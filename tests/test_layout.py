@@ -2,9 +2,8 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1] / "harness"
 TESTS = Path(__file__).parent
@@ -65,6 +64,7 @@ def unit(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
+@cache
 def is_module(name: str) -> bool:
     path = ROOT.parent / name.replace(".", "/")
     return path.with_suffix(".py").exists() or path.is_dir()
@@ -84,19 +84,29 @@ def imported(tree: ast.AST) -> set[str]:
     return modules
 
 
-def own_imports(path: Path) -> set[str]:
-    return {name for name in imported(ast.parse(path.read_text())) if name.startswith("harness.")}
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_go_down(path: Path) -> None:
-    own = unit(name_of(path))
-    for name in own_imports(path):
-        used = unit(name)
-        if used == own or not own or (own, used) in EXCEPTIONS:
-            continue
-        assert FLOOR[used] < FLOOR[own], f"{name_of(path)} imports {name}, which is not below it"
-        assert used not in ADDED or name in FACES, f"{name_of(path)} imports {name}: use components.build"
+@cache
+def own_imports(path: Path) -> frozenset[str]:
+    return frozenset(name for name in imported(tree_of(path)) if name.startswith("harness."))
+
+
+def test_imports_go_down() -> None:
+    wrong = []
+    for path in FILES:
+        own = unit(name_of(path))
+        for name in own_imports(path):
+            used = unit(name)
+            if used == own or not own or (own, used) in EXCEPTIONS:
+                continue
+            if FLOOR[used] >= FLOOR[own]:
+                wrong.append(f"{name_of(path)} imports {name}, which is not below it")
+            if used in ADDED and name not in FACES:
+                wrong.append(f"{name_of(path)} imports {name}: use components.build")
+    assert not wrong
 
 
 def test_every_exception_is_needed() -> None:
@@ -123,7 +133,7 @@ def test_rooms_are_small() -> None:
 
 def test_functions_are_short() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 assert lines <= MOST_FUNCTION, f"{path}: {node.name}, {lines} lines"
@@ -131,7 +141,7 @@ def test_functions_are_short() -> None:
 
 def test_every_room_says_what_it_is() -> None:
     for folder in {path.parent for path in FILES}:
-        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        text = ast.get_docstring(tree_of(folder / "__init__.py"))
         assert text, f"{folder} has no docstring"
         assert len(text.splitlines()) <= 12, f"{folder}: a docstring of two to ten lines"
 
@@ -155,10 +165,9 @@ def at_module_level(body: list[ast.stmt]) -> Iterator[str]:
             yield from at_module_level(node.body)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_torch_waits(path: Path) -> None:
-    if unit(name_of(path)) not in TORCH:
-        assert "torch" not in set(at_module_level(ast.parse(path.read_text()).body))
+def test_torch_waits() -> None:
+    others = [path for path in FILES if unit(name_of(path)) not in TORCH]
+    assert not [name_of(path) for path in others if "torch" in at_module_level(tree_of(path).body)]
 
 
 def test_the_reading_of_imports() -> None:

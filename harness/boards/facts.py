@@ -1,11 +1,13 @@
 """What a row's provenance says about its judge, its loss, its training, its guards, and what it cost."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.boards.entry import BoardRow, Entry
 from harness.boards.provenance import JudgeCalibration, LossFacts, RoundFacts
 from harness.components import loss_class
+
+Row = TypeVar("Row", bound=BoardRow)
 
 EVALUATION_COSTS = ("answer tokens", "judge prompt tokens", "judge reply tokens", "judge, dollars")
 MOST_NAMED = 8
@@ -103,6 +105,8 @@ def judge_name(entry: BoardRow) -> str:
     model = judge.get("model")
     if isinstance(model, Mapping):
         model = model.get("model")
+    if isinstance(reward := judge.get("reward"), Mapping):  # a reward model as judge
+        model = model or reward.get("name")
     return " ".join(str(part) for part in (judge.get("name"), model) if part)
 
 
@@ -161,3 +165,10 @@ def training_key(entry: BoardRow) -> str | None:
     start = about.sft.row if about.sft else None
     keys = [key for name, key in about.keys.items() if name.startswith("train/") and name != f"train/{start}"]
     return keys[0] if len(keys) == 1 else None
+
+
+def one_a_training(rows: Sequence[Row]) -> list[Row]:
+    """The rows without the checkpoints on the way of a training whose last one is among them: what is said of a
+    training is said once."""
+    ends = {training_key(row) for row in rows if row.provenance.checkpoint is None}
+    return [row for row in rows if row.provenance.checkpoint is None or training_key(row) not in ends]

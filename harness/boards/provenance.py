@@ -106,6 +106,17 @@ class HeldoutFacts(Facts):
     no_margin_kept: str | None = None
 
 
+class KlFacts(Facts):
+    """How a row's divergence was measured: on so many `tokens` of its `answers`. `is_estimate`: all of them were
+    sampled at temperature 1 from the whole vocabulary, so that it estimates the divergence of whole answers.
+    `retokenised`: answers that have, tokenised again, another number of tokens than was sampled."""
+
+    answers: int | None = None
+    tokens: int | None = None
+    is_estimate: bool = False
+    retokenised: int = 0
+
+
 class GuardFlag(Facts):
     """A validity guard that fired. `evidence`: ids of the prompts that show it."""
 
@@ -130,9 +141,10 @@ class JudgeCalibration(Facts):
 
     `verdict`: `informative`; `local`: better than chance and than "the longer answer wins" on these systems, but maybe
     not on another; `weak`: better than chance, but not shown to beat "the longer answer wins"; `at_chance`;
-    `not_measured`; `uncalibrated`; or `unknown`, of older boards, which have only a text. `agreement`: within a system,
-    in percent (50: chance); `here`: its 95 % interval for these systems; `elsewhere`: for another one, None with too
-    few systems. `siblings`: the agreement between systems next to each other. `equivalents`: by figure.
+    `not_measured`; `rule`: a program checks `text`; `uncalibrated`; or `unknown`, of older boards, which have only a
+    text. `agreement`: within a system, in percent (50: chance); `here`: its 95 % interval for these systems;
+    `elsewhere`: for another one, None with too few systems. `siblings`: the agreement between systems next to each
+    other. `equivalents`: by figure.
     """
 
     verdict: str = "unknown"
@@ -164,12 +176,12 @@ class Provenance(Facts):
 
     recipe, seed: the run's. auto_dtype: what `dtype: auto` stood for, and why. policy, judge, benchmarks: identities;
     the last two decide which rows share a table. data, answers, verdicts: reports of these stages, by stage or
-    benchmark; heldout: that of the held-out figures. keys: of all stages, by id. references: keys of the answers that
-    the row's answers were compared with, by benchmark. judge_calibration: a record, or a text (absent or
-    `uncalibrated`: not calibrated). method_id, training_seed: of a method with one training run per seed. match_to: the
-    row whose training budget this one was given. public: the source of a row of a public leaderboard. gold: by
-    benchmark, what a corrected figure rests on (`harness.stats.ppi.Corrected`). checkpoint: of a row that is not a
-    training's last one. round: of several. selection: of a row that was chosen among others, or was not. made_by:
+    benchmark; heldout, kl: those of the held-out figures and of the divergence. keys: of all stages, by id. references:
+    keys of the answers that the row's answers were compared with, by benchmark. judge_calibration: a record, or a text
+    (absent or `uncalibrated`: not calibrated). method_id, training_seed: of a method with one training run per seed.
+    match_to: the row whose training budget this one was given. public: the source of a row of a public leaderboard.
+    gold: by benchmark, what a corrected figure rests on (`harness.stats.ppi.Corrected`). checkpoint: of a row that is
+    not a training's last one. round: of several. selection: of a row that was chosen among others, or was not. made_by:
     versions and commit of the code that computed it.
     """
 
@@ -184,6 +196,7 @@ class Provenance(Facts):
     answers: dict[str, Report] = Field(default_factory=dict)
     verdicts: dict[str, Report] = Field(default_factory=dict)
     heldout: HeldoutFacts | None = None
+    kl: KlFacts | None = None
     judging: dict[str, JudgingFacts] = Field(default_factory=dict)
     leaks: dict[str, dict[str, int]] = Field(default_factory=dict)
     guards: dict[str, tuple[GuardFlag, ...]] = Field(default_factory=dict)

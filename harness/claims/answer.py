@@ -25,6 +25,7 @@ JUDGES = {
     "weak": "not shown to beat 'the longer answer wins' within a system.",
     "local": "not shown to be better than chance on systems other than the recorded ones.",
     "not_measured": "whose calibration measured nothing: these figures don't measure quality.",
+    "rule": "{rule}.",
     "uncalibrated": "not calibrated: these figures don't measure quality.",
 }
 """What an answer says of judges, by the verdict of their calibration."""
@@ -231,7 +232,8 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
         texts = [f"{name} ({measured})" if (measured := agreement_words(j)) else name for name, j in judges.items()]
         if texts:
             chance = " or ".join(dict.fromkeys(chance_words(j.here) for j in judges.values()))
-            caution = f"Judge: {'; '.join(texts)}, {words.format(chance=chance)}"
+            rule = "; ".join(dict.fromkeys(j.text for j in judges.values()))
+            caution = f"Judge: {'; '.join(texts)}, {words.format(chance=chance, rule=rule)}"
             # Without a judge that can tell, nothing else matters.
             cautions.insert(0, caution) if verdict == "at_chance" else cautions.append(caution)
     return cautions

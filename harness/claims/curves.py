@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 from harness.boards.entry import Entry, measured_by
 from harness.boards.facts import training_key
+from harness.figures import KL, KL_PER_TOKEN
+from harness.types import Metric
+
+_DIVERGENCES = frozenset({KL.metric, KL_PER_TOKEN.metric})
 
 
 class Stop(NamedTuple):
@@ -15,6 +19,12 @@ class Stop(NamedTuple):
     entry: Entry
     steps: int
     tokens: int | None
+
+    def metric(self, name: str) -> Metric | None:
+        """A figure of its row. Before training a policy is its own reference, from which its divergence is 0."""
+        if name in _DIVERGENCES and not self.steps:
+            return Metric(value=0.0)
+        return self.entry.metrics.get(name)
 
 
 class LearningCurve(NamedTuple):

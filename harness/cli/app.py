@@ -7,6 +7,7 @@ import typer
 
 from harness import __version__
 from harness.cli import boards, calibrate, components, data, gate, label, prices, run, store
+from harness.cli.ci import history, journals
 from harness.cli.console import log_printably, say, short
 from harness.cli.own import init, reference
 
@@ -61,5 +62,8 @@ app.command()(gate.gate)
 app.command()(label.label)
 app.command()(boards.merge)
 app.command()(boards.diff)
+app.command()(history.history)
 app.add_typer(gate.baseline_app, name="baseline")
+store.app.command("export")(journals.export_)
+store.app.command("import")(journals.import_)
 app.add_typer(store.app, name="cache")

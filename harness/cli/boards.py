@@ -4,11 +4,14 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.console import print_board, say, short
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BoardArgument = Annotated[Path, typer.Argument(help="A board's folder, or its board.json.", show_default=False)]
 LEADERBOARDS = Path("leaderboards")
@@ -33,7 +36,7 @@ def show(
     from harness.boards.writing import write_output
     from harness.errors import DataError
     from harness.pipeline.export.links import gone
-    from harness.printable import printable, terminal
+    from harness.printable import terminal
 
     if board is None and not boards_in(LEADERBOARDS):
         raise DataError(f"there are no boards in {LEADERBOARDS}; name one, as in harness show BOARD, or run a recipe")
@@ -48,13 +51,20 @@ def show(
     if svg:
         picture = terminal(record=True, width=100, file=io.StringIO(), force_terminal=True)
         print_board(rows, picture)
-        # Without rich's web fonts: a picture in a README asks nobody for anything.
-        drawing = picture.export_svg(title=printable(f"harness show {board}"), unique_id="board")
-        write_output(svg, re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
+        write_output(svg, drawing(picture, f"harness show {board}"))
     if alpaca_eval:
         from harness.report.csv_files import alpaca_eval_csv
 
         write_output(alpaca_eval, alpaca_eval_csv(rows))
+
+
+def drawing(picture: "Console", title: str) -> str:
+    """What a recording console has printed, as SVG. Without rich's web fonts: a picture in a README asks nobody for
+    anything."""
+    from harness.printable import printable
+
+    svg = picture.export_svg(title=printable(title), unique_id="board")
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def _list_boards(paths: Sequence[Path]) -> None:

@@ -77,14 +77,25 @@ def _listing(kind: "Kind") -> "RenderableType":
 
 def _summary(kind: "Kind", name: str) -> str:
     from harness.components import component_class
-    from harness.errors import ComponentError
+    from harness.errors import ComponentError, extra_of
 
     try:
-        text = inspect.getdoc(component_class(kind, name)) or ""
+        cls = component_class(kind, name)
     except ComponentError as error:  # a broken file must not hide all the other components
         return str(error)
-    first = " ".join(text.split("\n\n")[0].split())
-    return re.split(r"(?<=\.) (?=[A-Z`])", first)[0]
+    first = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+    sentence = re.split(r"(?<=\.) (?=[A-Z`])", first)[0]
+    if (missing := _missing(cls)) is None:
+        return sentence
+    extra = extra_of(missing)
+    return f"{sentence} (needs the {'extra' if extra else 'package'} {extra or missing})"
+
+
+def _missing(cls: "type[Component]") -> str | None:
+    """The first package that a component needs and that is not installed, by the name that is imported."""
+    from harness.errors import is_installed
+
+    return next((name for name in cls.needs if not is_installed(name)), None)
 
 
 def _page(kind: "Kind", name: str) -> "Iterator[RenderableType]":
@@ -93,9 +104,12 @@ def _page(kind: "Kind", name: str) -> "Iterator[RenderableType]":
     from rich.text import Text
 
     from harness.components import component_class
+    from harness.errors import installation
 
     cls = component_class(kind, name)
     yield Text.assemble((f"{kind} {name}", "bold"), f"  {cls.__module__}.{cls.__name__}")
+    if missing := _missing(cls):
+        yield Text(f"It needs the package {missing}, which is not installed: {installation(missing)}")
     for paragraph in _paragraphs(inspect.getdoc(cls) or ""):
         yield Padding(Text(paragraph), (1, 0, 0, 0))
     yield Padding(_fields(cls), (1, 0, 0, 0))

@@ -13,7 +13,7 @@ from typer.exceptions import Abort, TyperException
 
 from harness.cli.codes import LINE, STOPPED, UNREAD
 from harness.cli.console import say
-from harness.errors import HarnessError
+from harness.errors import HarnessError, missing_package
 from harness.printable import masked, printable
 
 _IN_ASCII = (
@@ -45,6 +45,8 @@ def as_exit_code(error: BaseException) -> int:
 def _line(error: BaseException) -> str:
     if isinstance(error, HarnessError):
         return str(error)
+    if missing := missing_package(error, " ".join(sys.argv[1:2])):
+        return str(missing)
     if isinstance(error, TyperException):
         message = error.format_message().rstrip(".")
         return f"{message}; see harness --help" if message else ""  # empty without a command: the help is printed

@@ -122,7 +122,6 @@ def gate(
     2: the rows can't be compared; 3: inconclusive, on this number of prompts.
     """
     from harness.gate.margins import Check
-    from harness.servers.hosts import allowing
 
     check = Check(metric=metric, margin=margin, alpha=alpha, minimum=minimum, anchor_margin=anchor_margin, allow=allow)
     if until_settled is None:
@@ -141,6 +140,8 @@ def gate(
         raise typer.BadParameter("--policy tests a board; --until-settled tests one metric")
     if board is not None or baseline is not None or row is None or baseline_row is None:
         raise typer.BadParameter("--until-settled judges --row and --baseline-row of its recipe, and takes no board")
+    from harness.servers.hosts import allowing
+
     with allowing(allow_host, question()):
         result = _settle(until_settled, edits, check, row, baseline_row, store, max_cost)
     report_gates([result], junit, markdown)

@@ -1,4 +1,4 @@
-"""Commands about the store: ls, verify, gc."""
+"""Commands about the store: ls, verify, gc. Its verdicts in a file: see `ci.journals`."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -27,7 +27,8 @@ def _cache() -> None:
     pass
 
 
-def _open(folder: Path | None) -> "Store":
+def open_store(folder: Path | None) -> "Store":
+    """The store that is there. Raises StoreError."""
     from harness.engine.store import Store
     from harness.errors import StoreError
     from harness.files import store_folder
@@ -53,7 +54,7 @@ def list_(
     from harness.engine.maintenance import leftovers, list_artifacts, size
     from harness.printable import printable, terminal
 
-    opened = _open(store)
+    opened = open_store(store)
     boards = sorted(path.parent for path in leaderboards.glob("*/board.json"))
     artifacts = sorted(
         list_artifacts(opened, {board: stage_keys(board) for board in boards}), key=lambda a: (a.stage, a.made)
@@ -98,7 +99,7 @@ def verify(
     from harness.engine.journal_line import set_aside
     from harness.engine.maintenance import artifacts, find_damage, remove
 
-    opened = _open(store)
+    opened = open_store(store)
     broken = list(find_damage(opened))
     folders = list(dict.fromkeys(fault.artifact for fault in broken if fault.artifact))
     removed = remove(opened, folders) if delete else []
@@ -140,7 +141,7 @@ def gc(
     from harness.engine.runs import collecting
     from harness.errors import DataError
 
-    opened = _open(store)
+    opened = open_store(store)
     if not (kept := [*(keep or ()), *(boards or ())]):
         raise DataError("cache gc: no board to keep, so that everything would be removed; name boards: --keep BOARD")
     with collecting(opened):

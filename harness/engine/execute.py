@@ -17,7 +17,7 @@ from harness.engine.provenance import made_by
 from harness.engine.resources import Resources, declared
 from harness.engine.stage import Context, Progress, Stage, Workers
 from harness.engine.store import Artifact, ArtifactRecord, Store
-from harness.errors import HarnessError, ModelError
+from harness.errors import HarnessError, ModelError, is_installed, missing_package
 from harness.servers.spending import Spending
 from harness.serving.pool import stop_all
 
@@ -115,7 +115,9 @@ def threads(needed: Resources | None) -> int | None:
 
 
 def use_threads(count: int | None) -> None:
-    """Set torch's number of threads; None: its default."""
+    """Set torch's number of threads; None: its default. Without torch there is nothing to set."""
+    if not is_installed("torch"):
+        return
     import torch
 
     torch.set_num_threads(count or _default_threads())
@@ -146,7 +148,8 @@ def run_stage(
 ) -> tuple[Artifact, bool]:
     """(the stage's artifact, whether the stage was run). Waits for other runs that compute the same stage or add to the
     same journals. `workers`: who does its shards, if others than this process."""
-    quiet_libraries()
+    if workers is None:
+        quiet_libraries()
     with ExitStack() as leases:
 
         def hold(name: str) -> Lease:
@@ -183,7 +186,7 @@ def _build(
     log.info("%s: running, key %s", stage.id, stage.key[:16])
     with store.building(stage.key) as scratch:
         partial = store.partial(stage.key)
-        with _enough_memory(stage):
+        with _in_one_line(stage):
             ctx = Context(scratch, inputs, reporter, log, store, partial, stage.key, spending, workers=workers)
             report = stage.body(ctx)
         seconds = time.monotonic() - started
@@ -206,10 +209,15 @@ def _build(
 
 
 @contextmanager
-def _enough_memory(stage: Stage) -> Iterator[None]:
-    """Raises ModelError if the stage ran out of memory, however libraries report it."""
+def _in_one_line(stage: Stage) -> Iterator[None]:
+    """Raises ModelError if the stage ran out of memory, however libraries report it, and MissingPackage for what an
+    extra would bring."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        if missing := missing_package(error, stage.id):
+            raise missing from None
+        raise
     except (MemoryError, RuntimeError) as error:
         from harness.models.batching import is_out_of_memory
 
@@ -223,11 +231,15 @@ def _enough_memory(stage: Stage) -> Iterator[None]:
 
 @cache
 def quiet_libraries() -> None:
-    """Turn off the progress bars and notices of libraries, which would mix with ours."""
-    import datasets
-    import transformers
+    """Turn off the progress bars and notices of libraries, which would mix with ours. Where only the extra that judges
+    is installed, there is no transformers."""
+    if is_installed("transformers"):
+        import transformers
 
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+    if is_installed("datasets"):
+        import datasets
+
+        datasets.disable_progress_bars()
     os.environ.setdefault("TQDM_DISABLE", "1")  # where TRL's bars look

@@ -14,6 +14,10 @@ DISTRIBUTION = "preference-harness"
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "alpaca-eval", "fschat", "openai", "numpy", "scipy")
 
 
+CHECKED = ("", "parquet", "judge", "train")
+"""Extras with what figures depend on; the first stands for what is always installed."""
+
+
 @cache
 def made_by() -> dict[str, Any]:
     """The provenance recorded in artifacts and board rows."""
@@ -35,7 +39,8 @@ def accelerator() -> str:
 
 def packages_out_of_range() -> list[str]:
     """What is installed in a version that this package's metadata doesn't admit, a line each. pip lets another
-    package's installation break these ranges, and figures of versions that nobody tried may be wrong."""
+    package's installation break these ranges, and figures of versions that nobody tried may be wrong. What an extra
+    brings may be missing."""
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion
 
@@ -45,7 +50,7 @@ def packages_out_of_range() -> list[str]:
         return []
     lines = []
     for wanted in ranges:
-        is_needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        is_needed = wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in CHECKED)
         number = _version(wanted.name) if is_needed else None
         try:
             if number is None or wanted.specifier.contains(number, prereleases=True):
@@ -56,7 +61,7 @@ def packages_out_of_range() -> list[str]:
             f"{wanted.name} {number} is installed, and the harness is tested with {wanted.specifier}: figures may be "
             f"wrong; pip install '{wanted.name}{wanted.specifier}'"
         )
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def _version(package: str) -> str | None:

@@ -33,8 +33,9 @@ class Workers(Protocol):
     @property
     def count(self) -> int: ...
 
-    def do(self, ctx: "Context", work: "Work", shards: Sequence[Shard]) -> list[Any]:
-        """The results of all shards, in order. What is lost with its process is done again by another."""
+    def do(self, ctx: "Context", work: "Work", shards: Sequence[Shard], *, more: bool) -> list[Any]:
+        """The results of all shards, in order. What is lost with its process is done again by another. `more`: the
+        stage may have more shards then, for which its workers are kept."""
         ...
 
 
@@ -61,11 +62,12 @@ class Context:
         """How many may share the stage's work."""
         return self.workers.count if self.workers else 1
 
-    def spread(self, work: "Work", shards: Sequence[Shard]) -> list[Any]:
+    def spread(self, work: "Work", shards: Sequence[Shard], *, more: bool = False) -> list[Any]:
         """The results of `work` for each shard, in order: here, one after the other, or where the cluster has workers
-        for the stage. What a shard computes is kept in its journal, so one that is done again asks for the rest."""
+        for the stage. What a shard computes is kept in its journal, so one that is done again asks for the rest.
+        `more`: the stage may spread more work after this."""
         if self.workers:
-            return self.workers.do(self, work, shards)
+            return self.workers.do(self, work, shards, more=more)
         return [work(self.of(shard), shard) for shard in shards]
 
     def of(self, shard: Shard) -> "Context":

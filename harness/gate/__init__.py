@@ -1,8 +1,8 @@
 """The regression gate: is a row worse than a baseline by more than a margin?
 
 `ask` chooses the two rows, `check` has the tests and their exit codes, `margins` and `means` what is tested, `words`
-what is said; `baseline` is `harness baseline promote`, `record` its file; `recipe` the gates of a recipe; `ci` JUnit
-and Markdown.
+what is said; `baseline` is `harness baseline promote`, `record` its file, `history` a drawing of it; `recipe` the gates
+of a recipe; `pull_request` the recipe of a gate on a pull request; `ci` JUnit and Markdown.
 
     harness.gate("leaderboards/mine", "baseline.json", metric="mt_bench.score").code   # 0: not worse than the margin
 """

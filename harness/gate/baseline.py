@@ -18,7 +18,7 @@ from harness.figures import Figure
 from harness.gate.check import REFUSED, Result, run_gate, unusable
 from harness.gate.margins import Allowed, Check, allowed, checked
 from harness.gate.means import MOST_MISSING, Tested, missing_of, own_mean
-from harness.gate.record import Baseline, Promotion, main_figures, replaced_by, write_baseline
+from harness.gate.record import SCHEMA, Baseline, Promotion, main_figures, main_intervals, replaced_by, write_baseline
 from harness.gate.words import of_power
 from harness.stats.bounds import UNSEEN, Mean
 
@@ -71,13 +71,24 @@ def promote(
         at=at,
         commit=commit,
         figures=main_figures(entry),
+        intervals=main_intervals(entry),
         anchor=is_anchor,
         allowed=(*found, *(f"flagged: {flag}" for flag in flags)),
     )
     anchor = entry if is_anchor or old is None else old.anchor or old.entry
     history = (*(old.promotions if old else ()), line)
     name = folder.absolute().name
-    write_baseline(path, Baseline(board=name, by=by, at=at, commit=commit, entry=entry, anchor=anchor, history=history))
+    made = Baseline(
+        schema_version=SCHEMA,
+        board=name,
+        by=by,
+        at=at,
+        commit=commit,
+        entry=entry,
+        anchor=anchor,
+        history=history,
+    )
+    write_baseline(path, made)
     return Promoted(path, [*(f"allowed: {text}" for text in line.allowed), power_line(entry, figure, check, result)])
 
 

@@ -38,7 +38,7 @@ def junit_xml(results: Sequence[Result]) -> str:
 
 
 def summary_markdown(results: Sequence[Result]) -> str:
-    """A table for a job summary: one line per check, with the bounds and what this n could have settled."""
+    """For a job summary: the answers' sentences, then a table of all checks with what this n could have settled."""
     lines = [
         "| row | against | metric | margin | difference | 95 % CI | n | settles | outcome |",
         "|---|---|---|--:|--:|--:|--:|--:|---|",
@@ -51,7 +51,7 @@ def summary_markdown(results: Sequence[Result]) -> str:
         "Differences are paired by prompt; one-sided bounds decide. Settles: the smallest margin that this n settles "
         "with 80 % power, if in truth the two rows are equal."
     )
-    return "\n".join(["## Regression gate", "", *lines, "", *reasons, "", note]) + "\n"
+    return "\n".join(["## Regression gate", "", *reasons, "", *lines, "", note]) + "\n"
 
 
 def _figures(result: Result) -> list[str]:

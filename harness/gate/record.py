@@ -14,18 +14,22 @@ from harness.errors import DataError, StoreError, quoted
 from harness.outside import LARGEST_TEXT, parse_json, read_text, reason_of
 from harness.types import Record
 
+SCHEMA = 2
+"""The version of the files that are written: 2 has intervals in its history."""
+
 
 class Promotion(Record):
     """One line of a baseline's history. `by`: the user's name on that machine, or $GITHUB_ACTOR. `at`: UTC, ISO 8601.
     `commit`: of the repository that holds the board; None outside of one. `figures`: the row's values by which rows are
-    compared; empty where they were not recorded. `anchor`: it became the anchor. `allowed`: what was found against it
-    and allowed explicitly."""
+    compared; empty where they were not recorded. `intervals`: their 95 % CIs; not in files of earlier versions.
+    `anchor`: it became the anchor. `allowed`: what was found against it and allowed explicitly."""
 
     row: str
     by: str
     at: str
     commit: str | None
     figures: dict[str, float] = Field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
     anchor: bool = False
     allowed: tuple[str, ...] = ()
 
@@ -33,8 +37,9 @@ class Promotion(Record):
 class Baseline(Record):
     """The file that `harness baseline promote` writes. `by`, `at`, `commit`: as in a promotion. `anchor`: the first row
     that was promoted, or the one that was named a new anchor; None in files of earlier versions: the entry itself.
-    `history`: all promotions, oldest first, this one included."""
+    `history`: all promotions, oldest first, this one included. `schema_version`: of the file; 1 where it has none."""
 
+    schema_version: int = Field(1, ge=1)
     board: str
     by: str
     at: str
@@ -62,7 +67,13 @@ class Baseline(Record):
             else ()
         )
         current = Promotion(
-            row=self.entry.id, by=self.by, at=self.at, commit=self.commit, figures=main_figures(self.entry), anchor=True
+            row=self.entry.id,
+            by=self.by,
+            at=self.at,
+            commit=self.commit,
+            figures=main_figures(self.entry),
+            intervals=main_intervals(self.entry),
+            anchor=True,
         )
         return (*earlier, current)
 
@@ -71,6 +82,12 @@ def main_figures(entry: Entry) -> dict[str, float]:
     """The values of a row by which rows are compared."""
     values = {figure.metric: entry.value(figure.metric) for figure in Figures([entry]).compared}
     return {metric: value for metric, value in values.items() if value is not None}
+
+
+def main_intervals(entry: Entry) -> dict[str, tuple[float, float]]:
+    """Their 95 % CIs; without those of too few prompts."""
+    intervals = {metric: entry.metrics[metric].ci95 for metric in main_figures(entry)}
+    return {metric: ci95 for metric, ci95 in intervals.items() if ci95 is not None}
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
@@ -89,6 +106,14 @@ def replaced_by(path: Path) -> Baseline | None:
     text = _baseline_text(path)
     if text is None:
         raise DataError(f"{path} is not a baseline, so it is not replaced; name another file with -o")
+    return _parsed(path, text, None)
+
+
+def open_baseline(path: Path) -> Baseline:
+    """The baseline in a file. Raises DataError for any other file, and for a folder."""
+    text = _baseline_text(path)
+    if text is None:
+        raise DataError(f"{path} is not a baseline; expected a file that `harness baseline promote` wrote")
     return _parsed(path, text, None)
 
 
@@ -114,6 +139,12 @@ def _baseline_text(path: Path) -> str | None:
 
 
 def _parsed(path: Path, text: str, row: str | None) -> Baseline:
+    version = parse_json(text).get("schema_version", SCHEMA)
+    if isinstance(version, int) and version > SCHEMA:
+        raise DataError(
+            f"{path} was written by a newer harness (schema_version {version}, expected at most {SCHEMA}): update "
+            "this one"
+        )
     baseline = parse_record(text, Baseline, str(path), "what `harness baseline promote` writes")
     for entry in (baseline.entry, *([baseline.anchor] if baseline.anchor else [])):
         if problem := contradiction(entry):

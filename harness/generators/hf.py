@@ -32,6 +32,7 @@ class Hf(Generator):
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     model: ModelReference
     revision: str | None = None

@@ -42,6 +42,7 @@ class Vllm(Generator):
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"memory", "parallel"})
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     model: ModelReference
     revision: str | None = None

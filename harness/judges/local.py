@@ -38,6 +38,7 @@ class Local(Judge):
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     model: ModelReference
     """A built-in name, a hub id, or a local folder."""

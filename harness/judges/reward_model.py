@@ -52,6 +52,10 @@ class RewardModelJudge(Judge):
     def requests_at_once(self) -> int:
         return self.batch_size
 
+    @property
+    def rule(self) -> str | None:
+        return self.reward.rule
+
     def check(self) -> None:
         if (trained := _to_be_trained(self.reward)) is None:
             if self.checkpoint is not None:

@@ -9,7 +9,7 @@ model's own logits are used from then on, and the reason is logged.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -62,21 +62,46 @@ def response_likelihoods(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor
         scored = [response_likelihoods(model, part) for part, _ in parts]
         order = torch.cat([places for _, places in parts]).argsort()
         return torch.cat([logps for logps, _ in scored])[order], torch.cat([greedy for _, greedy in scored])[order]
-    batch = without_padding(model, batch)
-    is_response = batch["targets"] != IGNORED
-    targets, head = batch["targets"][is_response], _head_of(model)
-    if head is None:
-        states = model(**forward_inputs(model, batch), use_cache=False).logits[is_response]
-    else:
-        states = head.decoder(**forward_inputs(model, batch), use_cache=False).last_hidden_state[is_response]
+    targets, states = batch["targets"][batch["targets"] != IGNORED], response_states(model, batch)
     logps, hits = [], []
-    for part, wanted in zip(torch.split(states, GREEDY_TILE), torch.split(targets, GREEDY_TILE), strict=True):
-        logits = part.float() if head is None else head.logits(part)
+    for part, wanted in zip(states.split(GREEDY_TILE), torch.split(targets, GREEDY_TILE), strict=True):
+        logits = states.logits(part)
         logps.append(pick(logits, wanted))
         hits.append(logits.argmax(dim=1) == wanted)
     lengths: list[int] = batch["lengths"].tolist()
     sums = [part.sum() for part in torch.split(torch.cat(logps), lengths)]
     return torch.stack(sums), torch.stack([part.all() for part in torch.split(torch.cat(hits), lengths)])
+
+
+class States(NamedTuple):
+    """What the logits of a batch's response tokens follow from, [K, H]: the hidden states before each of them; without
+    a `head` the logits themselves, [K, V]."""
+
+    values: Tensor
+    head: Head | None
+
+    @property
+    def vocabulary(self) -> int:
+        """Logits per token."""
+        return self.values.shape[1] if self.head is None else self.head.vocabulary
+
+    def split(self, size: int) -> tuple[Tensor, ...]:
+        """The states of so many tokens at a time."""
+        return torch.split(self.values, size)
+
+    def logits(self, part: Tensor) -> Tensor:
+        """[T, V] float32, of T tokens' states."""
+        return part.float() if self.head is None else self.head.logits(part)
+
+
+def response_states(model: nn.Module, batch: Batch) -> States:
+    """The states of all response tokens of a batch whose rows are of one rotary class (`by_rope_class`), in order."""
+    batch = without_padding(model, batch)
+    head, is_response = _head_of(model), batch["targets"] != IGNORED
+    inputs = forward_inputs(model, batch)
+    if head is None:
+        return States(model(**inputs, use_cache=False).logits[is_response], None)
+    return States(head.decoder(**inputs, use_cache=False).last_hidden_state[is_response], head)
 
 
 def give_logps(model: nn.Module) -> None:

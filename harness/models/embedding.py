@@ -1,11 +1,10 @@
 """How far apart texts are in meaning, by a sentence embedding model; needs sentence-transformers."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ModelError
+from harness.errors import is_installed, need
 from harness.models.checkpoints.complete import check_complete, readable
 from harness.models.checkpoints.folder import CONFIG, check_regular, embedding_parts, read_object
 from harness.models.load import device, local_path
@@ -15,17 +14,19 @@ DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 
 def installed() -> bool:
     """Whether sentence-transformers is installed."""
-    return importlib.util.find_spec("sentence_transformers") is not None
+    return is_installed("sentence_transformers")
 
 
 def resolved(setting: str | None) -> str | None:
     """The model for a setting. `auto` means DEFAULT if the package is installed and the model is already cached on this
     machine, else None. Any other setting is the model itself."""
-    from huggingface_hub import try_to_load_from_cache
-
     if setting != "auto":
         return setting
-    return DEFAULT if installed() and isinstance(try_to_load_from_cache(DEFAULT, "config.json"), str) else None
+    if not installed():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    return DEFAULT if isinstance(try_to_load_from_cache(DEFAULT, "config.json"), str) else None
 
 
 def check(folder: Path) -> None:
@@ -37,9 +38,8 @@ def check(folder: Path) -> None:
 
 
 def load(model: str) -> Any:
-    """The embedding model. Raises ModelError."""
-    if not installed():
-        raise ModelError(f"embeddings by {model} need sentence-transformers; pip install sentence-transformers")
+    """The embedding model. Raises a HarnessError."""
+    need(f"the embedding model {model}", ("sentence_transformers",))
     from sentence_transformers import SentenceTransformer
 
     if Path(model).is_absolute():

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field, GetPydanticSchema, ValidationInfo
 from pydantic_core import core_schema
 
+from harness.errors import is_installed
 from harness.files import cache_root, json_text
 from harness.models.load import Dtype
 from harness.models.load import device as torch_device
@@ -69,6 +70,8 @@ def bfloat16_here() -> Answer:
     first use. Imports torch only to measure, and where there may be an accelerator."""
     if _may_have_accelerator() and torch_device().type != "cpu":
         return Answer(True, "there is an accelerator")
+    if not is_installed("torch"):
+        return Answer(False, "torch is not installed, which would measure what is fast")
     record = _recorded(record_file(), processor_name(), torch_version())
     times = f"{record.speed:.1f} times as fast as in float32"
     return Answer(record.good, f"{record.processor} multiplies matrices {times} (torch {record.torch})")

@@ -6,7 +6,6 @@ from typing import Any
 from harness.benchmark import Benchmark, Published
 from harness.boards.entry import Entry
 from harness.boards.provenance import (
-    GuardFlag,
     JudgeCalibration,
     JudgingFacts,
     Provenance,
@@ -16,15 +15,15 @@ from harness.boards.provenance import (
 from harness.components import identity
 from harness.engine.execute import ExecutionResult
 from harness.engine.stage import Stage
-from harness.figures import REWARD_FIGURES
+from harness.figures import ANSWER_FIGURES
 from harness.judging.calibration.record import calibration_of
 from harness.judging.costs import board_ledger
-from harness.pipeline.guards import Flag, answer_flags, family_flag, leak_flag, overoptimised_flag, precision_flag
 from harness.pipeline.plan import Plan
 from harness.pipeline.planning.row import PlannedRow
+from harness.pipeline.provenance.guarded import with_guards
 from harness.pipeline.provenance.joined import joined
 from harness.pipeline.provenance.training import training_facts
-from harness.pipeline.selection.choose import with_selection
+from harness.pipeline.selection.choose import left_out, with_selection
 from harness.pipeline.study import StudyPlan, StudyRow
 from harness.recipe.checks import with_folded
 from harness.recipe.evaluation import Evaluation
@@ -33,14 +32,17 @@ from harness.recipe.policy import policy_identity
 from harness.recipe.recipe import Recipe
 from harness.recipe.sweep import Axis
 from harness.stages._metrics import categories, metrics, outcomes, resamples
-from harness.types import Answer, Metric
+from harness.types import Metric
 
 RECORDED = "recorded verdicts, not judged again"
 
 
 def make_entries(plan: StudyPlan, executed: ExecutionResult) -> list[Entry]:
     """One entry per row: the untrained base first, then the methods in the recipe's order; in a sweep, cell by cell."""
-    own = with_selection(plan, [_entry(row, plan.study.axes, executed) for row in plan.rows], executed)
+    own = [_entry(row, plan.study.axes, executed) for row in plan.rows]
+    unreported = left_out(plan, own)
+    own = with_selection(plan, own, executed)
+    own = [with_guards(entry, row, executed, unreported) for entry, row in zip(own, plan.rows, strict=True)]
     entries = [_as_calibrated(entry, row.cell.recipe) for entry, row in zip(own, plan.rows, strict=True)]
     benchmarks: dict[str, Benchmark] = {}
     for cell in plan.study.cells:
@@ -111,8 +113,7 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
         figures |= metrics(artifact)
         details[name] = outcomes(artifact, "verdicts")
         row_resamples |= resamples(artifact)
-    if row.rewards:
-        scored = executed.artifacts[row.rewards.key]
+    for scored in (executed.artifacts[stage.key] for stage in (row.rewards, row.kl) if stage):
         figures |= metrics(scored)
         details |= scored.json("outcomes.json")
     judged = [benchmark for benchmark in _benchmarks(member.cell.recipe) if benchmark.name in row.verdicts]
@@ -128,7 +129,7 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
         resamples=row_resamples,
         figures=(
             *(figure for own in declared.values() for figure in own),
-            *(figure for figure in REWARD_FIGURES if figure.metric in figures),
+            *(figure for figure in ANSWER_FIGURES if figure.metric in figures),
         ),
         strata={name: categories(executed.artifacts[row.verdicts[name].key]) for name in stratified},
     )
@@ -137,11 +138,10 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
 def _provenance(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) -> Provenance:
     """Everything that decides a row's figures. Without times, so that equal runs give equal boards."""
     recipe, row = member.cell.recipe, member.row
-    run = _run_facts(recipe, member.plan, row, executed)
-    parts = [run]
+    parts = [_run_facts(recipe, member.plan, row, executed)]
     if recipe.evaluation:
         parts.append(_judge_facts(recipe.evaluation, member.plan, row, executed))
-    parts += [_guard_facts(recipe.evaluation, row, executed, run), training_facts(row, executed)]
+    parts.append(training_facts(row, executed))
     if axes:
         parts.append(Provenance(sweep=_sweep_facts(member, axes)))
     if member.cell.auto_dtype:
@@ -171,6 +171,7 @@ def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionR
         keys={stage.id: stage.key for stage in (*stages.values(), *([row.sft] if row.sft else []), *row.stages)},
         answers=_reports(row.answers, executed),
         **({"heldout": executed.artifacts[row.heldout.key].report} if row.heldout else {}),
+        **({"kl": executed.artifacts[row.kl.key].report} if row.kl else {}),
         # From the process that computed the row, not the one that writes the board.
         made_by=executed.artifacts[last.key].record.made_by,
     )
@@ -205,38 +206,6 @@ def _judge_facts(evaluation: Evaluation, plan: Plan, row: PlannedRow, executed: 
     return joined([facts, verdicts, *([Provenance(references=references)] if references else [])])
 
 
-def _guard_facts(
-    evaluation: Evaluation | None, row: PlannedRow, executed: ExecutionResult, run: Provenance
-) -> Provenance:
-    """The validity guards that fire, by benchmark; those of the row as a whole under `row`."""
-    flags: dict[str, list[Flag]] = {}
-    row_flags: list[Flag | None] = []
-    if evaluation:
-        for benchmark in evaluation.benchmarks:
-            if benchmark.name in row.answers:
-                answers = executed.artifacts[row.answers[benchmark.name].key].rows("answers.jsonl", Answer)
-                references = _reference_texts(benchmark, row.verdicts[benchmark.name], executed)
-                raised = answer_flags(answers, references, run.answers[benchmark.name], judged=benchmark.judged)
-                flags[benchmark.name] = raised
-        row_flags.append(leak_flag(run.leaks, run.data))
-        if run.policy is not None:
-            judges = [identity(evaluation.judge_of(benchmark)) for benchmark in evaluation.judged]
-            row_flags += {flag.text: flag for j in judges if (flag := family_flag(j, run.policy))}.values()
-    if row.rewards:
-        row_flags.append(overoptimised_flag(executed.artifacts[row.rewards.key].report))
-    if row.heldout:
-        heldout = executed.artifacts[row.heldout.key]
-        mergeable = row.adapter is not None and row.adapter.bits is None
-        row_flags.append(precision_flag(metrics(heldout), heldout.report["dtype"], mergeable=mergeable))
-    flags["row"] = [flag for flag in row_flags if flag is not None]
-    guards = {
-        name: tuple(GuardFlag.model_validate(flag.model_dump(mode="json")) for flag in fired)
-        for name, fired in flags.items()
-        if fired
-    }
-    return Provenance(guards=guards) if guards else Provenance()
-
-
 def _sweep_facts(member: StudyRow, axes: Sequence[Axis]) -> SweepFacts:
     return SweepFacts(
         row=member.id_in_cell,
@@ -246,12 +215,6 @@ def _sweep_facts(member: StudyRow, axes: Sequence[Axis]) -> SweepFacts:
             for axis in axes
         ),
     )
-
-
-def _reference_texts(benchmark: Benchmark, verdicts: Stage, executed: ExecutionResult) -> dict[str, str]:
-    reference = verdicts.inputs.get("reference")
-    answers = executed.artifacts[reference.key].rows("answers.jsonl", Answer) if reference else []
-    return benchmark.reference_texts(answers)
 
 
 def _as_calibrated(entry: Entry, recipe: Recipe) -> Entry:
@@ -265,8 +228,11 @@ def _as_calibrated(entry: Entry, recipe: Recipe) -> Entry:
 def _calibration(evaluation: Evaluation, rates: Mapping[str, Metric]) -> JudgeCalibration | str:
     """How the judge relates to an official one, by the first benchmark that has one. `rates`: the row's figures."""
     for benchmark in evaluation.judged:
+        judge = evaluation.judge_of(benchmark)
+        if rule := judge.rule:
+            return JudgeCalibration(verdict="rule", text=f"a rule, exact by definition: {rule}")
         if by := benchmark.calibrated_by:
-            calibration = calibration_of(identity(evaluation.judge_of(benchmark)), by.annotator, by.asked)
+            calibration = calibration_of(identity(judge), by.annotator, by.asked)
             if calibration is None:
                 break
             equivalents = {}

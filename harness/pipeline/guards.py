@@ -100,10 +100,9 @@ def _share(name: str, keys: Sequence[str], texts: Mapping[str, str], threshold: 
 
 def _unfinished(thoughts: Any, answers: Sequence[Answer]) -> Flag | None:
     """Flags answers that end inside of their thought."""
-    if not isinstance(thoughts, Mapping) or thoughts.get("unfinished", 0) < EMPTY * thoughts["texts"]:
+    if not isinstance(thoughts, Mapping) or not (count := thoughts.get("unfinished", 0)):
         return None
-    count, share = thoughts["unfinished"], thoughts["unfinished"] / thoughts["texts"]
-    if not count:
+    if (share := count / thoughts["texts"]) < EMPTY:
         return None
     text = (
         f"{count:,} of {thoughts['texts']:,} answers ended inside their thought, at the token limit, and are empty: "
@@ -111,6 +110,16 @@ def _unfinished(thoughts: Any, answers: Sequence[Answer]) -> Flag | None:
     )
     cut = [a.question_id for a in answers if "length" in a.finish_reasons and not all(t.strip() for t in a.turns)]
     return Flag(name="thoughts", value=share, threshold=EMPTY, text=text, evidence=tuple(cut[:EVIDENCE]))
+
+
+def thoughts_of(answers: Sequence[Answer], thoughts: Any) -> dict[str, int] | None:
+    """What a report says of the thoughts in answers, for a part of them: an answer that ended inside its thought is
+    empty, and was cut."""
+    if not isinstance(thoughts, Mapping):
+        return None
+    turns = [pair for answer in answers for pair in zip(answer.turns, answer.finish_reasons, strict=False)]
+    ended = sum(reason == "length" and not text.strip() for text, reason in turns)
+    return {"texts": len(turns), "unfinished": min(ended, thoughts.get("unfinished", 0))}
 
 
 def _constant(texts: Mapping[str, str]) -> Flag | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from harness.engine.stage import Stage
 from harness.errors import RecipeError
 from harness.pipeline.planning.data import data_stages
-from harness.pipeline.planning.evaluation import evaluated_rows, with_gold, with_rewards
+from harness.pipeline.planning.evaluation import evaluated_rows, with_gold, with_kl, with_rewards
 from harness.pipeline.planning.rounds import RoundData
 from harness.pipeline.planning.row import PlannedRow
 from harness.pipeline.planning.trainings import Trainings
@@ -37,6 +37,7 @@ class Plan:
             *(stage for row in self.rows if row.policy for stage in _inputs_first(row.policy)),
             *(row.heldout for row in self.rows if row.heldout),
             *(stage for row in self.rows for stage in row.answers.values()),
+            *(row.kl for row in self.rows if row.kl),
             *(stage for row in self.rows for stage in row.verdicts.values()),
             *(stage for row in self.rows for stage in row.gold.values()),
             *(row.rewards for row in self.rows if row.rewards),
@@ -91,5 +92,5 @@ def make_plan(recipe: Recipe) -> Plan:
         rows = evaluated_rows(rows, recipe.evaluation, recipe.policy, recipe.seed, concurrency)
         if recipe.evaluation.gold and (judge := recipe.evaluation.gold.judge):
             rows = with_gold(rows, recipe.evaluation, judge, recipe.seed, concurrency)
-        rows = with_rewards(rows, recipe, data)
+        rows = with_kl(with_rewards(rows, recipe, data), recipe)
     return Plan(data, tuple(rows))

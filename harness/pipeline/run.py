@@ -20,6 +20,7 @@ from harness.pipeline.run_log import logging_to
 from harness.pipeline.study import StudyPlan, make_study_plan
 from harness.recipe.load import Study
 from harness.servers.spending import Spending
+from harness.trackers.tracked import about_nodes
 from harness.training.checkpoint import starting_policy
 from harness.types import RankedExample
 
@@ -161,4 +162,7 @@ def _execute(
         return execute(tracked, store, overview, spending, resources)
     from harness.engine.cluster.execute import execute_on_ray
 
+    trackers = {name for run in tracked.runs.values() for name in run.trackers}
+    if ray != "local" and (line := about_nodes(trackers)):
+        _log.warning("%s", line)
     return execute_on_ray(tracked, store, overview, spending, ray, resources)

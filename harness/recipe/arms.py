@@ -11,6 +11,7 @@ from harness.protocols import Loss
 from harness.recipe.launch import SHARDED, Accelerate
 from harness.recipe.making.round_problems import round_problems
 from harness.recipe.making.rounds import round_row
+from harness.recipe.making.untrained import untrained_problems
 from harness.recipe.reading.problems import Problem
 from harness.recipe.recipe import BASE, SFT, Method, Recipe
 from harness.recipe.sizes import Sizes
@@ -93,6 +94,7 @@ def method_problems(recipe: Recipe) -> list[Problem]:
         *_unknown_references(recipe),
         *_wrong_gates(recipe),
         *_wrong_primary(recipe),
+        *untrained_problems(recipe),
         *round_problems(recipe, [arm.id for arm in arms_of(recipe)]),
     ]
 

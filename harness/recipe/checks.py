@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from harness.components import BASES
 from harness.data.read import split
-from harness.errors import HarnessError
+from harness.errors import HarnessError, installation, is_installed, missing_package, need
 from harness.models.facts import facts
 from harness.models.load import check as check_model
 from harness.models.load import check_trainable
@@ -41,8 +42,18 @@ def check_problems(document: Document, recipe: Recipe, checked: set[str]) -> lis
             check()
         except (HarnessError, OSError) as error:
             problems.append(Problem(_field_at_fault(document, path, str(error)), _error_text(error)))
+        except ModuleNotFoundError as error:
+            if (missing := missing_package(error, "this")) is None:
+                raise
+            problems.append(Problem(path, str(missing)))
         checked.add(key)
 
+    for path, what, packages in _needed(recipe):
+        # Once for all that one command installs.
+        if absent := next((name for name in packages if not is_installed(name)), None):
+            run_check(path, installation(absent), partial(need, what, packages))
+    if problems:  # the other checks import them
+        return problems
     if policy := recipe.policy:
         check_policy = check_trainable if recipe.methods else check_model
         run_check(("policy", "model"), policy, lambda: check_policy(policy.model, policy.revision))
@@ -58,6 +69,19 @@ def check_problems(document: Document, recipe: Recipe, checked: set[str]) -> lis
     if not problems and recipe.data and all(seed.quick for seed in recipe.data.sets):
         _check_seed(recipe, recipe.data, run_check)
     return problems
+
+
+def _needed(recipe: Recipe) -> Iterator[tuple[FieldPath, str, tuple[str, ...]]]:
+    """The fields that need packages of an extra: (field, what needs them, the packages as they are imported)."""
+    if recipe.policy:
+        yield ("policy",), "a policy", ("torch", "transformers")
+    if recipe.data:
+        yield ("data",), "making training data", ("transformers", "datasets", "datasketch", "py3langid", "sacrebleu")
+    if recipe.methods:
+        yield ("methods",), "training", ("trl", "peft", "accelerate")
+    for path, component in components_in(recipe, ()):
+        kind = next((kind for kind, base in BASES.items() if isinstance(component, base)), "component")
+        yield path, f"{kind} '{component.name}'", component.needs
 
 
 def _check_seed(recipe: Recipe, data: Data, run_check: RunCheck) -> None:

@@ -152,12 +152,13 @@ class Evaluation(RecipeSection):
     """Benchmarks and their judge, which only those that compute their figures from the answers can do without.
     `judges`: other judges for single benchmarks, by the benchmark's name. `gold`: verdicts on a part of the prompts
     that correct the judge's. `gold_reward`: a reward that counts as the truth, by which all rows' answers are scored
-    beside the reward model that made the data; no training sees it."""
+    beside the reward model that made the data; no training sees it. `kl`: measure how far training has moved each
+    policy from where it started, along its own answers."""
 
     judge: JudgeField | None = None
     """Who compares or grades answers."""
-    benchmarks: list[BenchmarkField] = Field(min_length=1)
-    """What answers are measured on."""
+    benchmarks: list[BenchmarkField] = Field(default_factory=list, min_length=1)
+    """What answers are measured on; none: `checkpoints` are measured on held-out pairs alone."""
     judges: dict[str, JudgeField] = Field(default_factory=dict)
     answers: AnswerSampling = AnswerSampling()
     """How checkpoints answer."""
@@ -167,6 +168,8 @@ class Evaluation(RecipeSection):
     """A price table (see `harness.servers.prices`) that takes precedence over the user's and the built-in one."""
     gold: Gold | None = None
     gold_reward: RewardField | None = None
+    kl: bool = False
+    """Measure KL(policy || policy before training) along each trained row's own answers."""
     checkpoints: Checkpoints | None = None
     select: Select | None = None
 
@@ -197,6 +200,15 @@ class Evaluation(RecipeSection):
         if any(judge.recorded for judge in value.values()):
             raise ValueError("'replay' applies to all benchmarks or none: set it as evaluation.judge")
         return value
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> "Evaluation":
+        if not self.benchmarks and (self.checkpoints is None or self.model_fields_set != {"checkpoints"}):
+            raise ValueError(
+                "benchmarks: expected at least one, such as {name: alpaca_eval}; only checkpoints can do without, "
+                "which are then measured on held-out pairs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _judged_by_somebody(self) -> "Evaluation":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import RecipeError, nearest, quoted
+from harness.errors import RecipeError, is_installed, nearest, quoted
 from harness.printable import is_secret, printable
 from harness.recipe.arms import launch_problems, method_problems
 from harness.recipe.checks import check_problems
@@ -268,7 +268,8 @@ def _judge_problems(recipe: Recipe) -> list[Problem]:
     evaluation = recipe.evaluation
     if evaluation is None:
         return problems
-    for benchmark in evaluation.judged:
+    # One whose package is missing can't say what it asks for; `check_problems` says what is missing.
+    for benchmark in (b for b in evaluation.judged if all(map(is_installed, b.needs))):
         name = benchmark.name
         judge = evaluation.judge_of(benchmark)
         comparing = [j.name for j in (judge, *judge.members) if j.reads_candidates]

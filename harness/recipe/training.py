@@ -1,12 +1,11 @@
 """The recipe's sections on training: `training` and `runtime`."""
 
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from harness.engine.resources import Resources
-from harness.errors import nearest, quoted
+from harness.errors import installation, is_installed, nearest, quoted
 from harness.models.demand.loads import Scoring
 from harness.recipe.launch import Launch
 from harness.servers.adapting.continuing import OfEngine
@@ -15,11 +14,10 @@ from harness.stage_kinds import STAGE_KINDS
 from harness.types import RecipeSection
 
 
-def _installed(package: str, value: Any, remedy: str) -> Any:
+def _installed(package: str, value: Any) -> Any:
     """`value` itself. Raises ValueError if the package that it needs is not installed."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:  # without an origin: a mere folder of that name, as trackers leave behind
-        raise ValueError(f"needs the package {package}, which is not installed: {remedy}")
+    if not is_installed(package):
+        raise ValueError(f"needs the package {package}, which is not installed: {installation(package)}")
     return value
 
 
@@ -41,7 +39,7 @@ class Lora(RecipeSection):
     @field_validator("bits")
     @classmethod
     def _can_quantise(cls, value: int | None) -> int | None:
-        return value if value is None else _installed("bitsandbytes", value, "pip install 'preference-harness[qlora]'")
+        return value if value is None else _installed("bitsandbytes", value)
 
 
 class Sft(RecipeSection):
@@ -141,7 +139,7 @@ class Point(RecipeSection):
 
 
 def _installed_tracker(value: str) -> str:
-    return str(_installed(value, value, f"pip install {value}"))
+    return str(_installed(value, value))
 
 
 Tracker = Annotated[Literal["tensorboard", "trackio", "wandb", "mlflow"], AfterValidator(_installed_tracker)]

@@ -49,7 +49,7 @@ def _cells(curve: LearningCurve, stop: Stop, columns: Sequence[Figure], rounds: 
     about = stop.entry.provenance.round
     number_of_round = [str(about.number) if about else "–"] if rounds else []
     tokens = "–" if stop.tokens is None else f"{stop.tokens:,}"
-    metrics = [stop.entry.metrics.get(column.metric) for column in columns]
+    metrics = [stop.metric(column.metric) for column in columns]
     figures = ["–" if m is None else with_interval(m, c.decimals) for m, c in zip(metrics, columns, strict=True)]
     return [curve.last.id, *number_of_round, f"{stop.steps:,}", tokens, *figures]
 
@@ -74,7 +74,9 @@ def curves_markdown(entries: Sequence[Entry]) -> list[str]:
 
 
 def after(steps: int) -> str:
-    """`after 1 step`, `after 2,000 steps`."""
+    """`before training`, `after 1 step`, `after 2,000 steps`."""
+    if not steps:
+        return "before training"
     return "after 1 step" if steps == 1 else f"after {steps:,} steps"
 
 
@@ -87,7 +89,7 @@ def curve_lines(entries: Sequence[Entry]) -> list[str]:
     for curve in curves if columns else []:
         values = [(stop.steps, stop.entry.value(columns[0].metric)) for stop in curve.stops]
         known = [(steps, number(value, columns[0].decimals)) for steps, value in values if value is not None]
-        texts = [f"{value} {after(steps)}" if steps else f"{value} before training" for steps, value in known]
+        texts = [f"{value} {after(steps)}" for steps, value in known]
         if texts:
             lines.append(f"{curve.last.id}, {columns[0].head}: {', '.join(texts)}")
     return lines

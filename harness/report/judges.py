@@ -36,6 +36,13 @@ def judge_warnings(entries: Iterable[BoardRow]) -> list[JudgeWarning]:
             "between similar rows may be differences in length. More recorded pairs may show more."
         )
         warnings.append(JudgeWarning("Weak judge.", f"{text} {measured}".strip(), False))
+    if judges := by_verdict.get("rule", {}):
+        rules = "; ".join(dict.fromkeys(found.text for found in judges.values()))
+        text = (
+            f"{_subject(judges)} {rules}. Verdicts measure nothing else about an answer, and can't be compared with "
+            "published AlpacaEval or MT-bench numbers."
+        )
+        warnings.append(JudgeWarning("A rule as judge.", text, False))
     if judges := {**by_verdict.get("uncalibrated", {}), **by_verdict.get("not_measured", {})}:
         text = (
             f"{_subject(judges)} not calibrated against any official judge: {_its(judges)} win rates and ratings show "

@@ -13,6 +13,7 @@ from harness.boards.facts import (
     evaluation_costs,
     judge_name,
     loss_label,
+    one_a_training,
     training_problems,
 )
 from harness.boards.format import UNPAIRED, common_counts, counts, number, with_interval
@@ -219,8 +220,9 @@ def _cell(metric: Metric | None, decimals: int, with_counts: bool) -> str:
 
 def _data_and_training(entries: Sequence[Entry]) -> list[str]:
     """The reports of the data stages, the training runs with what went wrong in them, and the evaluation costs."""
-    facts = _data_facts(entries)
-    trained = [entry for entry in entries if entry.provenance.training]
+    ends = one_a_training(entries)
+    facts = _data_facts(ends)
+    trained = [entry for entry in ends if entry.provenance.training]
     costs = [(entry, evaluation_costs(entry)) for entry in entries]
     parts = [bullets(facts)] if facts else []
     if trained:

@@ -9,6 +9,7 @@ from harness.boards.catalog import Figures, present
 from harness.boards.entry import BoardRow, Entry
 from harness.boards.facts import MOST_NAMED, loss_facts
 from harness.boards.format import number, with_interval
+from harness.claims.divergence import divergence_notes
 from harness.components import benchmark_class
 from harness.report.engines import engine_notes
 from harness.stage_kinds import STAGE_KINDS
@@ -102,7 +103,7 @@ def answering_notes(entries: Iterable[BoardRow]) -> list[str]:
         for name, counts in models.items()
         if len(counts) > 1
     ]
-    return [*changed, *several, *thought_notes(entries), *engine_notes(entries)]
+    return [*changed, *several, *thought_notes(entries), *divergence_notes(entries), *engine_notes(entries)]
 
 
 def thought_notes(entries: Iterable[BoardRow]) -> list[str]:

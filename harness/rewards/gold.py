@@ -63,6 +63,19 @@ class Gold(RewardModel):
         """The reward model that is taken for the truth, if one is."""
         return () if self.reward is None else (self.reward,)
 
+    @property
+    def rule(self) -> str | None:
+        """`5 to 25 words, 1 sentence`; of a reward that is taken for the truth, that one's."""
+        if self.reward is not None:
+            return self.reward.rule
+        parts = [_counted(self.words, "word"), _counted(self.sentences, "sentence")]
+        parts += [f"the words {', '.join(map(repr, self.keywords))}" if self.keywords else ""]
+        parts += [f"without {', '.join(map(repr, self.without))}" if self.without else ""]
+        parts += [f"begins with {self.begins!r}" if self.begins else ""]
+        parts += [f"ends with {self.ends!r}" if self.ends else ""]
+        parts += [(self.format or "").replace("_", " ")]
+        return ", ".join(filter(None, parts))
+
     def identity(self) -> dict[str, Any]:
         given = self.model_dump(mode="json", exclude={"reward"}, exclude_defaults=True) | {"name": self.name}
         return given if self.reward is None else {**given, "reward": identity(self.reward)}
@@ -103,6 +116,13 @@ class Gold(RewardModel):
         if self.format:
             credits.append(_has_format(bare, self.format))
         return credits
+
+
+def _counted(bounds: Range | None, what: str) -> str:
+    if bounds is None:
+        return ""
+    low, high = bounds
+    return f"{low if low == high else f'{low} to {high}'} {what}{'' if high == 1 else 's'}"
 
 
 def _within(count: int, bounds: Range) -> float:

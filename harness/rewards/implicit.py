@@ -26,6 +26,7 @@ class Implicit(RewardModel):
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     policy: ModelReference
     reference: ModelReference

@@ -41,6 +41,8 @@ class SequenceClassifier(RewardModel):
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+
     model: ModelReference
     revision: str | None = None
     """Of a hub id: a commit, tag or branch."""

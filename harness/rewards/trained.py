@@ -47,6 +47,7 @@ class Trained(RewardModel):
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"score_batch_size"})
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers", "trl", "peft")
 
     base: ModelReference
     revision: str | None = None

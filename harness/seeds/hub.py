@@ -30,6 +30,7 @@ class Hub(MayRank):
     Raises DataError.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("datasets",)
     unkeyed: ClassVar[frozenset[str]] = frozenset({"licence"})
 
     dataset: str

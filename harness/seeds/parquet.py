@@ -14,6 +14,7 @@ class Parquet(FileSet):
     to use, for mixing several seed sets. Raises DataError naming an unreadable row.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("pyarrow",)
     patterns: ClassVar[tuple[str, ...]] = ("*.parquet", "**/*.parquet")
 
     def _expect(self, file: Path) -> None:

@@ -33,6 +33,7 @@ class Addressed(Component):
     """
 
     is_served: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("openai",)
     role: ClassVar[str] = "model"
     failure: ClassVar[type[HarnessError]] = ModelError
     """The class of the error raised when the server refuses all calls."""

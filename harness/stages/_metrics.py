@@ -1,7 +1,8 @@
 """What measuring stages write, and what a board reads of it: metrics, resamples and outcomes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 from harness.engine.stage import Context
 from harness.engine.store import Artifact, write_json
@@ -42,3 +43,14 @@ def metrics(artifact: Artifact) -> dict[str, Metric]:
         if metric.value is not None and not math.isfinite(metric.value):
             raise ValueError(f"{name} is not finite")
     return by_name
+
+
+def by_prompt(answers: Iterable[tuple[str, Sequence[float | None]]]) -> dict[str, float | None]:
+    """One outcome a prompt, from (prompt, values of its turns) of each answer to it: an answer's is the mean over its
+    turns, None if one of them has no value; a prompt's is the mean over those of its answers that have one."""
+    found: dict[str, list[float | None]] = {}
+    for prompt, turns in answers:
+        known = [value for value in turns if value is not None]
+        found.setdefault(prompt, []).append(fmean(known) if known and len(known) == len(turns) else None)
+    scored = {prompt: [value for value in values if value is not None] for prompt, values in found.items()}
+    return {prompt: fmean(values) if values else None for prompt, values in scored.items()}

@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import Any
 
 from harness.augmentation.admission import agreement
-from harness.augmentation.scorer import Scorer
 from harness.components import identity
 from harness.engine.stage import Context, Stage
 from harness.protocols import RewardModel
@@ -15,7 +14,8 @@ from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.servers.addressed import engines_of
 from harness.stages.ranked import scores_by_prompt
-from harness.stages.reward import make_scorer, reward_stage, score_journals
+from harness.stages.responses import spreads_of
+from harness.stages.reward import reward_stage, score_journals, scored
 from harness.types import RankedExample
 
 
@@ -54,16 +54,12 @@ def _agreement_stage(
         ranked = ctx.inputs["ranked"]
         examples = [e for file in ("ranked.jsonl", "heldout.jsonl") for e in ranked.rows(file, RankedExample)]
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
-        models: list[RewardModel] = [reward]
         scores = [[[r.score for r in e.responses] for e in examples]]
-        other_scorers = [make_scorer(ctx, other, f"other/{i}", launch) for i, other in enumerate(others)]
-        scorers = [*_parts(make_scorer(ctx, reward, "reward", launch))]
-        scorers += [scorer for other in other_scorers for scorer in (other, *_parts(other))]
-        for scorer in scorers:
-            models.append(scorer.model)
-            ctx.progress.start(f"scoring responses by {identity(scorer.model)['name']}", scorer.items(len(rows)))
-            scores.append(scores_by_prompt(examples, scorer(rows)))
-        names = _numbered([identity(model)["name"] for model in models])
+        scorers = _scorers(reward, others)
+        for model, role in scorers:
+            what = f"scoring responses by {identity(model)['name']}"
+            scores.append(scores_by_prompt(examples, scored(ctx, model, role, launch, rows, what)))
+        names = _numbered([identity(model)["name"] for model in (reward, *(model for model, _ in scorers))])
         return {
             "models": [
                 {"name": name, "not_scored": sum(s is None for group in groups for s in group)}
@@ -80,15 +76,33 @@ def _agreement_stage(
     journals = score_journals(reward, data["reward"])
     for i, other in enumerate(others):
         journals |= score_journals(other, compared[f"other/{i}"])
-    serves, engines = data["ranked"].serves, engines_of(reward, *others)
-    return Stage("agreement", "agreement", 1, {}, inputs, body, exclusive=journals, serves=serves, engines=engines)
+    return Stage(
+        "agreement",
+        "agreement",
+        1,
+        {},
+        inputs,
+        body,
+        exclusive=journals,
+        serves=data["ranked"].serves,
+        spreads=spreads_of(*(model for model, _ in _scorers(reward, others))),
+        engines=engines_of(reward, *others),
+    )
 
 
-def _parts(scorer: Scorer) -> Iterator[Scorer]:
-    """The scorers of all reward models that one is composed of, at any depth."""
-    for part in scorer.parts:
-        yield part
-        yield from _parts(part)
+def _scorers(reward: RewardModel, others: Sequence[RewardModel]) -> list[tuple[RewardModel, str]]:
+    """What is compared with the reward model: (model, its role) of its parts, of the others and of theirs."""
+    found = [*_parts(reward, "reward")]
+    for i, other in enumerate(others):
+        found += [(other, f"other/{i}"), *_parts(other, f"other/{i}")]
+    return found
+
+
+def _parts(model: RewardModel, role: str) -> Iterator[tuple[RewardModel, str]]:
+    """The reward models that one is composed of, at any depth, with their roles."""
+    for i, part in enumerate(model.parts):
+        yield part, f"{role}/part/{i}"
+        yield from _parts(part, f"{role}/part/{i}")
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

@@ -168,12 +168,10 @@ def _written(
 def _estimate(benchmark: Benchmark, config: AnswerSampling, policy: Policy, *, starts: bool) -> Estimate:
     """`starts`: an engine, if there is one, is started for this row alone."""
     turns = turn_count(benchmark)
-    if is_offline() and benchmark.published_turns is not None:
-        tokens, scored = turns * config.most_tokens, 0
-    else:
+    _, tokens = written(benchmark, config)
+    scored = 0
+    if not (is_offline() and benchmark.published_turns is not None):
         questions = benchmark.load_questions()
-        written = [q for q in questions if not q.scored]
-        tokens = sum(len(q.turns) * (q.max_new_tokens or config.most_tokens) for q in written)
         scored = sum(_characters(context) + len(text) for q in questions for context, text in q.scored)
         scored //= CHARACTERS_PER_TOKEN
     gpus = config.engine.engine.gpus if config.engine else None
@@ -181,6 +179,15 @@ def _estimate(benchmark: Benchmark, config: AnswerSampling, policy: Policy, *, s
     asked = turns * REPLY_SECONDS / config.parallel_requests + (START if starts else 0.0)
     waiting = asked if config.engine else loading([policy.model])
     return Estimate(generated_tokens=tokens, scored_tokens=scored, loads=loads, waiting=waiting)
+
+
+def written(benchmark: Benchmark, config: AnswerSampling) -> tuple[int, int]:
+    """(the turns that are answered with texts, the tokens that these have at most)."""
+    if is_offline() and benchmark.published_turns is not None:
+        return benchmark.published_turns, benchmark.published_turns * config.most_tokens
+    questions = [q for q in benchmark.load_questions() if not q.scored]
+    tokens = sum(len(q.turns) * (q.max_new_tokens or config.most_tokens) for q in questions)
+    return sum(len(q.turns) for q in questions), tokens
 
 
 def _characters(context: Messages | str) -> int:

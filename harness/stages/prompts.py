@@ -155,7 +155,7 @@ def _sample(
         rows.append((content_key([str(request), repeats[request]]), _Request(request=request, sample=repeats[request])))
         repeats[request] += 1
     with dealt(rows, ctx.folder, ctx.worker_count) as parts:
-        ctx.spread(partial(_write, generator, seed, sampling), parts.shards)
+        ctx.spread(partial(_write, generator, seed, sampling), parts.shards, more=True)
         return [written.text for written in parts.results(_Written)]
 
 

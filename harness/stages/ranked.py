@@ -15,16 +15,14 @@ from harness.engine.journal import content_key
 from harness.engine.shards.spool import Shard, dealt
 from harness.engine.stage import Context, Estimate, Stage
 from harness.engine.store import line_of, write_json
-from harness.judging.costs import judges_of
 from harness.models.demand.loads import loading
 from harness.models.demand.parts import scoring
 from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.servers.addressed import engines_of
-from harness.servers.batches.batching import Batching
 from harness.stages.responses import groups_to_fill, spreads_of
-from harness.stages.reward import make_scorer, score_journals
+from harness.stages.reward import make_scorer, score_journals, sends_batches
 from harness.stats.intervals import mean_metric
 from harness.types import PreferencePair, RankedExample, Response, ResponseGroup
 
@@ -41,10 +39,8 @@ def ranked_stage(
     def body(ctx: Context) -> dict[str, Any]:
         responses = ctx.inputs["responses"]
         groups = responses.stream("responses.jsonl", ResponseGroup)
-        # What is sent in batches, which a server takes hours for, is sent at once.
-        together = any(isinstance(judge, Batching) and judge.mode == "batch" for judge in judges_of(model))
         rows = ((group.id, group) for group in groups)
-        with dealt(rows, ctx.folder, ctx.worker_count, together=together) as prompts:
+        with dealt(rows, ctx.folder, ctx.worker_count, together=sends_batches(model)) as prompts:
             items = make_scorer(ctx, model, "reward", launch).items(responses.report["responses"])
             ctx.progress.start("scoring responses", items)
             ctx.spread(partial(_score, model, launch), prompts.shards)

@@ -1,7 +1,7 @@
 """The stages of the reference's log-probabilities: as training computes them, and for held-out figures of policies in
 half precision. Each response is scored once, in however many ranked datasets it is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,10 +20,8 @@ from harness.recipe.sizes import Sizes
 from harness.recipe.training import Runtime, Training
 from harness.servers.adapting.continuing import Given
 from harness.training.checkpoint import (
-    CHECKPOINT,
     RowModel,
     Weights,
-    in_float32,
     scoring_bits,
     scoring_dtype,
     starting_point,
@@ -68,8 +66,10 @@ def reference_stage(
     def body(ctx: Context) -> dict[str, Any]:
         from harness.training.policy import autocast_dtype
 
-        examples = ctx.inputs["ranked"].rows("ranked.jsonl", RankedExample)
-        examples += ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
+        def examples() -> Iterator[RankedExample]:
+            for file in ("ranked.jsonl", "heldout.jsonl"):
+                yield from ctx.inputs["ranked"].stream(file, RankedExample)
+
         start, adapter = starting_point(policy, training, ctx.inputs.get("sft"), ctx.inputs.get("previous"))
         weights = Weights(model=start.model, revision=start.revision, dtype=dtype, bits=scoring.bits, adapter=adapter)
         return scoring.write(ctx, examples, weights, partial(autocast_dtype, start, training.lora))
@@ -93,11 +93,9 @@ def heldout_reference_stage(
 
     def body(ctx: Context) -> dict[str, Any]:
         examples = ctx.inputs["ranked"].rows("heldout.jsonl", RankedExample)
-        name, revision = model.policy.model, model.policy.revision
-        if sft := ctx.inputs.get("sft"):
-            name, revision = str(in_float32(sft.folder) if dtype == "float32" else sft.folder / CHECKPOINT), None
-        weights = Weights(model=name, revision=revision, dtype=dtype, bits=model.bits)
-        return scoring.write(ctx, seed_pairs(examples) if only_pairs else examples, weights)
+        weights = model.reference_weights(ctx, dtype)
+        scored = seed_pairs(examples) if only_pairs else examples
+        return scoring.write(ctx, lambda: scored, weights)
 
     n = 2 if only_pairs else sizes.responses_a_prompt
     of = {"heldout": "pairs" if only_pairs else "responses"}
@@ -174,28 +172,41 @@ class _Scoring:
     def write(
         self,
         ctx: Context,
-        examples: Sequence[RankedExample],
+        examples: Callable[[], Iterable[RankedExample]],
         weights: Weights,
         autocast: "Callable[[], torch.dtype | None]" = lambda: None,
     ) -> dict[str, Any]:
         """Write `reference.json`, and report. Only what the journal doesn't have is scored, with these weights.
-        `autocast`: of the machine that scores."""
-        rows, keys = _rows(examples)
+        `examples`: all of them, anew at each call. `autocast`: of the machine that scores."""
         journal = self._journal(ctx)
-        finished = journal.rows()
-        ctx.progress.start("reference log-probabilities", len(rows))
-        ctx.progress.advance(len(rows) - len({key for key in keys if key not in finished}))
-        if missing := [e for e in examples if any(key not in finished for key in _rows([e])[1])]:
-            with dealt(((e.id, e) for e in missing), ctx.folder, ctx.worker_count) as parts:
+        finished, found, count = journal.rows(), 0, 0
+
+        def missing() -> Iterator[tuple[str, RankedExample]]:
+            nonlocal found, count
+            for example in examples():
+                keys = _rows([example])[1]
+                count += len(keys)
+                if all(key in finished for key in keys):
+                    found += len(keys)
+                else:
+                    yield example.id, example
+
+        with dealt(missing(), ctx.folder, ctx.worker_count) as parts:
+            ctx.progress.start("reference log-probabilities", count)
+            ctx.progress.advance(found)
+            if len(parts):
                 ctx.spread(partial(self._finish, weights, autocast), parts.shards)
-        finished = journal.rows()
-        scored = [finished[key] for key in keys]
-        remaining = iter(scored)
-        write_json(ctx.folder / "reference.json", {e.id: [next(remaining).logp for _ in e.responses] for e in examples})
+        finished, logps, tokens, truncated = journal.rows(), {}, 0, 0
+        for example in examples():
+            scored = [finished[key] for key in _rows([example])[1]]
+            logps[example.id] = [row.logp for row in scored]
+            tokens += sum(row.tokens for row in scored)
+            truncated += sum(row.truncated for row in scored)
+        write_json(ctx.folder / "reference.json", logps)
         return {
-            "responses": len(rows),
-            "tokens": sum(row.tokens for row in scored),
-            "truncated": sum(row.truncated for row in scored),
+            "responses": count,
+            "tokens": tokens,
+            "truncated": truncated,
             **({"scored_by": f"served by {self.by_engine.kind}"} if self.by_engine else {}),
         }
 
@@ -211,6 +222,7 @@ class _Scoring:
         journal = self._journal(ctx)
         finished = journal.rows()
         missing = {key: place for place, key in enumerate(keys) if key not in finished}
+        ctx.progress.advance(len(keys) - len(missing))  # stored, or the same as another
         if missing and self.by_engine:
             self._ask(ctx, self.by_engine, weights, [rows[place] for place in missing.values()], [*missing], journal)
         elif missing:

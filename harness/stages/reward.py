@@ -1,11 +1,14 @@
 """The stage of the reward model: trained where it is of a kind that is, and tested on the held-out pairs."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.augmentation.admission import batch_invariance, pair_figures
-from harness.augmentation.scorer import Scorer
+from harness.augmentation.scorer import Score, Scorer
 from harness.components import identity
+from harness.engine.shards.spool import Shard, dealt
 from harness.engine.stage import Context, Estimate, Stage, derived_seed
 from harness.files import FITTED, json_text, pair_hash
 from harness.judging.costs import journal_name, judges_of
@@ -15,7 +18,8 @@ from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.servers.addressed import engines_of
-from harness.types import PreferencePair, prompt_id
+from harness.servers.batches.batching import Batching
+from harness.types import Messages, PreferencePair, Record, prompt_id
 
 
 def reward_stage(
@@ -103,3 +107,41 @@ def make_scorer(
         partial=ctx.partial,
         shard=ctx.shard,
     )
+
+
+def sends_batches(reward: RewardModel) -> bool:
+    """Whether its judge is asked in batches, which a server takes hours for: then all rows are sent at once."""
+    return any(isinstance(judge, Batching) and judge.mode == "batch" for judge in judges_of(reward))
+
+
+class _Row(Record):
+    """A response to its prompt."""
+
+    messages: Messages
+    text: str
+
+
+def scored(
+    ctx: Context,
+    reward: RewardModel,
+    role: str,
+    launch: Launch | None,
+    rows: Sequence[tuple[Messages, str]],
+    what: str,
+) -> list[float | None]:
+    """The scores of (prompt, response) rows, in order, by a reward model whose stage is the input called `role`. Where
+    the stage has workers, each scores all rows of the prompts in its shards. `what`: for the progress bar."""
+    scorer = make_scorer(ctx, reward, role, launch)
+    ctx.progress.start(what, scorer.items(len(rows)))
+    if ctx.workers is None:
+        return scorer(rows)
+    by_prompt = ((prompt_id(messages), _Row(messages=messages, text=text)) for messages, text in rows)
+    with dealt(by_prompt, ctx.folder, ctx.worker_count, together=sends_batches(reward)) as parts:
+        ctx.spread(partial(_score_shard, reward, role, launch), parts.shards, more=True)
+        return [row.score for row in parts.results(Score)]
+
+
+def _score_shard(reward: RewardModel, role: str, launch: Launch | None, ctx: Context, shard: Shard) -> None:
+    """Score a shard's rows; the results are `Score`."""
+    rows = [(row.messages, row.text) for row in shard.rows(_Row)]
+    shard.write(Score(score=score) for score in make_scorer(ctx, reward, role, launch)(rows))

@@ -7,12 +7,13 @@ from typing import Any
 
 from harness.benchmark import Benchmark
 from harness.components import identity
-from harness.engine.stage import Context, Estimate, Stage, derived_seed
+from harness.engine.stage import Context, Estimate, Spreads, Stage, derived_seed
 from harness.engine.store import Store, write_rows
 from harness.errors import ComponentError
 from harness.judging.asker import Asker, make_ask
 from harness.judging.costs import REPLY_TOKENS, journal_name, journal_of, plan_judging
 from harness.judging.panel import collect_verdicts, members_of
+from harness.judging.spreading import SpreadAsker, computes
 from harness.models.demand.loads import REPLY_SECONDS, loading
 from harness.models.demand.parts import by_engines, scoring
 from harness.printable import printable
@@ -67,6 +68,7 @@ def verdicts_stage(
         estimate,
         judging,
         exclusive=journals,
+        spreads=_spreads(members),
         engines=engines_of(*members),
     )
 
@@ -141,6 +143,7 @@ def gold_stage(
         estimate,
         judging,
         exclusive=frozenset(f"{journal_name(member)}/{name}" for member in members),
+        spreads=_spreads(members),
         engines=engines_of(*members),
     )
 
@@ -224,15 +227,22 @@ def recorded_verdicts_stage(system: System, benchmark: Benchmark, answers: Stage
 
 
 def _asker(ctx: Context, judge: Judge, evaluation: Evaluation, concurrency: int) -> Asker:
+    journal, price = journal_of(judge, ctx.store), judge.token_price(price_table(evaluation.prices))
+    if ctx.workers and computes(judge):
+        return SpreadAsker(ctx, judge, journal, concurrency, evaluation.retries_invalid, price)
     return make_ask(
         judge,
-        journal_of(judge, ctx.store),
+        journal,
         concurrency=concurrency,
         advance=ctx.progress.advance,
         retries_invalid=evaluation.retries_invalid,
-        price=judge.token_price(price_table(evaluation.prices)),
+        price=price,
         spending=ctx.spending,
     )
+
+
+def _spreads(members: Sequence[Judge]) -> Spreads:
+    return "by resources" if any(map(computes, members)) else "nothing"
 
 
 def _inputs(answers: Stage, reference: Stage | None) -> dict[str, Stage]:

@@ -35,6 +35,8 @@ class Spread(Record):
 
 
 RESAMPLES = 2000
+AT_ONCE = 1 << 21
+"""Indices of resamples that are drawn at a time."""
 ENOUGH = 40
 """Prompts from which a bootstrap is used."""
 DIFFERENT = 10
@@ -76,7 +78,42 @@ def mean_metric(
     """
     import numpy as np
 
-    labels = list(range(len(values))) if groups is None else list(groups)
+    stratum: list[Hashable] = []
+    if groups is None and strata is None:
+        sums = np.fromiter((0 + value * scale for value in values if value is not None), dtype=float)
+        counts = np.ones(len(sums))
+    else:
+        sums, counts, stratum = _by_prompt(values, groups, strata, scale)
+    n, prompts = int(counts.sum()), len(sums)
+    invalid = len(values) - n
+    if n == 0:
+        return Metric(value=None, n=0, n_invalid=invalid)
+    mean = float(sums.sum() / n)
+    if prompts < 2:
+        return Metric(value=mean, n=prompts, n_invalid=invalid)
+    per_prompt = (mean + (sums - counts * mean) * prompts / n).tolist()
+    parts = None if strata is None else merged(stratum)
+    summary = mean_of(per_prompt, None, 0.0, parts)
+    if few(per_prompt, limits):
+        ci95 = interval_of_few(summary, limits)
+    elif parts is None:
+        ci95 = percentile_interval(_resampled_means(sums, counts, seed))
+    else:
+        weights = stratified_weights(parts, RESAMPLES, seed)
+        ci95 = percentile_interval((weights @ sums) / (weights @ counts))
+    return Metric(value=mean, stderr=summary.stderr, ci95=ci95, n=prompts, n_invalid=invalid)
+
+
+def _by_prompt(
+    values: Sequence[float | None],
+    groups: Sequence[Hashable] | None,
+    strata: Sequence[Hashable] | None,
+    scale: float,
+) -> "tuple[np.ndarray, np.ndarray, list[Hashable]]":
+    """(sum, number, stratum) of each prompt's scored values, in the order of their first ones."""
+    import numpy as np
+
+    labels = range(len(values)) if groups is None else groups
     of_value = [None] * len(values) if strata is None else list(strata)
     by_prompt: dict[Hashable, list[float]] = {}
     stratum: dict[Hashable, Hashable] = {}
@@ -86,25 +123,21 @@ def mean_metric(
             stratum[label] = part
     sums = np.array([sum(v) for v in by_prompt.values()], dtype=float)
     counts = np.array([len(v) for v in by_prompt.values()], dtype=float)
-    n, prompts = int(counts.sum()), len(sums)
-    invalid = len(values) - n
-    if n == 0:
-        return Metric(value=None, n=0, n_invalid=invalid)
-    mean = float(sums.sum() / n)
-    if prompts < 2:
-        return Metric(value=mean, n=prompts, n_invalid=invalid)
-    per_prompt = (mean + (sums - counts * mean) * prompts / n).tolist()
-    parts = None if strata is None else merged([stratum[label] for label in by_prompt])
-    summary = mean_of(per_prompt, None, 0.0, parts)
-    if few(per_prompt, limits):
-        ci95 = interval_of_few(summary, limits)
-    elif parts is None:
-        drawn = bootstrap_indices(prompts, RESAMPLES, seed)
-        ci95 = percentile_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    else:
-        weights = stratified_weights(parts, RESAMPLES, seed)
-        ci95 = percentile_interval((weights @ sums) / (weights @ counts))
-    return Metric(value=mean, stderr=summary.stderr, ci95=ci95, n=prompts, n_invalid=invalid)
+    return sums, counts, [stratum[label] for label in by_prompt]
+
+
+def _resampled_means(sums: "np.ndarray", counts: "np.ndarray", seed: int) -> "np.ndarray":
+    """The means of RESAMPLES resamples of prompts, those of `bootstrap_indices`: a few at a time, since all indices at
+    once are 16 kB a prompt."""
+    import numpy as np
+
+    rng, n = np.random.default_rng(seed), len(sums)
+    at_once = max(1, AT_ONCE // n)
+    means = np.empty(RESAMPLES)
+    for first in range(0, RESAMPLES, at_once):
+        drawn = rng.integers(0, n, size=(min(at_once, RESAMPLES - first), n))
+        means[first : first + at_once] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
 
 
 def few(per_prompt: Sequence[float], limits: tuple[float, float] | None = None) -> bool:

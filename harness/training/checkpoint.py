@@ -133,14 +133,22 @@ class RowModel:
         """What was trained, in float32, before any rounding; from the inputs of the running stage."""
         return self.trained_weights(ctx).load()
 
-    def weights(self, ctx: Context) -> Weights:
-        """The names of what `load` loads."""
-        return self._weights(ctx, CHECKPOINT, self.dtype)
+    def weights(self, ctx: Context, dtype: Dtype | None = None) -> Weights:
+        """The names of what `load` loads, in the dtype that answers or in another one."""
+        return self._weights(ctx, CHECKPOINT, dtype or self.dtype)
 
     def trained_weights(self, ctx: Context) -> Weights:
         """The names of what `load_trained` loads."""
         folder = in_float32(self._artifact(ctx)).name if self.trained else CHECKPOINT
         return self._weights(ctx, folder, "float32")
+
+    def reference_weights(self, ctx: Context, dtype: Dtype) -> Weights:
+        """The names of what the training started from, before any round, in a dtype: the recipe's policy, or the one
+        that `sft` has fine-tuned; of that the deployed one in half precision, and what was trained in float32."""
+        name, revision = self.policy.model, self.policy.revision
+        if sft := ctx.inputs.get("sft"):
+            name, revision = str(in_float32(sft.folder) if dtype == "float32" else sft.folder / CHECKPOINT), None
+        return Weights(model=name, revision=revision, dtype=dtype, bits=self.bits)
 
     def _weights(self, ctx: Context, name: str, dtype: Dtype) -> Weights:
         """An adapter is loaded on the policy that the recipe names, revision included, rather than on the base that its

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from harness.errors import StoreError
@@ -54,6 +55,7 @@ def write_point(point: Point, folder: Path, save: Save, *, first: bool) -> None:
     if first:
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)
+    PartialState().wait_for_everyone()  # the others look whether it is there
 
 
 def finish_points(points: Sequence[Point], work: Path, folder: Path, save: Save, start: Policy, *, first: bool) -> None:

@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.forked import harness
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -58,11 +59,8 @@ class Site:
 
     def __call__(self, *arguments: str, installed: bool = True) -> subprocess.CompletedProcess[str]:
         paths = [str(ROOT), *([str(self.site)] if installed else [])]
-        environment = {**os.environ, "HARNESS_HOME": str(self.folder / "home"), "PYTHONPATH": os.pathsep.join(paths)}
-        command = [sys.executable, "-m", "harness.cli", *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment | {"COLUMNS": "120"}, capture_output=True, text=True, timeout=300
-        )
+        variables = {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "120"}
+        return harness(*arguments, home=self.folder / "home", cwd=self.folder, **variables)
 
     def board(self, name: str) -> dict[str, Any]:
         return json.loads((self.folder / "leaderboards" / name / "board.json").read_text())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,17 +131,15 @@ def running(mark: str) -> dict[int, str]:
     return lines
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("victim", "number"),
-    [
-        *(("parent", number) for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGABRT)),
-        *(("watcher", number) for number in (signal.SIGTERM, signal.SIGINT)),
-    ],
-)
-def test_all_that_was_started_ends_with_the_parent(victim: str, number: int, tmp_path: Path) -> None:
-    """Workers with sessions of their own and those that ignore SIGTERM too, as those of `accelerate launch` may be."""
-    script = tmp_path / "tree.py"
+ENDS = [
+    *(("parent", number) for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGABRT)),
+    *(("watcher", number) for number in (signal.SIGTERM, signal.SIGINT)),
+]
+
+
+def left_after(victim: str, number: int, folder: Path) -> dict[int, str]:
+    """What still runs a while after the signal."""
+    script = folder / "tree.py"
     mark = f"{time.monotonic_ns() % 10**9 + 10**9}"  # seconds that nobody else sleeps
     script.write_text(TREE.replace("321", mark))
     command = [sys.executable, "-c", PARENT, str(script)]
@@ -155,12 +154,29 @@ def test_all_that_was_started_ends_with_the_parent(victim: str, number: int, tmp
         deadline = time.monotonic() + (10 if victim == "parent" else PATIENCE + 10)
         while (left := {**running(mark), **running(str(script))}) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert not left
+        return left
     finally:
         parent.kill()
         parent.wait()
         for process in running(mark) | running(str(script)):
             os.kill(process, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], dict[int, str]]:
+    """By how it was ended; all at once, for this is seconds of waiting each."""
+    with ThreadPoolExecutor(len(ENDS)) as pool:
+        found = pool.map(lambda end: left_after(*end, tmp_path_factory.mktemp("tree")), ENDS)
+        return dict(zip(ENDS, found, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("victim", "number"), ENDS)
+def test_all_that_was_started_ends_with_the_parent(
+    victim: str, number: int, left: dict[tuple[str, int], dict[int, str]]
+) -> None:
+    """Workers with sessions of their own and those that ignore SIGTERM too, as those of `accelerate launch` may be."""
+    assert not left[victim, number]
 
 
 def test_a_stopped_program_gets_the_time_to_end(tmp_path: Path) -> None:

@@ -174,6 +174,13 @@ def test_flags_missing_verdicts_and_uncalibrated_judges_are_cautions() -> None:
     assert found.statements[0].effect.prompts == 199
 
 
+def test_a_rule_as_judge_is_called_exact() -> None:
+    text = "a rule, exact by definition: 1 sentence"
+    found = answer(board({"dpo": 0, "multi": 6}, judge_calibration={"verdict": "rule", "text": text}))
+    assert found is not None
+    assert found.cautions[-1] == "Judge: j m, a rule, exact by definition: 1 sentence."
+
+
 def test_systems_are_compared_with_the_first() -> None:
     rows = [
         entry.model_copy(

@@ -17,6 +17,7 @@ PAGES = (
     "recipes/paper/README.md",
     "recipes/slurm/README.md",
     "leaderboards/README.md",
+    ".github/actions/gate/README.md",
     "harness/README.md",
     "harness/models/README.md",
     "harness/servers/README.md",

@@ -127,7 +127,7 @@ def merged(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     ("block", "document"), recipes(), ids=lambda v: f"{v.page}:{v.line}" if isinstance(v, Block) else ""
 )
 def test_recipes_validate_offline(block: Block, document: dict[str, Any], sandbox: Path) -> None:
-    for path in ("baseline.json", "gemma/model_outputs.json.gz", "gemma/annotations.json.gz"):
+    for path in ("baseline.json", "gemma/model_outputs.json.gz", "gemma/annotations.json.gz", "answers/mine.json"):
         (sandbox / path).parent.mkdir(exist_ok=True)
         (sandbox / path).touch()
     Path("recipe.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

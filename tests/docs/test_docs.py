@@ -16,6 +16,7 @@ LENGTHS = {  # lines: a page answers one reader's questions
     "recipes/paper/README.md": 110,
     "recipes/slurm/README.md": 60,
     "leaderboards/README.md": 160,
+    ".github/actions/gate/README.md": 90,
     "harness/README.md": 260,
     "harness/models/README.md": 70,
     "harness/servers/README.md": 90,

@@ -1,4 +1,4 @@
-"""The examples of gates, systems and CI are read by what reads them."""
+"""The examples of gates, systems and hooks are read by what reads them. Those of actions: tests/ci_kit."""
 
 import re
 
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.recipe.evaluation import System
 from harness.recipe.recipe import Gate
-from tests.docs.pages import all_blocks
+from tests.docs.pages import ROOT, all_blocks
 
 DOCUMENTS = [yaml.safe_load(block.text) for block in all_blocks("yaml")]
 
@@ -27,20 +27,18 @@ def test_a_floor_in_an_example_can_be_reached() -> None:
 
 
 def test_the_systems_are_systems() -> None:
-    (systems,) = [document["systems"] for document in DOCUMENTS if "systems" in document]
-    assert System.model_validate(systems[0]).answers.keys() == {"alpaca_eval"}
+    for systems in [document["systems"] for document in DOCUMENTS if "systems" in document]:
+        assert System.model_validate(systems[0]).answers.keys() == {"alpaca_eval"}
 
 
-def test_the_commands_in_ci_take_the_options_that_are_named() -> None:
-    (workflow,) = [document for document in DOCUMENTS if "jobs" in document]
-    (hooks,) = [document for document in DOCUMENTS if "repos" in document]
-    commands = workflow["jobs"]["gate"]["steps"][-1]["run"], hooks["repos"][0]["hooks"][0]["entry"]
+def test_the_command_in_the_hook_takes_the_options_that_are_named() -> None:
+    hooks = yaml.safe_load((ROOT / ".github" / "actions" / "gate" / "examples" / "pre-commit.yaml").read_text())
+    command = hooks["repos"][0]["hooks"][0]["entry"]
     shown = CliRunner().invoke(app, ["gate", "--help"], env={"COLUMNS": "200"}).output
-    for command in commands:
-        assert command.split()[:2] == ["harness", "gate"]
-        options = re.findall(r"--[a-z-]+", command)
-        assert options
-        assert all(option in shown for option in options)
+    assert command.split()[:2] == ["harness", "gate"]
+    options = re.findall(r"--[a-z-]+", command)
+    assert options
+    assert all(option in shown for option in options)
 
 
 def test_default_margins_of_figures_without_a_benchmark() -> None:

@@ -1,17 +1,14 @@
 """Training seeds and matched budgets through the command line, on a tiny random model."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests import forked
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 RECIPE = """\
 name: arms
@@ -33,11 +30,7 @@ training:
 
 
 def harness(folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "harness.cli", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    done = forked.harness(*arguments, home=folder / "home", cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

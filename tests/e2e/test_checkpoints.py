@@ -1,21 +1,18 @@
 """Rows of checkpoints on the way, through the command line: the board, its curves, and what changes nothing."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import harness
+from tests import forked
 from tests.sample_boards import markdown_tables
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 RECIPE = """\
 name: pairs
@@ -29,6 +26,7 @@ training: {{epochs: 2, learning_rate: 1.0e-3, max_prompt_length: 256, max_length
 evaluation:
   judge: {{name: local, model: {model}, dtype: float32}}
   answers: {{max_new_tokens: 4}}
+  kl: true
   checkpoints: {checkpoints}
   benchmarks: [{{name: alpaca_eval, prompts: builtin, reference: base, limit: 6}}]
 """
@@ -37,11 +35,7 @@ ROWS = ["base", "dpo", "dpo.at-0.25", "dpo.at-0.5", "trl", "trl.at-0.25", "trl.a
 
 def run(folder: Path, model: Path, checkpoints: str, *more: str) -> subprocess.CompletedProcess[str]:
     (folder / "pairs.yaml").write_text(RECIPE.format(model=model, checkpoints=checkpoints))
-    command = [sys.executable, "-m", "harness.cli", "run", "pairs.yaml", *more]
-    environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    return forked.harness("run", "pairs.yaml", *more, home=folder / "home", cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +76,21 @@ def test_the_board_and_its_page_have_a_curve_of_each_training(folder: Path) -> N
     assert "Held-out margin over training" in page
 
 
+def test_each_checkpoint_has_its_divergence_and_that_grows(folder: Path) -> None:
+    rows = {row["id"]: row["metrics"] for row in board(folder / "full")["rows"]}
+    assert "kl.answer" not in rows["base"]
+    for method in ("dpo", "trl"):
+        found = [rows[name]["kl.answer"] for name in (f"{method}.at-0.25", f"{method}.at-0.5", method)]
+        values = [metric["value"] for metric in found]
+        assert 0 < values[0] < values[1] < values[2]
+        assert [(metric["n"], metric["n_invalid"]) for metric in found] == [(6, 0)] * 3
+        assert all(metric["ci95"] for metric in found)
+    text = (folder / "full" / "leaderboards" / "pairs" / "board.md").read_text()
+    assert "no estimate of the divergence of whole answers" in text
+    trained = text.split("## Data, training and cost")[1]
+    assert not any(line.startswith("| dpo.at-") and "dpo_best_worst" in line for line in trained.splitlines())
+
+
 def test_the_card_of_a_checkpoint_is_about_it(folder: Path) -> None:
     where = folder / "full" / "leaderboards" / "pairs"
     harness.export_model(where, "dpo.at-0.25", folder / "exported", store=folder / "home" / "store", merge=True)
@@ -110,6 +119,7 @@ def test_a_choice_is_made_on_some_prompts_and_figures_are_of_the_others(folder: 
     for row in ROWS:
         assert rest[row] == {key: value for key, value in everything[row].items() if key not in left_out}
         assert rows[row]["metrics"]["alpaca_eval.win_rate"]["n"] == 4
+        assert row == "base" or rows[row]["metrics"]["kl.answer"]["n"] == 4
     for method in ("dpo", "trl"):
         candidates = [row for row in ROWS if row.startswith(method)]
         facts = {row: rows[row]["provenance"]["selection"] for row in candidates}

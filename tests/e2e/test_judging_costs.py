@@ -1,18 +1,16 @@
 """Through the command line, with a served judge: what judging will cost, a limit on it, a key that shows nowhere."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.fake_server import Body, FakeServer, completion
 
-ROOT = Path(__file__).parents[2]
 KEY = "sk-planted-0123456789abcdef"
 RECIPE = """\
 name: costly
@@ -29,16 +27,7 @@ PRICES = "judge-1: {input: 100, output: 300}\n"
 
 
 def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    home = {"HARNESS_HOME": str(folder / "home"), "PLANTED": KEY, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "harness.cli", *arguments],
-        cwd=folder,
-        env={**os.environ, **home, "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return forked.harness(*arguments, home=folder / "home", cwd=folder, PLANTED=KEY, COLUMNS="160")
 
 
 class Bill:
@@ -66,7 +55,7 @@ def files_with(folder: Path, text: str) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
-@pytest.mark.slow  # six commands, each of which imports torch or alpaca_eval
+@pytest.mark.slow  # six commands
 def test_plan_limit_ledger_and_key(tmp_path: Path, tiny_model: Path) -> None:
     bill = Bill()
     with FakeServer(bill, delay=0.01).running() as server:

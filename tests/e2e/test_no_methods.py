@@ -1,16 +1,14 @@
 """A recipe that ends with its ranked dataset, and one that only judges the untrained policy, on a tiny random model."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests import forked
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 RECIPE = """\
 name: data-only
@@ -30,11 +28,7 @@ EVALUATION = """evaluation:
 
 def harness(folder: Path, text: str, model: Path) -> subprocess.CompletedProcess[str]:
     (folder / "x.yaml").write_text(text.format(model=model))
-    environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "harness.cli", "run", "x.yaml"]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    return forked.harness("run", "x.yaml", home=folder / "home", cwd=folder)
 
 
 def test_without_methods_a_recipe_ends_with_its_ranked_dataset(tmp_path: Path, tiny_model: Path) -> None:

@@ -1,17 +1,15 @@
 """A recipe without augmentation and without a judge, through the command line, on a tiny random model."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.forked import harness
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 RECIPE = """\
 name: pairs
@@ -34,11 +32,7 @@ class Run:
         self.first = self("run", "pairs.yaml")
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "harness.cli", *arguments]
-        environment = {**os.environ, "HARNESS_HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
+        return harness(*arguments, home=self.folder / "home", cwd=self.folder)
 
     @property
     def rows(self) -> dict[str, Any]:
@@ -89,3 +83,25 @@ def test_the_run_says_where_things_are_and_the_plan_what_there_is(run: Run) -> N
     assert stages == ["seeds", "ranked", "report", "dataset", "reference", "train/dpo", "train/multi-dpo"] + [
         f"heldout/{row}" for row in ("base", "dpo", "multi-dpo")
     ]
+
+
+def test_checkpoints_are_measured_on_held_out_pairs_alone(run: Run) -> None:
+    recipe = (run.folder / "pairs.yaml").read_text().replace("name: pairs", "name: curves", 1)
+    (run.folder / "curves.yaml").write_text(recipe + "evaluation: {checkpoints: [0.5, 1.0]}\n")
+    done = run("run", "curves.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "Learning curves" in done.stdout
+    found = json.loads((run.folder / "leaderboards" / "curves" / "board.json").read_text())["rows"]
+    margins = {row["id"]: row["metrics"]["heldout.margin"] for row in found}
+    assert list(margins) == ["base", "dpo", "dpo.at-0.5", "multi-dpo", "multi-dpo.at-0.5"]
+    assert {margin["n"] for margin in margins.values()} == {24}
+    assert margins["dpo"]["value"] == run.rows["dpo"]["metrics"]["heldout.margin"]["value"]
+    assert margins["dpo.at-0.5"]["value"] not in (0, margins["dpo"]["value"])
+
+
+def test_an_evaluation_of_nothing_is_one_line(run: Run) -> None:
+    for nothing in ("{}", "{answers: {max_new_tokens: 4}, checkpoints: [0.5]}"):
+        (run.folder / "nothing.yaml").write_text((run.folder / "pairs.yaml").read_text() + f"evaluation: {nothing}\n")
+        done = run("validate", "nothing.yaml", "--offline")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "benchmarks: expected at least one" in done.stderr

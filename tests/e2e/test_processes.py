@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_run import RECIPE, board, harness
+from tests.e2e.test_run import RECIPE, board
+from tests.forked import harness
 
 RUNTIME = "runtime: {score_batch_size: 8, launch: {accelerate: {num_processes: 2}}}\n"
 

@@ -36,39 +36,35 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_it_fits_a_laptop(run: dict[str, Any]) -> None:
-    assert run["gigabytes"] < 6
+    assert run["gigabytes"] < 4
 
 
-def test_every_method_learns(run: dict[str, Any]) -> None:
+def test_every_method_learns_what_its_seed_prefers(run: dict[str, Any]) -> None:
     trained = [r["report"] for r in run["records"] if r["stage"] == "train"]
-    assert len(trained) == 3
+    assert len(trained) == 2
     for report in trained:
         assert report["last_loss"] < report["first_loss"]
     rows = {row["id"]: row["metrics"] for row in run["board"]["rows"]}
-    assert rows.pop("base")["heldout.margin"]["value"] == 0
+    base = rows.pop("base")
+    assert base["heldout.margin"]["value"] == 0
     for metrics in rows.values():
-        assert metrics["heldout.margin"]["value"] > 0
+        assert metrics["heldout.margin"]["ci95"][0] > 0
+        assert metrics["alpaca_eval.win_rate"]["ci95"][0] > 50
+        assert metrics["gold_reward.score"]["value"] > base["gold_reward.score"]["value"]
+        assert metrics["alpaca_eval.truncated"]["value"] < base["alpaca_eval.truncated"]["value"]  # most answers end
 
 
-def test_the_board_is_printed_and_honest(run: dict[str, Any]) -> None:
-    assert "not calibrated" in run["output"]
+def test_the_board_is_printed_and_says_what_its_judge_is(run: dict[str, Any]) -> None:
+    output = " ".join(run["output"].split())
+    assert "a rule, exact by definition: 5 to 25 words, 1 sentence" in output
+    assert "dpo significantly better" in output
     for row in run["board"]["rows"]:
-        assert row["id"] in run["output"]
-        assert row["metrics"]["alpaca_eval.win_rate"]["value"] is not None
+        assert row["id"] in output
         for metric in row["metrics"].values():
             assert metric["n_invalid"] == 0
-        # A category is one question here, and counts are counts: neither has an interval.
-        for name in (
-            "alpaca_eval.win_rate",
-            "alpaca_eval.avg_length",
-            "mt_bench.score",
-            "mt_bench.turn_1",
-            "mt_bench.turn_2",
-            "heldout.pair_accuracy",
-            "heldout.margin",
-        ):
+        for name, prompts in {"alpaca_eval.win_rate": 32, "gold_reward.score": 32, "heldout.margin": 12}.items():
             metric = row["metrics"][name]
-            assert metric["n"] >= 8
-            # The untrained policy against itself, and its accuracy on held-out pairs, are constants by definition.
-            if row["id"] != "base" or not name.endswith(("win_rate", "pair_accuracy")):
+            assert metric["n"] >= prompts
+            # The untrained policy against itself is a constant by definition.
+            if row["id"] != "base" or name == "gold_reward.score":
                 assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_run import RECIPE, ROOT, board
+from tests.forked import harness
 
 pytestmark = pytest.mark.slow
 
@@ -27,9 +28,8 @@ class Runs:
         self.folder = folder
         self.recipe = folder / "tiny.yaml"
         self.recipe.write_text(RECIPE.format(model=model))
-        self.straight = self.start("straight")
-        self.out = self.straight.communicate(timeout=200)
-        assert self.straight.returncode == 0, self.out
+        straight = self.run("straight")
+        assert straight.returncode == 0, straight.stderr
 
     def home(self, name: str) -> Path:
         return self.folder / name / "home"
@@ -54,6 +54,11 @@ class Runs:
             preexec_fn=prepare,
         )
 
+    def run(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        (self.folder / name).mkdir(exist_ok=True)
+        return harness("run", str(self.recipe), home=self.home(name), cwd=self.folder / name)
+
     def finished(self, name: str) -> int:
         return len(list((self.home(name) / "store" / "artifacts").glob("*/artifact.json")))
 
@@ -66,10 +71,9 @@ class Runs:
 
     def goes_on(self, name: str, kept: int) -> None:
         """The same command ends with the board of the run that was left alone, and does again only what is missing."""
-        process = self.start(name)
-        out, err = process.communicate(timeout=200)
-        assert process.returncode == 0, err
-        found = re.search(r"(\d+) found in the store", out)
+        done = self.run(name)
+        assert done.returncode == 0, done.stderr
+        found = re.search(r"(\d+) found in the store", done.stdout)
         assert found is not None
         assert int(found[1]) >= kept
         rows = [[row["id"], row["metrics"]] for row in board(self.folder / name)["rows"]]
@@ -182,11 +186,10 @@ def test_a_broken_artifact_is_made_again(stage: str, file: str, runs: Runs) -> N
             if folder.name in record["inputs"].values() and record["stage"] == "answers":
                 (answers / "artifact.json").unlink()
     before = (runs.folder / "straight" / "leaderboards" / "tiny" / "board.md").read_bytes()
-    process = runs.start("straight")
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
+    done = runs.run("straight")
+    assert done.returncode == 0, done.stderr
     if file != "artifact.json":
-        assert "its content has changed since it was written; it is computed again" in " ".join(out.split())
+        assert "its content has changed since it was written; it is computed again" in " ".join(done.stdout.split())
     assert (runs.folder / "straight" / "leaderboards" / "tiny" / "board.md").read_bytes() == before
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fake_server import FakeServer, completion
+from tests.forked import harness
 from tests.training.runs import loaded_outside
 
 pytestmark = pytest.mark.slow
@@ -40,14 +41,6 @@ evaluation:
     - {{name: alpaca_eval, prompts: builtin, reference: base, limit: 6}}
     - {{name: mt_bench, questions: builtin, limit: 8}}
 """
-
-
-def harness(*arguments: str, home: Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli", *arguments]
-    environment = {**os.environ, "HARNESS_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300, **options
-    )
 
 
 def board(folder: Path) -> dict[str, Any]:

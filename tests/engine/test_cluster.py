@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 DRIVER = """
-import json, os, sys, time
+import json, os, sys
 from harness.engine.cluster.connect import connected
 
 def seen():
@@ -23,21 +23,23 @@ def seen():
 
 with connected("local") as ray:
     print(json.dumps([ray.get(ray.remote(seen).remote()), ray.get_runtime_context().gcs_address]), flush=True)
-    time.sleep(float(sys.argv[1]))
+    sys.stdin.readline()
 print(json.dumps([os.environ.get(name) for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")]))
 """
 
 
-def driver(folder: Path, seconds: float, **more: str) -> "subprocess.Popen[str]":
+def driver(folder: Path, **more: str) -> "subprocess.Popen[str]":
+    """Keeps its cluster until it reads a line."""
     (folder / "lib").mkdir()
     (folder / "lib" / "trl_like.py").write_text("")
     for name in ("json", "torch", "pydantic", "psutil", "harness"):  # a stranger's
         (folder / f"{name}.py").write_text(f"open({str(folder / 'ran')!r}, 'a').write({name!r})\n")
     environment = {**os.environ, "PYTHONPATH": f"{folder / 'lib'}:{ROOT}", "HOME": str(folder), **more}
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", DRIVER, str(seconds)],
+        [sys.executable, "-P", "-c", DRIVER],
         cwd=folder,
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,7 +77,7 @@ def refused(address: str, folder: Path) -> bool:
 
 def test_a_cluster_of_our_own_is_closed_and_clean(tmp_path: Path) -> None:
     """With the address of another cluster, which is gone, in the environment."""
-    process = driver(tmp_path, 15, RAY_ADDRESS="127.0.0.1:6399", RAY_AUTH_MODE="disabled")
+    process = driver(tmp_path, RAY_ADDRESS="127.0.0.1:6399", RAY_AUTH_MODE="disabled")
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith('[[null, true], "127.0.0.1:'), process.communicate()[1]
@@ -85,14 +87,14 @@ def test_a_cluster_of_our_own_is_closed_and_clean(tmp_path: Path) -> None:
     assert listening(session) <= loopback
     assert listening(session)
     assert refused(address, tmp_path)
-    rest, errors = process.communicate(timeout=60)
+    rest, errors = process.communicate("\n", timeout=60)
     assert rest == '["127.0.0.1:6399", null, "disabled"]\n', errors
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / ".ray").exists()  # no token is left in the user's home
 
 
 def test_nothing_is_left_of_a_killed_driver(tmp_path: Path) -> None:
-    process = driver(tmp_path, 300)
+    process = driver(tmp_path)
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith("["), process.communicate()[1]

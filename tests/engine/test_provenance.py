@@ -25,13 +25,15 @@ def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path) -> None:
 
 
 def test_versions_that_the_package_does_not_admit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its metadata is the first of that name on the path; an option that wasn't asked for has no say."""
+    """Its metadata is the first of that name on the path; the tools of development have no say."""
     folder = tmp_path / "preference_harness-0.1.0.dist-info"
     folder.mkdir()
     wanted = ["numpy<1", "torch>=2", "not-installed>=3", "scipy<1; extra == 'dev'", "pyyaml<1; python_version < '3'"]
+    wanted += [f"{name}; extra == '{extra}'" for name in ("rich<1", "not-there>=1") for extra in ("judge", "train")]
     lines = ["Metadata-Version: 2.4", "Name: preference-harness", "Version: 0.1.0"]
     (folder / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {line}" for line in wanted)]) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    (line,) = packages_out_of_range()
+    line, of_an_extra = packages_out_of_range()
+    assert of_an_extra.startswith("rich ")
     assert line.startswith("numpy ")
     assert line.endswith("the harness is tested with <1: figures may be wrong; pip install 'numpy<1'")

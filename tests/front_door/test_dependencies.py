@@ -1,4 +1,5 @@
-"""What the package admits of others' versions: ranges with room for vLLM, and constraints that the README installs."""
+"""What the package needs of others: a light installation and extras, ranges with room for vLLM, and constraints that
+the README installs."""
 
 import ast
 import json
@@ -15,18 +16,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from harness.errors import EXTRAS, installation
 from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = ".ci/constraints.txt"
 FREE = {"pip"}  # it installs everything else, and a newer one does that as well
-CALLED = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+CALLED = {"sklearn": "scikit-learn", "yaml": "pyyaml", "fastchat": "fschat", "pkg_resources": "setuptools"}
 BROUGHT = {  # imported and not declared: a dependency brings it, in the version that it needs
     "dotenv": "alpaca-eval",
     "markupsafe": "jinja2",
     "pydantic_core": "pydantic",
 }
+OWN = "preference-harness"
+HEAVY = {"torch", "transformers", "trl", "datasets", "scikit-learn", "alpaca-eval", "fschat", "pandas", "scipy"}
+"""What an installation for continuous integration has no use for."""
 ASKED_FOR = {"vllm", "deepspeed", "lm_eval", "mlflow", "trackio", "wandb"}
 """What a recipe may name and an error then says how to install."""
 BESIDE = {
@@ -55,19 +60,28 @@ def lines_of(path: str) -> list[str]:
     return (ROOT / path).read_text(encoding="utf-8").splitlines()
 
 
-DIRECT = read(PROJECT["dependencies"])
-OPTIONAL = read(line for lines in PROJECT["optional-dependencies"].values() for line in lines)
-INSTALLED = DIRECT | read(PROJECT["optional-dependencies"]["dev"])
+def of_extra(name: str) -> dict[str, Requirement]:
+    """What an extra brings, with the extras that it names of this package."""
+    own = read(PROJECT["optional-dependencies"][name])
+    named = own.pop(OWN).extras if OWN in own else ()
+    return {key: wanted for other in named for key, wanted in of_extra(other).items()} | own
+
+
+LIGHT = read(PROJECT["dependencies"])
+OPTIONAL = {key: wanted for name in PROJECT["optional-dependencies"] for key, wanted in of_extra(name).items()}
+WHOLE = LIGHT | of_extra("all")
+"""What a whole recipe needs, such as the quickstart."""
+INSTALLED = LIGHT | of_extra("dev")
 """What the README's two commands install."""
 LOCKED = read(lines_of(LOCK))
 VLLM = read(lines_of("tests/front_door/vllm-0.33.0.txt"))
 
 
 def test_there_is_room_for_vllm() -> None:
-    shared = DIRECT.keys() & VLLM.keys()
+    shared = WHOLE.keys() & VLLM.keys()
     assert {"torch", "transformers", "huggingface-hub"} <= shared
     for name in shared:
-        assert DIRECT[name].specifier.contains(BESIDE[name]), name
+        assert WHOLE[name].specifier.contains(BESIDE[name]), name
         assert VLLM[name].specifier.contains(BESIDE[name]), name
 
 
@@ -75,24 +89,24 @@ def test_there_is_room_for_vllm() -> None:
 def test_pip_installs_vllm_beside_the_package() -> None:
     """`--dry-run`: nothing is installed. `--ignore-installed`: as in a new environment."""
     options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    command = [sys.executable, "-m", "pip", "install", *options, str(ROOT), "vllm==0.33.0"]
+    command = [sys.executable, "-m", "pip", "install", *options, f"{ROOT}[all]", "vllm==0.33.0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
     metadata = [one["metadata"] for one in json.loads(done.stdout)["install"]]
     chosen = {canonicalize_name(one["name"]): one["version"] for one in metadata}
-    for name in DIRECT.keys() & VLLM.keys():
-        assert DIRECT[name].specifier.contains(chosen[name]), name
+    for name in WHOLE.keys() & VLLM.keys():
+        assert WHOLE[name].specifier.contains(chosen[name]), name
         assert VLLM[name].specifier.contains(chosen[name]), name
 
 
 def test_every_dependency_has_a_lowest_version() -> None:
     """Which a test with the lowest of all can install."""
-    for name, wanted in (DIRECT | OPTIONAL).items():
+    for name, wanted in (LIGHT | OPTIONAL).items():
         assert {one.operator for one in wanted.specifier} & {">=", "=="}, name
 
 
 def test_torch_has_no_highest_version() -> None:
-    assert {one.operator for one in DIRECT["torch"].specifier} == {">="}
+    assert {one.operator for one in WHOLE["torch"].specifier} == {">="}
 
 
 def test_every_import_is_declared() -> None:
@@ -105,7 +119,34 @@ def test_every_import_is_declared() -> None:
                 names |= {alias.name.split(".")[0] for alias in node.names}
     others = names - sys.stdlib_module_names - BROUGHT.keys() - ASKED_FOR - {"harness"}
     assert len(others) > 20
-    assert {canonicalize_name(CALLED.get(name, name)) for name in others} <= (DIRECT | OPTIONAL).keys()
+    assert {canonicalize_name(CALLED.get(name, name)) for name in others} <= (LIGHT | OPTIONAL).keys()
+
+
+def test_the_package_itself_is_light() -> None:
+    assert not LIGHT.keys() & HEAVY
+    assert WHOLE.keys() >= HEAVY
+    assert WHOLE.keys() <= INSTALLED.keys()
+    assert OWN not in WHOLE.keys() | INSTALLED.keys()
+
+
+def test_a_package_has_one_range_wherever_it_is_named() -> None:
+    named = [read(lines) for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())]
+    for name in {name for lines in named for name in lines} - {OWN}:
+        assert len({str(lines[name]) for lines in named if name in lines}) == 1, name
+
+
+def test_messages_name_the_extra_that_brings_a_package() -> None:
+    """And the smallest, of those that do. Trackers are installed one by one."""
+    for extra, names in EXTRAS.items():
+        brought = of_extra(extra)
+        for name in names:
+            distribution = canonicalize_name(CALLED.get(name, BROUGHT.get(name, name)))
+            assert distribution in brought, name
+            assert distribution not in LIGHT, name
+            assert installation(name) == f"pip install 'preference-harness[{extra}]'"
+    assert installation("wandb") == "pip install wandb"
+    covered = {canonicalize_name(CALLED.get(name, name)) for names in EXTRAS.values() for name in names}
+    assert of_extra("all").keys() - covered == FREE, "a package that no message knows the extra of"
 
 
 # The constraints.

@@ -36,7 +36,8 @@ def timed_run(folder: Path, arguments: Sequence[str]) -> tuple[float, float]:
 def small_recipe(folder: Path) -> list[str]:
     """The arguments of a run of the quickstart on a tiny model."""
     recipe = folder / RECIPE.name
-    recipe.write_text(RECIPE.read_text().replace(MODEL, str(tiny_model(folder / "model"))))
+    text = RECIPE.read_text().replace(MODEL, str(tiny_model(folder / "model")))
+    recipe.write_text(text.replace("path: short", f"path: {RECIPE.parent}/short"))
     return [str(recipe), *(word for edit in SMALL for word in ("--set", edit))]
 
 

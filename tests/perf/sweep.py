@@ -6,7 +6,7 @@ On a tiny model: N in 2, 3, 4, 5 x two reward models x two seed sets, two method
 command, from its start; `work_ratio` the seconds of one run over those of the 16 cells run one by one, `planned_ratio`
 what `harness plan` had said of it; `ray_ratio` the seconds on a Ray cluster that is started for it (two processors),
 its start included, over those in one process. Medians over rounds, alternating. The last line is one JSON object.
-`--small`: N in 2, 3, one reward model, one seed set, one new prompt, two prompts per benchmark; a plan of 7 cells.
+`--small`: N in 2, 3, one reward model, seed set, new prompt, method and benchmark; a plan of 7 cells.
 """
 
 import json
@@ -37,29 +37,32 @@ data:
     max_attempts: 40
   responses: {{generator: {{name: hf, model: {model}, dtype: float32}}, n: 3, max_new_tokens: 12}}
   reward: {{name: length}}
-methods:
-  - {{id: dpo-adjacent, loss: {{name: dpo_adjacent, beta: 0.1}}}}
-  - {{id: multi-dpo, loss: {{name: mdpo_linear, beta: 0.1}}}}
+methods: {methods}
 training: {{epochs: 1, learning_rate: 1.0e-3, max_prompt_length: 256, max_length: 512, lora: {{r: 4}}}}
 evaluation:
   judge: {{name: local, model: {model}, dtype: float32}}
   answers: {{max_new_tokens: 12}}
-  benchmarks:
-    - {{name: alpaca_eval, prompts: builtin, reference: base, limit: {asked[0]}}}
-    - {{name: mt_bench, questions: builtin, limit: {asked[1]}}}
+  benchmarks: {benchmarks}
 """
+METHODS = {"dpo-adjacent": "dpo_adjacent", "multi-dpo": "mdpo_linear"}
+"""Losses."""
+BENCHMARKS = {
+    "alpaca_eval": {"prompts": "builtin", "reference": "base", "limit": 6},
+    "mt_bench": {"questions": "builtin", "limit": 8},
+}
 SEEDS = {"some": [{"name": "builtin", "limit": 32}], "all": [{"name": "builtin"}]}
 
 
 class Grid(NamedTuple):
-    """The cells that are run, new prompts of each, prompts of the benchmarks, how often is planned, and edits for many
-    more cells."""
+    """The cells that are run, new prompts of each, methods, benchmarks, how often is planned, and edits for many more
+    cells."""
 
     counts: tuple[int, ...]
     rewards: tuple[str, ...]
     seeds: tuple[str, ...]
     prompts: int
-    asked: tuple[int, int]
+    methods: tuple[str, ...]
+    benchmarks: tuple[str, ...]
     plans: int
     many: tuple[str, ...]
 
@@ -78,10 +81,10 @@ class Grid(NamedTuple):
             "data.reward": {name: rewards[name] for name in self.rewards},
             "data.seeds": {name: SEEDS[name] for name in self.seeds},
         }
-        return (
-            RECIPE.format(model=model, prompts=self.prompts, asked=self.asked)
-            + f"sweep: {json.dumps({'grid': axes})}\n"
-        )
+        methods = [{"id": name, "loss": {"name": METHODS[name], "beta": 0.1}} for name in self.methods]
+        benchmarks = [{"name": name, **BENCHMARKS[name]} for name in self.benchmarks]
+        lists = {"methods": json.dumps(methods), "benchmarks": json.dumps(benchmarks)}
+        return RECIPE.format(model=model, prompts=self.prompts, **lists) + f"sweep: {json.dumps({'grid': axes})}\n"
 
 
 FULL = Grid(
@@ -89,7 +92,8 @@ FULL = Grid(
     ("trained", "length"),
     ("some", "all"),
     4,
-    (6, 8),
+    tuple(METHODS),
+    tuple(BENCHMARKS),
     3,
     (
         "sweep.grid[training.epochs]=[1, 2, 3, 4]",
@@ -102,7 +106,8 @@ SMALL = Grid(
     ("length",),
     ("some",),
     1,
-    (2, 2),
+    ("multi-dpo",),
+    ("alpaca_eval",),
     1,
     ("sweep.grid[training.epochs]=[1, 2]", "sweep.seeds=[0, 1]", "sweep.exclude=[{seed: 1, epochs: 2, n: 2}]"),
 )

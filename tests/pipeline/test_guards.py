@@ -2,12 +2,14 @@
 
 import json
 import random
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from harness.components import build
 from harness.files import read_json_lines, read_json_list
+from harness.pipeline import guards
 from harness.pipeline.guards import Flag, answer_flags, family, family_flag, leak_flag, precision_flag, repetition
 from harness.pipeline.injections import KINDS, kind_of
 from harness.types import Answer, Metric
@@ -34,8 +36,13 @@ def named(flags: list[Flag]) -> dict[str, Flag]:
 EXPECTED = {"alpaca-7b": {"length": 0.193}, "gemma-2b-it": {"empty": 22 / 805}}
 
 
+remembered = cache(kind_of)
+"""For texts that two tests look at."""
+
+
 @pytest.mark.slow
-def test_recorded_systems_raise_only_true_flags(shared_data: Path) -> None:
+def test_recorded_systems_raise_only_true_flags(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "kind_of", remembered)
     benchmark = build("benchmark", {"name": "alpaca_eval", "data_dir": str(shared_data / "alpaca_eval")})
     references = benchmark.reference_texts([])  # type: ignore[attr-defined]
     for folder in sorted((shared_data / "alpaca_eval" / "recorded").iterdir()):
@@ -154,7 +161,7 @@ def test_under_one_percent_of_all_recorded_answers_are_flagged(shared_data: Path
         texts += [row[name] for row in read_json_list(path) for name in ("output_1", "output_2")]
     for path in sorted((shared_data / "mt_bench" / "recorded").glob("*/model_answer.jsonl")):
         texts += [turn for row in read_json_lines(path) for turn in row["choices"][0]["turns"]]
-    flagged = sum(kind_of(text) is not None for text in texts)
+    flagged = sum(remembered(text) is not None for text in texts)
     assert len(texts) > 5000
     assert flagged / len(texts) < 0.001
 

@@ -1,15 +1,16 @@
 """Mistakes in `policy`, `training` and `runtime`: one line each."""
 
+import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness import errors
 from harness.errors import ModelError
 from harness.pipeline.plan import make_plan
 from harness.recipe import launch
-from harness.recipe import training as recipe_training
 from harness.recipe.sizes import Sizes
 from harness.training.setup import TrainingSetup
 from tests.a_recipe import RECIPE, edited, load, refused
@@ -110,11 +111,18 @@ def test_shipped_accelerate_configurations_are_fine(folder: Path, monkeypatch: p
         load(folder, RECIPE + f"runtime: {{launch: {{accelerate: {{config: {path}}}}}}}\n")
 
 
+def find_only(monkeypatch: pytest.MonkeyPatch, spec: ModuleSpec | None) -> None:
+    """Whatever package is looked for, this is what is found of it."""
+    for name in ("wandb", "mlflow", "bitsandbytes"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(errors, "find_spec", lambda _name: spec)
+
+
 def test_reporters_are_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
+    find_only(monkeypatch, None)
     message = refused_runtime(folder, "{report_to: wandb}")
     assert "needs the package wandb, which is not installed: pip install wandb" in message
-    monkeypatch.setattr(recipe_training, "find_spec", lambda name: ModuleSpec(name, None))
+    find_only(monkeypatch, ModuleSpec("mlflow", None))
     assert "pip install mlflow" in refused_runtime(folder, "{report_to: mlflow}"), "a folder of that name is no package"
     assert "expected 'tensorboard', 'trackio', 'wandb' or 'mlflow'" in refused_runtime(
         folder, "{report_to: [tensorbord]}"
@@ -122,7 +130,7 @@ def test_reporters_are_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_bits_need_bitsandbytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_training, "find_spec", lambda _name: None)
+    find_only(monkeypatch, None)
     message = refused(folder, edited("lora: {r: 8}", "lora: {r: 8, bits: 4}"))
     assert "needs the package bitsandbytes, which is not installed: pip install 'preference-harness[qlora]'" in message
     assert "training.lora.bits: expected 4 or 8, got 3" in refused(folder, edited("{r: 8}", "{r: 8, bits: 3}"))

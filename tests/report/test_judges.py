@@ -47,7 +47,10 @@ def test_a_judge_at_chance_comes_before_everything(tmp_path: Path) -> None:
     assert results(board).count("Judge at chance.") == 1
 
 
-@pytest.mark.parametrize(("verdict", "title"), [("weak", "Weak judge."), ("uncalibrated", "Uncalibrated judge.")])
+@pytest.mark.parametrize(
+    ("verdict", "title"),
+    [("weak", "Weak judge."), ("rule", "A rule as judge."), ("uncalibrated", "Uncalibrated judge.")],
+)
 def test_a_weak_judge_and_an_uncalibrated_one_are_told_less_loudly(tmp_path: Path, verdict: str, title: str) -> None:
     written(tmp_path, rows(verdict))
     text = (tmp_path / "board.md").read_text()

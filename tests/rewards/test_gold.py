@@ -68,6 +68,23 @@ def test_a_truth_that_is_none(fields: dict[str, Any], message: str) -> None:
         build("reward", {"name": "gold", **fields})
 
 
+@pytest.mark.parametrize(
+    ("reward", "rule"),
+    [
+        ({"name": "gold", "words": [5, 25], "sentences": [1, 1]}, "5 to 25 words, 1 sentence"),
+        (
+            {"name": "gold", "keywords": ["you"], "without": [","], "ends": "?"},
+            "the words 'you', without ',', ends with '?'",
+        ),
+        ({"name": "gold", "reward": {"name": "gold", "format": "one_paragraph"}}, "one paragraph"),
+        ({"name": "gold", "reward": {"name": "length"}}, None),
+        ({"name": "features", "weights": "gpt4_turbo"}, None),
+    ],
+)
+def test_the_rule_of_a_judge(reward: dict[str, Any], rule: str | None) -> None:
+    assert RewardModelJudge.model_validate({"name": "reward_model", "reward": reward}).rule == rule
+
+
 def test_only_what_is_set_is_part_of_the_key() -> None:
     assert identity(build("reward", {"name": "gold", "words": [1, 2]})) == {"name": "gold", "words": [1, 2]}
 

@@ -22,6 +22,7 @@ import torch
 from harness.models.chat import encode_prompt
 from harness.models.load import load_tokenizer
 from harness.types import Message
+from tests.forked import harness
 from tests.training.runs import loaded_outside
 
 ROOT = Path(__file__).parents[2]
@@ -70,13 +71,8 @@ class Run:
         return subprocess.Popen(command, cwd=self.folder, env=environment, **quiet)
 
     def finish(self) -> None:
-        process = self.start()
-        try:
-            output, _ = process.communicate(timeout=600)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-        assert process.returncode == 0, output
+        done = harness("run", "rounds.yaml", home=self.home, cwd=self.folder)
+        assert done.returncode == 0, done.stderr
 
     def kill_after(self, stages: int) -> bool:
         """Kill a run once so many stages are done; False if it ended before."""

@@ -6,6 +6,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.stats import intervals
 from harness.stats.agreement import kendall_tau
 from harness.stats.intervals import (
     DIFFERENT,
@@ -45,6 +46,15 @@ def test_interval_is_the_percentiles_of_the_resampled_means() -> None:
     x = np.random.default_rng(4).normal(size=60)
     means = x[bootstrap_indices(60, RESAMPLES, 7)].mean(axis=1)
     assert mean_metric(list(x), seed=7).ci95 == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
+
+
+@pytest.mark.parametrize("at_once", [1, 130, 4999])
+def test_resamples_drawn_in_parts_are_those_drawn_at_once(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Memory is that of a part, and the figures are the same to the digit."""
+    monkeypatch.setattr(intervals, "AT_ONCE", at_once)
+    x = np.random.default_rng(5).normal(size=61)
+    means = x[bootstrap_indices(61, RESAMPLES, 3)].sum(axis=1) / 61
+    assert mean_metric(x.tolist(), seed=3).ci95 == tuple(np.percentile(means, [2.5, 97.5]))
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -1,10 +1,8 @@
 """A stopped run goes on as if nothing had happened, and what it keeps on the way can be loaded."""
 
-import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,24 @@ import pytest
 import torch
 
 from harness.models.checkpoints import adapters
+from harness.training.ranked.ranked_trainer import RankedTrainer
+from tests import forked
 from tests.training.models import examples
 from tests.training.runs import assert_same_steps, assert_same_weights, loaded_outside, train, untimed
 
-CHILD = """
-import json, os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from tests.training.models import examples
-from tests.training.runs import train
-after = int(sys.argv[4])
-from harness.training.ranked.ranked_trainer import RankedTrainer
-own = RankedTrainer._save_checkpoint
-def save(self, *args, **kwargs):
-    own(self, *args, **kwargs)
-    if self.state.global_step == after:
-        os.kill(os.getpid(), 9)
-RankedTrainer._save_checkpoint = save
-train(Path(sys.argv[1]), examples(20), Path(sys.argv[2]), lora=json.loads(sys.argv[5]), epochs=3, save_every=2,
-      partial_folder=Path(sys.argv[2]) / "partial")
-"""
+
+def train_and_die(model: Path, folder: Path, after: int, options: dict[str, Any]) -> None:
+    """In a process of its own: it is killed once it has saved this step."""
+    own = RankedTrainer._save_checkpoint
+
+    def save(self: RankedTrainer, *args: Any, **kwargs: Any) -> None:
+        own(self, *args, **kwargs)
+        if self.state.global_step == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    RankedTrainer._save_checkpoint = save  # type: ignore[method-assign]
+    torch.set_num_threads(1)  # as in the other's
+    train(model, examples(20), folder, partial_folder=folder / "partial", **options)
 
 
 @pytest.mark.slow
@@ -51,10 +47,7 @@ def test_a_killed_run_goes_on_in_mid_epoch_as_if_nothing_had_happened(
     options: dict[str, Any] = {"lora": lora, "epochs": 3, "save_every": 2}
     straight, expected = train(tiny_model, data, tmp_path / "straight", **options)
     folder = tmp_path / "killed"
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", CHILD, str(tiny_model), str(folder), root, "8", json.dumps(lora)]
-    done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert forked.call(train_and_die, tiny_model, folder, 8, options) == -signal.SIGKILL
     partial = folder / "partial"
     assert len((partial / "steps.jsonl").read_text().splitlines()) == 8
     with (partial / "steps.jsonl").open("a") as file:

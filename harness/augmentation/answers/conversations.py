@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.augmentation.answering import Writer
 from harness.engine.journal import Journal, content_key
@@ -13,6 +13,9 @@ from harness.models.templates.thoughts import Thinking
 from harness.protocols import Sampled
 from harness.recipe.evaluation import AnswerSampling
 from harness.types import Advance, Answer, Completion, Message, Question, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass
@@ -61,10 +64,8 @@ class Asking:
         at_once = writer.at_once
 
         def job(conversation: Conversation) -> Job:
-            sampling = _sampling(self._config, conversation.question)
-            plain = conversation.question.plain
-            text = conversation.messages[0].content
-            prompt = list(tokenizer.encode(text)) if plain else chat.encode_prompt(tokenizer, conversation.messages)
+            sampling = sampling_of(self._config, conversation.question)
+            prompt = prompt_ids(tokenizer, conversation.question, conversation.messages)
             return Job(prompt, sampling, (conversation.question.sample,))
 
         for turn in range(max(len(c.question.turns) for c in conversations)):
@@ -85,13 +86,19 @@ class Asking:
 
     def _key(self, conversation: Conversation) -> str:
         """Of the next answer."""
-        sampling = _sampling(self._config, conversation.question).model_dump(mode="json")
+        sampling = sampling_of(self._config, conversation.question).model_dump(mode="json")
         messages = [m.model_dump() for m in conversation.messages]
         plain = ["plain"] if conversation.question.plain else []
         return content_key([sampling, messages, self._seed, conversation.question.sample, *plain])
 
 
-def _sampling(config: AnswerSampling, question: Question) -> Sampling:
+def prompt_ids(tokenizer: "PreTrainedTokenizerBase", question: Question, messages: Sequence[Message]) -> list[int]:
+    """The tokens of a question, with the conversation so far, up to where the next answer begins."""
+    return list(tokenizer.encode(messages[0].content)) if question.plain else chat.encode_prompt(tokenizer, messages)
+
+
+def sampling_of(config: AnswerSampling, question: Question) -> Sampling:
+    """How a question's answers are sampled."""
     temperature = question.temperature if config.temperature is None else config.temperature
     return Sampling(
         temperature=temperature,

@@ -68,6 +68,7 @@ class AlpacaEval(Benchmark):
     the figures are not official. `length_control: minimal` needs no such file.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("alpaca_eval",)
     title: ClassVar[str] = "AlpacaEval"
     figures: ClassVar[tuple[Figure, ...]] = FIGURES
 
@@ -89,9 +90,8 @@ class AlpacaEval(Benchmark):
     @model_validator(mode="after")
     def _gamed_is_of_the_official_set(self) -> "AlpacaEval":
         if self.df_gamed is not None and not self._is_official_lc:
-            raise ValueError(
-                "df_gamed is for the official prompts against the reference in their file, by length_control: auto"
-            )
+            needed = "the official prompts against the reference in their file, by length_control: auto"
+            raise ValueError(f"df_gamed is for {needed}")
         return self
 
     @model_validator(mode="after")

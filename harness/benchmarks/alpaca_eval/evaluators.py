@@ -13,7 +13,6 @@ from harness.benchmarks.alpaca_eval.package import package_folder
 from harness.errors import RecipeError, nearest, quoted
 from harness.files import sha256
 from harness.outside import LARGEST_SETTINGS, read_text, reason_of
-from harness.outside_yaml import parse_yaml
 from harness.types import Message, Messages
 
 FUNCTION = ("tools", "tool_choice")
@@ -116,6 +115,8 @@ def template_of(identity: Mapping[str, Any]) -> str | None:
 
 def _configs(path: Path) -> dict[str, dict[str, Any]]:
     try:
+        from harness.outside_yaml import parse_yaml  # here, because a gate reads a benchmark's figures and no YAML
+
         configs = parse_yaml(read_text(path, LARGEST_SETTINGS), any_keys=True)
     except (OSError, ValueError) as error:
         raise RecipeError(f"annotator: {path} can't be read ({reason_of(error)})") from None

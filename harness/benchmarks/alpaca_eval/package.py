@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RecipeError
+from harness.errors import need
 
 
 def package_folder() -> Path:
     """The folder of the installed `alpaca_eval`, without importing it."""
+    need("benchmark 'alpaca_eval'", ("alpaca_eval",))
     spec = importlib.util.find_spec("alpaca_eval")
-    if spec is None or spec.origin is None:
-        raise RecipeError("the package alpaca-eval is not installed; pip install alpaca-eval")
-    return Path(spec.origin).parent
+    return Path(spec.origin if spec and spec.origin else "").parent
 
 
 def mapping_frame(rows: Sequence[Mapping[str, str]]) -> Any:

@@ -35,6 +35,7 @@ class IfBench(Benchmark):
     from `$HARNESS_DATA/ifbench`, or fetched from AI2's repository, its SHA-256 checked.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("if_verifiable", "nltk")
     title: ClassVar[str] = "IFBench"
     judged: ClassVar[bool] = False
     figures: ClassVar[tuple[Figure, ...]] = (

@@ -3,11 +3,10 @@
 import random
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from harness.errors import DataError
+from harness.errors import DataError, need
 from harness.files import json_lines
 
 RESOURCES = {
@@ -62,9 +61,8 @@ def verifiers_version() -> str | None:
 
 
 def check_verifiers() -> None:
-    """Raise DataError unless the verifiers and all their data are on this machine."""
-    if find_spec("if_verifiable") is None:
-        raise DataError("benchmark ifbench needs if-verifiable: pip install 'preference-harness[ifbench]'")
+    """Raise a HarnessError unless the verifiers and all their data are on this machine."""
+    need("benchmark 'ifbench'", ("if_verifiable", "nltk"))
     import nltk
 
     missing = []

@@ -47,6 +47,7 @@ class LmEval(Benchmark):
     with values from 0 to 1; others, such as perplexities, are left out.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("lm_eval",)
     title: ClassVar[str] = "lm-eval"
     judged: ClassVar[bool] = False
 

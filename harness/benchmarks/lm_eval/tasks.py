@@ -5,15 +5,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from harness.errors import DataError, nearest, quoted
+from harness.errors import DataError, nearest, need, quoted
 from harness.files import json_lines, read_bytes, sha256
 
-VERSION = "0.4.13"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 """Of the files in a task's folder, one per split."""
 KINDS = ("generate_until", "loglikelihood", "multiple_choice")
@@ -30,9 +28,8 @@ class Measure(NamedTuple):
 
 
 def check_installed() -> None:
-    """Raise DataError unless lm-eval is installed."""
-    if find_spec("lm_eval") is None:
-        raise DataError(f"benchmark lm_eval needs lm-eval {VERSION}: pip install 'preference-harness[lm-eval]'")
+    """Raise MissingPackage unless lm-eval is installed."""
+    need("benchmark 'lm_eval'", ("lm_eval",))
 
 
 @cache

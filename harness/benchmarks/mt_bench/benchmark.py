@@ -54,7 +54,9 @@ class MtBench(Benchmark):
     probabilities, the mean of the two orders.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("fastchat",)
     title: ClassVar[str] = "MT-bench"
+    has_turns: ClassVar[bool] = True
     figures: ClassVar[tuple[Figure, ...]] = RATING_FIGURES
 
     questions: Literal["builtin", "official"] | RecipePath = Field("official", union_mode="left_to_right")

@@ -26,6 +26,7 @@ from harness.engine.store import Store
 from harness.errors import HarnessError
 from harness.servers.spending import Spending
 from harness.stage_kinds import STAGE_KINDS
+from harness.trackers.tracked import settings
 
 log = logging.getLogger("harness")
 
@@ -44,7 +45,8 @@ PASSED = (
     "OMP_WAIT_POLICY",
     "TQDM_DISABLE",
 )
-"""Environment variables that workers get from the driver. Keys and tokens must be set on the nodes themselves."""
+"""Environment variables that workers get from the driver, besides those of trackers. Keys and tokens must be set on the
+nodes themselves."""
 
 
 def execute_on_ray(
@@ -80,6 +82,7 @@ class _Executor:
         self.by_key = {stage.key: stage for stage in stages}
         self.artifacts = sound_artifacts(stages, store)
         self.waiting_for = _dependencies(stages, self.artifacts.keys(), spending.limit is not None)
+        self.passed = {name: os.environ[name] for name in PASSED if name in os.environ} | settings()
         self.running: dict[Any, str] = {}
         self.spread: set[str] = set()
         self.lost: dict[str, int] = {}
@@ -131,7 +134,7 @@ class _Executor:
             stage,
             self.store.root.absolute(),
             self.position[stage.key],
-            {name: os.environ[name] for name in PASSED if name in os.environ},
+            self.passed,
             None if limit is None else max(0.0, limit - self.spending.spent),
             self.spending.prices,
             threads(declared(self.resources, stage.name)),
@@ -202,8 +205,8 @@ class _Executor:
     def _workers(self, stage: Stage, needed: Resources, at_once: int) -> int:
         """How many workers share the stage: one a node, or (with declared resources, and on GPUs) as many as fit. 0, so
         that its task does all, where that is one, where as many stages (`at_once`) keep the workers busy anyway, or
-        where there is a limit on what judges cost, which several might exceed together."""
-        if stage.spreads == "nothing" or self.spending.limit is not None:
+        where it asks judges under a limit on what they cost, which several might exceed together."""
+        if stage.spreads == "nothing" or (self.spending.limit is not None and _asks_judges(stage)):
             return 0
         fit = [needed.fit(node["Resources"]) for node in self.ray.nodes() if node["Alive"]]
         if stage.spreads == "by node" or not (needed.gpus or declared(self.resources, stage.name)):
@@ -262,6 +265,10 @@ class _Executor:
         self.spending.add(now[0] - before[0], now[1] - before[1], now[2] - before[2])
 
 
+def _asks_judges(stage: Stage) -> bool:
+    return any(name.startswith("verdicts-") for name in stage.exclusive)
+
+
 def _dependencies(stages: Sequence[Stage], finished: Set[str], limited: bool) -> dict[str, set[str]]:
     """The unfinished stages that each missing stage must wait for: its inputs, and earlier stages of the plan that add
     to the same journals (with a limit on judging costs: that ask any judge)."""
@@ -272,7 +279,7 @@ def _dependencies(stages: Sequence[Stage], finished: Set[str], limited: bool) ->
             continue
         needed = {s.key for s in stage.inputs.values() if s.key not in finished}
         names = set(stage.exclusive)
-        if limited and any(name.startswith("verdicts-") for name in names):
+        if limited and _asks_judges(stage):
             names.add("spending")
         needed |= {last[name] for name in names if name in last}
         dependencies[stage.key] = needed

@@ -122,13 +122,13 @@ def lost(ray: Any) -> tuple[type[Exception], ...]:
     )
 
 
-def prepare(order: Order) -> None:
-    """Make this process like the driver."""
+def prepare(order: Order, threads: int | None) -> None:
+    """Make this process like the driver. `threads`: of torch; None: its default, if it is imported at all."""
     # Ray sets this to the task's CPUs, before torch is imported; a run in process wouldn't have it.
     os.environ.pop("OMP_NUM_THREADS", None)
     os.environ.update(order.environment)
-    if order.threads is not None or "torch" in sys.modules:  # else it is imported with its default, if it is at all
-        use_threads(order.threads)
+    if threads is not None or "torch" in sys.modules:  # else it is imported with its default, if it is at all
+        use_threads(threads)
 
 
 @contextmanager

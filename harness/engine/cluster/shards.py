@@ -6,8 +6,10 @@ A shard whose worker or node is lost is done by another worker. What it had comp
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.engine.cluster.process import Messages, Order, forwarded, inputs_of, lost, prepare, spent
@@ -32,7 +34,7 @@ class Given(NamedTuple):
     may cost."""
 
     work: Work
-    folder: Any
+    folder: Path
     limit: float | None
 
 
@@ -50,7 +52,9 @@ class Worker:
 
     def __init__(self, order: Order, inbox: Any) -> None:
         self._order = order
-        prepare(order)
+        self._kept: dict[bytes, Any] = {}
+        # Those that only wait for servers start without torch.
+        prepare(order, None if order.stage.spreads == "by node" else order.threads)
         self._messages = Messages(order.stage.key, inbox, Spending())
         self._store = Store(order.root)
         make_room(order.stage, self._store)
@@ -68,7 +72,7 @@ class Worker:
                 inputs = inputs_of(stage, store)
                 partial = store.partial(stage.key)
                 ctx = Context(given.folder, inputs, self._messages, log, store, partial, stage.key, spending)
-                result = given.work(ctx.of(shard), shard)
+                result = self._keeping(given.work)(ctx.of(shard), shard)
             except HarnessError as failure:
                 error = (type(failure).__name__, str(failure))
             except OSError as failure:
@@ -78,27 +82,24 @@ class Worker:
     def close(self) -> None:
         stop_all()
 
+    def _keeping(self, work: Work) -> Work:
+        """The work with those of its arguments that came before: components keep the models that they load."""
+        from ray import cloudpickle
+
+        if not isinstance(work, partial):
+            return work
+        given = (self._kept.setdefault(cloudpickle.dumps(one), one) for one in work.args)
+        return partial(work.func, *given, **work.keywords)
+
 
 class Workers:
-    """The workers of one stage; a `harness.engine.stage.Workers`. Started when there are shards, and ended with
-    them."""
+    """The workers of one stage; a `harness.engine.stage.Workers`. Started when there are shards. One that finds no more
+    of them ends, and frees what it holds, unless more are to come."""
 
     def __init__(self, ray: Any, order: Order, inbox: Any) -> None:
-        self._ray, self._order, self._inbox = ray, order, inbox
         self.count = order.workers
-
-    def do(self, ctx: Context, work: Work, shards: Sequence[Shard]) -> list[Any]:
-        """As in `harness.engine.stage.Workers`. Raises what a shard raises, and HarnessError for one whose worker is
-        lost again and again."""
-        return _Round(self._ray, self._order, self._inbox, ctx, work, shards).run(self.count)
-
-
-class _Round:
-    """The shards of one call."""
-
-    def __init__(self, ray: Any, order: Order, inbox: Any, ctx: Context, work: Work, shards: Sequence[Shard]) -> None:
-        self._ray, self._order, self._inbox, self._ctx, self._shards = ray, order, inbox, ctx, shards
-        self._work = work
+        self.order = order
+        self._ray, self._inbox = ray, inbox
         needed = order.resources
         self._actor = ray.remote(Worker).options(
             num_cpus=needed.cpus,
@@ -108,18 +109,71 @@ class _Round:
             max_restarts=0,
             name=None,
         )
-        self._queue = deque(range(len(shards)))
+        self._idle: list[Any] = []
+        self._ending: dict[Any, Any] = {}  # the actor by what it ends with
+
+    def do(self, ctx: Context, work: Work, shards: Sequence[Shard], *, more: bool) -> list[Any]:
+        """As in `harness.engine.stage.Workers`. Raises what a shard raises, and HarnessError for one whose worker is
+        lost again and again."""
+        return _Round(self._ray, self, ctx, work, shards, more).run()
+
+    def start(self) -> Any:
+        return self._actor.remote(self.order, self._inbox)
+
+    def idle(self) -> Any | None:
+        """One that waits for more, if any does."""
+        return self._idle.pop() if self._idle else None
+
+    def rest(self, actor: Any, *, more: bool) -> None:
+        """A worker has nothing to do. `more`: yet."""
+        if more:
+            self._idle.append(actor)
+        else:
+            self._ending[actor.close.remote()] = actor
+
+    def wait(self, running: Collection[Any]) -> list[Any]:
+        """Those of the running calls that have ended, after a short while if none has."""
+        done, _ = self._ray.wait([*running, *self._ending], num_returns=1, timeout=POLL)
+        for ref in done:
+            if (actor := self._ending.pop(ref, None)) is not None:
+                self._ray.kill(actor)
+        return [ref for ref in done if ref in running]
+
+    def close(self) -> None:
+        """End all, and their engines."""
+        while self._idle:
+            self.rest(self._idle.pop(), more=False)
+        if self._ending:
+            self._ray.wait(list(self._ending), num_returns=len(self._ending), timeout=CLOSING)
+        for actor in self._ending.values():
+            self._ray.kill(actor)
+        self._ending.clear()
+
+
+class _Round:
+    """The shards of one call."""
+
+    def __init__(
+        self, ray: Any, workers: Workers, ctx: Context, work: Work, shards: Sequence[Shard], more: bool
+    ) -> None:
+        self._ray, self._workers, self._ctx, self._shards = ray, workers, ctx, shards
+        self._work, self._more = work, more
+        # The largest first, so that no worker begins a large one when the others have nothing left.
+        self._queue = deque(sorted(range(len(shards)), key=lambda number: -shards[number].size))
         self._results: dict[int, Any] = {}
         self._lost = [0] * len(shards)
         self._unborn = 0  # workers that were lost before they had a shard
         self._running: dict[Any, tuple[Any, int | None]] = {}
 
-    def run(self, count: int) -> list[Any]:
-        for _ in range(min(count, len(self._shards))):
-            self._start()
+    def run(self) -> list[Any]:
+        for _ in range(min(self._workers.count, len(self._shards))):
+            if (actor := self._workers.idle()) is not None:
+                self._give(actor)
+            else:
+                self._start()
         try:
             while len(self._results) < len(self._shards):
-                done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=POLL)
+                done = self._workers.wait(self._running.keys())
                 self._ctx.progress.advance(0)
                 for ref in done:
                     self._take(ref)
@@ -129,7 +183,7 @@ class _Round:
         return [self._results[number] for number in range(len(self._shards))]
 
     def _start(self) -> None:
-        actor = self._actor.remote(self._order, self._inbox)
+        actor = self._workers.start()
         self._running[actor.ready.remote()] = (actor, None)
 
     def _take(self, ref: Any) -> None:
@@ -152,11 +206,11 @@ class _Round:
         if self._queue:
             self._give(actor)
         else:
-            self._end(actor)
+            self._workers.rest(actor, more=self._more)
 
     def _give(self, actor: Any) -> None:
         number = self._queue.popleft()
-        limit = None if self._order.limit is None else self._ctx.spending.room()
+        limit = None if self._workers.order.limit is None else self._ctx.spending.room()
         given = Given(self._work, self._ctx.folder, limit)
         self._running[actor.do.remote(given, self._shards[number])] = (actor, number)
 
@@ -164,7 +218,7 @@ class _Round:
         """A worker is lost, with its shard if it had one."""
         with suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.kill(actor)  # it may only have been out of reach
-        stage = self._order.stage
+        stage = self._workers.order.stage
         if number is None:
             self._unborn += 1
             times, what = self._unborn, "a worker"
@@ -180,9 +234,3 @@ class _Round:
         log.warning("%s: %s or its node was lost; another one goes on", stage.id, what)
         if self._queue:
             self._start()
-
-    def _end(self, actor: Any) -> None:
-        """Free the resources of a worker that has nothing more to do."""
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.get(actor.close.remote(), timeout=CLOSING)
-        self._ray.kill(actor)

@@ -32,20 +32,23 @@ class StageOutcome(NamedTuple):
 
 def work(order: Order, inbox: Any) -> StageOutcome:
     """Run a stage as the driver would. Errors meant for the user are returned, others are raised."""
-    prepare(order)
+    # What is spread computes nothing here, so torch, which takes seconds to import, isn't needed for its threads' sake.
+    prepare(order, None if order.workers else order.threads)
     spending = Spending(order.limit, order.prices)
     messages = Messages(order.stage.key, inbox, spending)
     started = time.monotonic()
+    workers = _workers(order, inbox) if order.workers else None
     with forwarded(messages):
         try:
             store = Store(order.root)
             inputs = inputs_of(order.stage, store)
-            workers = _workers(order, inbox) if order.workers else None
             result, ran = run_stage(order.stage, inputs, store, messages, spending, order.position, workers)
         except (HarnessError, OSError) as error:
             text = str(error) if isinstance(error, HarnessError) else f"{error.filename or ''}: {error.strerror}"
             return StageOutcome(False, {}, 0.0, spent(spending), (type(error).__name__, text))
         finally:
+            if workers:
+                workers.close()
             stop_all()
     return StageOutcome(ran, result.report, time.monotonic() - started, spent(spending))
 

@@ -86,10 +86,11 @@ class Load:
 
 @dataclass(frozen=True)
 class Scoring(Load):
-    """Forward passes without gradients. `batch_field`: the recipe's field that says how many rows there are at a
-    time."""
+    """Forward passes without gradients. `batch_field`: the recipe's field that says how many rows there are at a time.
+    `models`: of this size that are in memory together; `tokens` are those of all."""
 
     batch_field: str = "runtime.score_batch_size"
+    models: int = 1
 
     def _seconds(self, shape: Shape, device: Device) -> float:
         return 2 * shape.active * self.tokens / device.rate(self.dtype, device.reached.scoring)
@@ -98,7 +99,7 @@ class Scoring(Load):
         tokens = self.rows * self.row
         # A layer's input and residual, queries, keys, values and output, and three tensors of its inner width.
         layer = (6 * shape.hidden + 3 * shape.inner) * size_of(self.dtype)
-        return self._weights(shape) + tokens * layer + tile_bytes(shape, tokens, device)
+        return self.models * self._weights(shape) + tokens * layer + tile_bytes(shape, tokens, device)
 
     def smaller(self) -> list[tuple[str, Self]]:
         fewer = [(f"{self.batch_field}: {max(1, self.rows // 8)}", replace(self, rows=max(1, self.rows // 8)))]

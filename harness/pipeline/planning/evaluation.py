@@ -14,6 +14,7 @@ from harness.recipe.evaluation import Evaluation
 from harness.recipe.policy import Policy
 from harness.recipe.recipe import BASE, Recipe
 from harness.stages.answers import answers_stage, recorded_answers_stage
+from harness.stages.divergence.kl import kl_stage
 from harness.stages.proxies.answers import Rewards, rewards_stage
 from harness.stages.proxies.samples import ROLE
 from harness.stages.verdicts import computed_verdicts_stage, gold_stage, recorded_verdicts_stage, verdicts_stage
@@ -90,6 +91,22 @@ def with_rewards(rows: Sequence[PlannedRow], recipe: Recipe, data: Mapping[str, 
     ]
 
 
+def with_kl(rows: Sequence[PlannedRow], recipe: Recipe) -> list[PlannedRow]:
+    """The trained rows with their divergence from the policy before training, if the recipe asks for it."""
+    evaluation, policy = recipe.evaluation, recipe.policy
+    if evaluation is None or not evaluation.kl or policy is None:
+        return list(rows)
+    benchmarks, runtime = evaluation.benchmarks, recipe.runtime
+    return [
+        replace(row, kl=kl_stage(row.id, _model(policy, row), evaluation.answers, benchmarks, row.answers, runtime))
+        for row in rows
+    ]
+
+
+def _model(policy: Policy, row: PlannedRow) -> RowModel:
+    return RowModel(policy, row.policy, row.sft, row.adapter, row.point)
+
+
 def _answers(
     rows: Sequence[PlannedRow], evaluation: Evaluation, benchmark: Benchmark, policy: Policy | None, seed: int
 ) -> dict[str, Stage]:
@@ -101,9 +118,8 @@ def _answers(
         if row.system and benchmark.name in row.system.answers:
             stages[row.id] = recorded_answers_stage(row.system, benchmark)
         elif policy and not row.system:
-            model = RowModel(policy, row.policy, row.sft, row.adapter, row.point)
             stages[row.id] = answers_stage(
-                row.id, model, evaluation.answers, benchmark, seed, evaluation.benchmarks, rank
+                row.id, _model(policy, row), evaluation.answers, benchmark, seed, evaluation.benchmarks, rank
             )
     return stages
 

@@ -53,13 +53,15 @@ class PlannedRow:
     gold: Mapping[str, Stage] = field(default_factory=dict)
     rewards: Stage | None = None
     """Its answers, scored by a known truth and its proxy."""
+    kl: Stage | None = None
+    """Its divergence from the policy before its training, along its answers."""
 
     @property
     def stages(self) -> list[Stage]:
         """The stages of this row alone."""
         trained = [stage for stage in (self.policy, self.heldout) if stage]
         judged = [*self.answers.values(), *self.verdicts.values(), *self.gold.values()]
-        return [*trained, *judged, *([self.rewards] if self.rewards else [])]
+        return [*trained, *judged, *(stage for stage in (self.rewards, self.kl) if stage)]
 
     def checkpoint(self, artifact: Path) -> Path:
         """The folder of its deployed policy. `artifact`: that of its training."""

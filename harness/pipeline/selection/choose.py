@@ -15,8 +15,8 @@ from harness.claims.cells import SEEDS
 from harness.components import identity
 from harness.engine.execute import ExecutionResult
 from harness.errors import RecipeError
-from harness.figures import REWARD_FIGURES, Figure
-from harness.pipeline.selection.prompts import Rest, chosen_on, rest_of, rewards_of_rest
+from harness.figures import ANSWER_FIGURES, Figure
+from harness.pipeline.selection.prompts import Rest, chosen_on, kept_scores, rest_of
 from harness.pipeline.study import StudyPlan, StudyRow
 from harness.recipe.evaluation import CHECKPOINT_AXIS, Select
 from harness.stats.intervals import mean_metric
@@ -53,6 +53,12 @@ def with_selection(plan: StudyPlan, entries: Sequence[Entry], executed: Executio
         for member, entry in zip(members, own, strict=True)
     ]
     return [*rows, *others]
+
+
+def left_out(plan: StudyPlan, entries: Sequence[Entry]) -> dict[str, frozenset[str]]:
+    """The prompts that something is chosen on, by benchmark: no figure is of them. `entries`: before the choice."""
+    chosen = _what_is_chosen(plan, entries)
+    return {} if chosen is None else {chosen.benchmark.name: chosen.prompts}
 
 
 def _what_is_chosen(plan: StudyPlan, entries: Sequence[Entry]) -> _Chosen | None:
@@ -185,18 +191,18 @@ def _on_the_rest(
     if verdicts is None:
         return entry.model_copy(update={"provenance": about})
     rest: Rest = rest_of(chosen.benchmark, verdicts, executed, chosen.prompts)
-    rewards = {
-        figure: rewards_of_rest(entry.outcomes[figure.benchmark], name, chosen.prompts)
-        for figure in REWARD_FIGURES
+    kept = {
+        figure: kept_scores(entry.outcomes[figure.benchmark], name, chosen.prompts)
+        for figure in ANSWER_FIGURES
         if figure.benchmark in entry.outcomes
     }
-    means = {figure.metric: mean_metric(list(kept.values())) for figure, kept in rewards.items()}
+    means = {figure.metric: mean_metric(list(scores.values())) for figure, scores in kept.items()}
     own = {figure.metric for figure in entry.figures if figure.benchmark == name} | rest.metrics.keys()
     return entry.model_copy(
         update={
             "provenance": about,
             "metrics": {k: m for k, m in entry.metrics.items() if k not in own} | rest.metrics | means,
-            "outcomes": {**entry.outcomes, name: rest.outcomes, **{f.benchmark: kept for f, kept in rewards.items()}},
+            "outcomes": {**entry.outcomes, name: rest.outcomes, **{f.benchmark: scores for f, scores in kept.items()}},
             "resamples": {k: v for k, v in entry.resamples.items() if k not in own} | rest.resamples,
             "strata": {**entry.strata, **({name: rest.strata} if name in entry.strata else {})},
         }

@@ -29,10 +29,10 @@ def reported_on(recipe: Recipe, benchmark: Benchmark, prompts: Sequence[str]) ->
     return [prompt for prompt in prompts if prompt not in left_out]
 
 
-def rewards_of_rest(
+def kept_scores(
     scores: Mapping[str, float | None], benchmark: str, left_out: frozenset[str]
 ) -> dict[str, float | None]:
-    """A row's scores by a reward model, without those of some prompts of one benchmark. `scores`: by
+    """The scores of a row's answers, without those to some prompts of one benchmark. `scores`: by
     `BENCHMARK:QUESTION`."""
     keys = {key: key.partition(":") for key in scores}
     return {

@@ -5,7 +5,9 @@ from typing import Any
 
 from harness.boards.catalog import Figures, by_group
 from harness.boards.entry import Entry, comparable
+from harness.boards.facts import one_a_training
 from harness.figures import Figure
+from harness.report.page.best_of import best_of_charts
 from harness.report.page.dots import Dots, Line, Panel, dots, figure_panel, metric_point, metric_text
 from harness.report.page.looks import Look, Looks
 from harness.report.page.plane import Plane, Series, plane
@@ -28,7 +30,7 @@ def board_charts(entries: Sequence[Entry], looks: Looks) -> list[Chart]:
             charts.append(_by_category(rows, categories, looks, f"{group} by category{place}"))
         for group, of_group in by_group(figures.board).items():
             charts.append(_turns(rows, of_group, looks, f"{group}: first and second turn{place}"))
-    charts += [_losses(entries, looks), _reward(entries, looks)]
+    charts += [_losses(entries, looks), _reward(entries, looks), *best_of_charts(entries)]
     return [chart for chart in charts if chart is not None]
 
 
@@ -81,7 +83,7 @@ def _cut(rows: int) -> str:
 def _losses(entries: Sequence[Entry], looks: Looks) -> Plane | None:
     """Training loss by step: each row's recorded curve, else a line from its first to its last loss."""
     series = []
-    for entry in entries:
+    for entry in one_a_training(entries):
         training = entry.provenance.training
         if training is None:
             continue

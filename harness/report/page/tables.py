@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 from harness.boards.board import Board
 from harness.boards.catalog import Figures, present
 from harness.boards.entry import Entry, comparable
-from harness.boards.facts import MOST_NAMED, doubts, doubts_of_rows, judge_name, loss_label, training_problems
+from harness.boards.facts import (
+    MOST_NAMED,
+    doubts,
+    doubts_of_rows,
+    judge_name,
+    loss_label,
+    one_a_training,
+    training_problems,
+)
 from harness.boards.format import UNPAIRED, common_counts, counts, missing
 from harness.boards.provenance import JudgeCalibration
 from harness.boards.training_seeds import seed_groups, spread_figure
@@ -192,7 +200,8 @@ def data_facts(board: Board) -> Facts:
     for entry in board.entries:
         about = entry.provenance
         items += [(f"Judging {entry.id}, {name}", _numbers(cost.plain())) for name, cost in about.judging.items()]
-        items.append((f"Training {entry.id}", _numbers(about.training.plain() if about.training else {})))
+    trained = ((entry.id, entry.provenance.training) for entry in one_a_training(board.entries))
+    items += [(f"Training {row}", _numbers(training.plain())) for row, training in trained if training]
     return [(label, text) for label, text in items if text]
 
 

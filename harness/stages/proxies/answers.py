@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from harness.augmentation.answers.turns import Turn, answered
 from harness.benchmark import Benchmark
 from harness.engine.stage import Context, Stage
 from harness.engine.store import write_json
@@ -12,11 +13,12 @@ from harness.figures import GOLD_REWARD, PROXY_REWARD
 from harness.protocols import RewardModel
 from harness.recipe.launch import Launch
 from harness.servers.addressed import engines_of
-from harness.stages._metrics import write_metrics
+from harness.stages._metrics import by_prompt, write_metrics
 from harness.stages.proxies.samples import ROLE, scorer_inputs
-from harness.stages.reward import make_scorer, score_journals
+from harness.stages.responses import spreads_of
+from harness.stages.reward import score_journals, scored
 from harness.stats.intervals import mean_metric
-from harness.types import Answer, Message, Messages, Metric
+from harness.types import Answer
 
 Scores = dict[str, float | None]
 """By benchmark and question: `alpaca_eval:ID`."""
@@ -46,26 +48,27 @@ def rewards_stage(
     base: Mapping[str, Stage],
     launch: Launch | None,
 ) -> Stage | None:
-    """The scores of a row's first answers: `outcomes.json`, `metrics.json`. `answers`, `base`: by benchmark, the row's
-    and the untrained policy's. The report has the row's `gold_gain` and `proxy_gain` over base, prompt by prompt, and
-    whether it is `overoptimised`: the proxy's score rose and gold's fell, both significantly. None where there is
-    nothing to score: no answers, or none of base to compare with."""
-    scored = [b for b in benchmarks if b.name in answers and b.name in base]
-    if not scored:
+    """The scores of a row's answers: `outcomes.json`, `metrics.json`. Each turn of a conversation is scored with the
+    turns before it in view; a prompt's outcome is the mean over its turns (`by_prompt`). `answers`, `base`: by
+    benchmark, the row's and the untrained policy's. The report has the row's gains over base (`gains_over`). None where
+    there is nothing to score: no answers, or none of base to compare with."""
+    asked = [b for b in benchmarks if b.name in answers and b.name in base]
+    if not asked:
         return None
 
     def body(ctx: Context) -> dict[str, Any]:
-        mine, bases = (_rows(ctx, of, scored) for of in ("answers", "base"))
+        mine, bases = (_conversations(ctx, of, asked) for of in ("answers", "base"))
+        rows = [(turn.messages, turn.text) for _, turns in (*mine, *bases) for turn in turns]
         scores: dict[str, tuple[Scores, Scores]] = {}
         for model, role, _ in rewards.models:
-            scorer = make_scorer(ctx, model, role, launch)
-            ctx.progress.start(f"{role.replace('_', ' ')} of {row}", scorer.items(len(mine) + len(bases)))
-            values = scorer([*mine.values(), *bases.values()])
-            of_row, of_base = values[: len(mine)], values[len(mine) :]
-            scores[role] = dict(zip(mine, of_row, strict=True)), dict(zip(bases, of_base, strict=True))
+            values = iter(scored(ctx, model, role, launch, rows, f"{role.replace('_', ' ')} of {row}"))
+            of_row, of_base = (
+                by_prompt([(key, [next(values) for _ in turns]) for key, turns in of]) for of in (mine, bases)
+            )
+            scores[role] = of_row, of_base
         return _written(ctx, scores)
 
-    inputs = {f"answers/{b.name}": answers[b.name] for b in scored} | {f"base/{b.name}": base[b.name] for b in scored}
+    inputs = {f"answers/{b.name}": answers[b.name] for b in asked} | {f"base/{b.name}": base[b.name] for b in asked}
     for _, role, stage in rewards.models:
         inputs |= scorer_inputs(role, stage)
     journals = [score_journals(model, stage) for model, _, stage in rewards.models]
@@ -73,43 +76,38 @@ def rewards_stage(
         f"rewards/{row}",
         "rewards",
         1,
-        {},
+        {"turns": "each"} if any(b.has_turns for b in asked) else {},
         inputs,
         body,
         exclusive=frozenset[str]().union(*journals),
+        spreads=spreads_of(*(model for model, _, _ in rewards.models)),
         engines=engines_of(*(model for model, _, _ in rewards.models)),
     )
 
 
-def _rows(ctx: Context, of: str, benchmarks: Sequence[Benchmark]) -> dict[str, tuple[Messages, str]]:
-    """(prompt, first answer) by benchmark and question."""
-    rows: dict[str, tuple[Messages, str]] = {}
-    for benchmark in benchmarks:
-        prompts = {
-            q.id: (*q.history, Message(role="user", content=q.turns[0]))
-            for q in benchmark.load_questions()
-            if not q.scored
-        }
-        for answer in ctx.inputs[f"{of}/{benchmark.name}"].rows("answers.jsonl", Answer):
-            if answer.question_id in prompts and answer.turns:
-                rows[f"{benchmark.name}:{answer.question_id}"] = prompts[answer.question_id], answer.turns[0]
-    return rows
+def _conversations(ctx: Context, of: str, benchmarks: Sequence[Benchmark]) -> list[tuple[str, tuple[Turn, ...]]]:
+    """(`BENCHMARK:QUESTION`, the turns) of each answer."""
+    return [
+        (f"{benchmark.name}:{one.prompt}", one.turns)
+        for benchmark in benchmarks
+        for one in answered(
+            benchmark.load_questions(), ctx.inputs[f"{of}/{benchmark.name}"].rows("answers.jsonl", Answer)
+        )
+    ]
 
 
 def _written(ctx: Context, scores: Mapping[str, tuple[Scores, Scores]]) -> dict[str, Any]:
     gold, base_gold = scores[ROLE]
-    outcomes = {GOLD_REWARD.benchmark: gold}
+    outcomes, of_base = {GOLD_REWARD.benchmark: gold}, {GOLD_REWARD.benchmark: base_gold}
     metrics = {GOLD_REWARD.metric: mean_metric(list(gold.values()))}
-    gains = {"gold_gain": mean_metric(_differences(gold, base_gold))}
     if "reward" in scores:
-        proxy = standardised(*scores["reward"])
-        outcomes[PROXY_REWARD.benchmark] = proxy
-        metrics[PROXY_REWARD.metric] = mean_metric(list(proxy.values()))
-        gains["proxy_gain"] = mean_metric(_differences(proxy, standardised(scores["reward"][1], scores["reward"][1])))
+        proxy, base_proxy = scores["reward"]
+        outcomes[PROXY_REWARD.benchmark] = standardised(proxy, base_proxy)
+        of_base[PROXY_REWARD.benchmark] = standardised(base_proxy, base_proxy)
+        metrics[PROXY_REWARD.metric] = mean_metric(list(outcomes[PROXY_REWARD.benchmark].values()))
     write_json(ctx.folder / "outcomes.json", outcomes)
     write_metrics(ctx, metrics)
-    report: dict[str, Any] = {name: gain.model_dump(mode="json") for name, gain in gains.items()}
-    return {"prompts": len(gold), **report, "overoptimised": _overoptimised(gains)}
+    return {"prompts": len(gold), **gains_over(outcomes, of_base)}
 
 
 def standardised(scores: Scores, base: Scores) -> Scores:
@@ -123,13 +121,20 @@ def standardised(scores: Scores, base: Scores) -> Scores:
     return {key: None if score is None else (score - mean) / sd for key, score in scores.items()}
 
 
+def gains_over(outcomes: Mapping[str, Scores], base: Mapping[str, Scores]) -> dict[str, Any]:
+    """A row's `gold_gain` and `proxy_gain` over base, prompt by prompt, as metrics in plain data, and whether it is
+    `overoptimised`: the proxy's score rose and gold's fell, both significantly; None where that can't be told: no
+    proxy, or too few prompts for an interval. The arguments: as in `outcomes.json` of the two rows."""
+    names = {"gold_gain": GOLD_REWARD.benchmark, "proxy_gain": PROXY_REWARD.benchmark}
+    gains = {
+        gain: mean_metric(_differences(outcomes[name], base[name])) for gain, name in names.items() if name in outcomes
+    }
+    gold, proxy = gains["gold_gain"].ci95, gains["proxy_gain"].ci95 if "proxy_gain" in gains else None
+    is_overoptimised = gold[1] < 0 < proxy[0] if gold and proxy else None
+    return {**{k: gain.model_dump(mode="json") for k, gain in gains.items()}, "overoptimised": is_overoptimised}
+
+
 def _differences(scores: Scores, base: Scores) -> list[float | None]:
     """Prompt by prompt; None where one of the two was not scored."""
     pairs = [(score, base.get(key)) for key, score in scores.items()]
     return [None if score is None or other is None else score - other for score, other in pairs]
-
-
-def _overoptimised(gains: Mapping[str, Metric]) -> bool | None:
-    """None where it can't be told: no proxy, or too few prompts for an interval."""
-    gold, proxy = gains["gold_gain"].ci95, gains["proxy_gain"].ci95 if "proxy_gain" in gains else None
-    return gold[1] < 0 < proxy[0] if gold and proxy else None

@@ -12,7 +12,8 @@ from harness.recipe.launch import Launch
 from harness.recipe.sizes import Sizes
 from harness.servers.addressed import engines_of
 from harness.stages.ranked import scores_by_prompt
-from harness.stages.reward import make_scorer, reward_stage, score_journals
+from harness.stages.responses import spreads_of
+from harness.stages.reward import reward_stage, score_journals, scored
 from harness.stats.intervals import mean_metric
 from harness.types import RankedExample
 
@@ -41,10 +42,8 @@ def _best_of_n_stage(gold: RewardModel, ranked: Stage, ready: Stage, launch: Lau
     def body(ctx: Context) -> dict[str, Any]:
         data = ctx.inputs["ranked"]
         examples = [e for file in ("ranked.jsonl", "heldout.jsonl") for e in data.rows(file, RankedExample)]
-        scorer = make_scorer(ctx, gold, ROLE, launch)
         rows = [(e.messages, r.text) for e in examples for r in e.responses]
-        ctx.progress.start("gold scores of the data", scorer.items(len(rows)))
-        golds = scores_by_prompt(examples, scorer(rows))
+        golds = scores_by_prompt(examples, scored(ctx, gold, ROLE, launch, rows, "gold scores of the data"))
         proxies = [[r.score for r in e.responses] for e in examples]
         return {
             "gold_not_scored": sum(score is None for group in golds for score in group),
@@ -61,6 +60,7 @@ def _best_of_n_stage(gold: RewardModel, ranked: Stage, ready: Stage, launch: Lau
         body,
         exclusive=score_journals(gold, ready),
         serves=ranked.serves,
+        spreads=spreads_of(gold),
         engines=engines_of(gold),
     )
 

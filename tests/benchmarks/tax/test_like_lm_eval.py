@@ -17,6 +17,8 @@ from harness.gate.check import PASS, WORSE
 from harness.gate.policy import read_policy, run_policy
 from harness.models.load import load_causal_lm
 from harness.models.tokenizers import load_tokenizer
+from tests.benchmarks.tax.data import folder as public
+from tests.benchmarks.tax.data import lines
 
 pytestmark = pytest.mark.slow
 ITEMS = 50
@@ -111,6 +113,29 @@ def test_the_same_score_for_every_item(tmp_path: Path, wordy_tiny_model: Path, d
     assert len(ours) == len(theirs) == 4 * ITEMS
     assert ours == theirs
     assert 0 < sum(value or 0 for key, value in ours.items() if key.endswith("/3")) < ITEMS
+
+
+@pytest.mark.soak
+def test_the_same_score_for_every_real_item_of_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty problems of GSM8K and a task by log-likelihood, by SmolLM2; a quarter of an hour."""
+    monkeypatch.delenv("HARNESS_HOME", raising=False)
+    model = Path("smollm2-135m-instruct")  # the built-in name
+    problems = lines(public("tax") / "gsm8k" / "test.jsonl.gz")
+    real = tmp_path / "data"
+    write(real / "gsm8k" / "test.jsonl", problems[:ITEMS])
+    write(real / "gsm8k" / "train.jsonl", problems[1000:1005])
+    write(
+        real / "piqa" / "validation.jsonl",
+        [
+            {"goal": row["question"], "sol1": row["answer"], "sol2": other["answer"], "label": 0}
+            for row, other in zip(problems[:ITEMS], problems[ITEMS:], strict=False)
+        ],
+    )
+    ours = outcomes(run(tmp_path, "ours", model, real, tasks=BOTH))
+    theirs = alone(model, real, True)
+    assert len(ours) == 4 * ITEMS
+    assert ours == theirs
+    print({key.split(":")[0] + key[-2:]: sum(v or 0 for k, v in ours.items() if k[-2:] == key[-2:]) for key in ours})
 
 
 def adapted(base: Path, folder: Path, scale: float) -> Path:

@@ -1,10 +1,8 @@
 """`harness init`: it says what is in a file of pairs, and its recipe is valid as written."""
 
 import json
-import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from harness.data.read import parse_pairs
 from harness.errors import HarnessError
 from harness.recipe.load import load_study
 from harness.types import PreferencePair
+from tests import forked
 
 ROOT = Path(__file__).parents[3]
 random.seed(5)
@@ -173,11 +172,7 @@ def test_its_recipe_runs_as_written(folder: Path, tiny_model: Path) -> None:
     """But for the model, which is not here everywhere."""
 
     def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "harness.cli", *arguments]
-        environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300, input=""
-        )
+        return forked.harness(*arguments, home=folder / "home", cwd=folder)
 
     saved(folder, PAIRS[:30])
     assert harness("init", "--data", "my pairs.csv", "--from", "gate", "-o", "mine.yaml").returncode == 0

@@ -27,9 +27,10 @@ WORDS = "a stub's response of some hundred letters, which says nothing but is as
 
 
 class Stub(Generator):
-    """Writes texts at once, or after `delay` seconds for each prompt. Adds a line for each prompt to a file of its
-    process in `log`: on which node, which samples."""
+    """Writes texts at once, or after `delay` seconds for each prompt, as one that waits for a server. Adds a line for
+    each prompt to a file of its process in `log`: on which node, which samples."""
 
+    is_served: ClassVar[bool] = True
     unkeyed: ClassVar[frozenset[str]] = frozenset({"log", "delay"})
 
     name: str = "stub"

@@ -1,30 +1,39 @@
 """A row's answers by the known truth and its proxy: known means, gains over base, and overoptimisation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from harness.components import build
 from harness.engine.stage import Stage
-from harness.engine.store import Artifact, write_rows
+from harness.engine.store import Artifact, stage_key, write_rows
+from harness.figures import GOLD_REWARD
 from harness.pipeline.guards import overoptimised_flag
+from harness.protocols import Ready
 from harness.stages.proxies.answers import Rewards, rewards_stage
 from harness.stages.proxies.samples import ROLE
 from harness.stages.reward import reward_stage
 from harness.types import Answer, Message, PreferencePair, Question, prompt_id
-from tests.stages.scripted import run_stages
+from tests.stages.scripted import Shortest, run_stages
 
-QUESTIONS = [Question(id=str(i), turns=(f"question {i}", "more")) for i in range(12)]
-BENCHMARK: Any = SimpleNamespace(name="asked", load_questions=lambda: QUESTIONS)
+QUESTIONS = [Question(id=str(i), turns=(f"question {i}",)) for i in range(12)]
+BENCHMARK: Any = SimpleNamespace(name="asked", load_questions=lambda: QUESTIONS, has_turns=False)
+CONVERSATIONS = [
+    Question(id="0", turns=("first", "second", "third"), history=(Message(role="system", content="s"),)),
+    Question(id="1", turns=("only",)),
+    Question(id="1#2", turns=("only",), sample=1),
+]
+TALK: Any = SimpleNamespace(name="talk", load_questions=lambda: CONVERSATIONS, has_turns=True)
 GOLD: Any = build("reward", {"name": "gold", "without": [","]})
 LENGTH: Any = build("reward", {"name": "length", "unit": "words"})
 
 
 def answered(texts: list[str], name: str) -> Stage:
     def body(ctx: Any) -> dict[str, Any]:
-        rows = [Answer(question_id=str(i), turns=(t, "x,,"), finish_reasons=(), tokens=1) for i, t in enumerate(texts)]
+        rows = [Answer(question_id=str(i), turns=(t,), finish_reasons=(), tokens=1) for i, t in enumerate(texts)]
         write_rows(ctx.folder / "answers.jsonl", rows)
         return {}
 
@@ -96,3 +105,64 @@ def test_without_a_proxy_there_is_the_truth_alone(tmp_path: Path) -> None:
     assert set(artifact.json("outcomes.json")) == {"gold_reward"}
     rewards: Any = SimpleNamespace(models=[])
     assert rewards_stage("row", rewards, [BENCHMARK], {}, {}, None) is None
+
+
+class Context(Shortest):
+    """The number of messages before an answer; no score for `lost`."""
+
+    name: str = "context"
+
+    def score(self, rows: Sequence[tuple[Any, str]], ready: Ready) -> list[float | None]:
+        found: list[float | None] = []
+        for messages, text in rows:
+            roles = [message.role for message in messages if message.role != "system"]
+            assert roles == (["user", "assistant"] * 3)[: len(roles)]
+            assert roles[-1] == "user"
+            found.append(None if text == "lost" else float(len(messages)))
+        return found
+
+
+def conversations(turns: dict[str, tuple[str, ...]], name: str) -> Stage:
+    def body(ctx: Any) -> dict[str, Any]:
+        rows = [Answer(question_id=key, turns=texts, finish_reasons=(), tokens=1) for key, texts in turns.items()]
+        write_rows(ctx.folder / "answers.jsonl", rows)
+        return {}
+
+    return Stage(f"answers/{name}", "answers", 1, {"turns": turns}, {}, body)
+
+
+def talked(turns: dict[str, tuple[str, ...]], folder: Path) -> dict[str, Any]:
+    data, sizes = seeds(), cast(Any, None)
+    gold = reward_stage(Context(), data, 0, sizes, ROLE)
+    mine, bases = conversations(turns, "row"), conversations({"0": ("a", "b", "c"), "1": ("d",)}, "base")
+    stage = rewards_stage("row", Rewards(Context(), gold), [TALK], {"talk": mine}, {"talk": bases}, None)
+    assert stage is not None
+    assert stage.params == {"turns": "each"}
+    artifact = run_stages([data, gold, mine, bases, stage], folder)[-1]
+    return {
+        **artifact.json("outcomes.json")["gold_reward"],
+        "metric": artifact.json("metrics.json")[GOLD_REWARD.metric],
+    }
+
+
+def test_each_turn_is_scored_with_those_before_it_and_a_prompt_has_one_outcome(tmp_path: Path) -> None:
+    found = talked({"0": ("a", "b", "c"), "1": ("d",), "1#2": ("lost",)}, tmp_path)
+    # Messages before the three answers, the system's among them: 2, 4 and 6. One of the two samples was scored.
+    assert (found["talk:0"], found["talk:1"]) == (4.0, 1.0)
+    assert set(found) == {"talk:0", "talk:1", "metric"}
+    assert (found["metric"]["value"], found["metric"]["n"]) == (2.5, 2)
+
+
+def test_a_conversation_with_a_turn_that_was_not_scored_is_not_scored(tmp_path: Path) -> None:
+    found = talked({"0": ("a", "lost", "c"), "1": ("d",), "1#2": ("e",)}, tmp_path)
+    assert (found["talk:0"], found["talk:1"]) == (None, 1.0)
+    assert (found["metric"]["value"], found["metric"]["n"], found["metric"]["n_invalid"]) == (1.0, 1, 1)
+
+
+def test_the_key_of_a_stage_without_further_turns_is_what_it_was() -> None:
+    gold = reward_stage(GOLD, seeds(), 0, cast(Any, None), ROLE)
+    mine = answered(BASE, "row")
+    stage = rewards_stage("row", Rewards(GOLD, gold), [BENCHMARK], {"asked": mine}, {"asked": mine}, None)
+    assert stage is not None
+    inputs = {"answers/asked": mine.key, "base/asked": mine.key, ROLE: gold.key}
+    assert stage.key == stage_key("rewards", 1, {}, inputs)

@@ -45,7 +45,7 @@ def logp_pass(model: Path, count: int, **weights: Any) -> LogpPass:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 @pytest.mark.parametrize(("launch", "count"), [(TWO, 13), (THREE, 5)])
 def test_log_probabilities_are_those_of_one_process(
     launch: Launch, count: int, tiny_model: Path, tmp_path: Path
@@ -61,7 +61,7 @@ def test_log_probabilities_are_those_of_one_process(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 def test_an_adapter_is_loaded_by_each(tiny_model: Path, tmp_path: Path) -> None:
     train(tiny_model, examples(4), tmp_path / "trained")
     work = logp_pass(tiny_model, 6, adapter=tmp_path / "trained" / "checkpoint")
@@ -106,7 +106,7 @@ def scorer(reward: Any, folder: Path, launch: Launch | None, advance: Any = lamb
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 @pytest.mark.parametrize("kind", ["sequence_classifier", "implicit"])
 def test_reward_scores_are_those_of_one_process(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     reward, progress = rewards(kind, tiny_model, tmp_path), list[int]()
@@ -145,7 +145,7 @@ def processes_of(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 def test_killed_it_leaves_whole_batches_and_no_process(tiny_model: Path, tmp_path: Path) -> None:
     model = saved("llama", tmp_path / "rm", tiny_model)
     folder = tmp_path / "killed"

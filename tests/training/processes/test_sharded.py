@@ -23,7 +23,7 @@ from tests.training.runs import LORA, UNEVEN, assert_same_steps, assert_same_wei
 CONFIG = Path(__file__).parents[3] / "recipes" / "accelerate" / "fsdp.yaml"
 SHARDED = Accelerate(num_processes=2, config=CONFIG)
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("launchable", "_sharding")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_sharding", "together")]
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ def test_two_processes_train_as_one(
 
 @pytest.mark.parametrize("settings", [{}, {"lora": None, "gradient_checkpointing": True}])
 def test_it_goes_on_after_a_stop(settings: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
-    """With adapters; and all weights, whose activations are computed again in the backward pass."""
+    """With adapters; and, in other processes, all weights, whose activations are computed again in the backward
+    pass."""
     data = examples(12)
     _, expected = train(tiny_model, data, tmp_path / "one", epochs=3, micro=1, **settings)
     whole = job(tiny_model, data, tmp_path / "two", epochs=3, save_every=5, **settings)
@@ -68,7 +69,10 @@ def test_it_goes_on_after_a_stop(settings: dict[str, Any], tiny_model: Path, tmp
     shutil.rmtree(whole.partial_folder / "checkpoint-9")
     again = whole.model_copy(update={"folder": tmp_path / "again"})
     again.folder.mkdir()
-    again.launch(SHARDED, lambda _n: None)
+    if settings:
+        processes.run_job(again, SHARDED, again.partial_folder, lambda _n: None)
+    else:
+        again.launch(SHARDED, lambda _n: None)
     assert_same_steps(steps_of(again.folder), expected, rel=1e-4)
     assert_same_weights(tmp_path / "one", again.folder, atol=2e-4)
 

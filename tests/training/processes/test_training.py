@@ -10,6 +10,7 @@ import pytest
 from harness.errors import ModelError
 from harness.recipe.launch import Accelerate
 from harness.recipe.training import Lora, Training
+from harness.training.processes import run_job
 from harness.training.ranked.job import TrainingJob
 from harness.types import RankedExample
 from tests.training.models import example, examples
@@ -47,7 +48,7 @@ def job(model: Path, data: list[RankedExample], folder: Path, **changes: Any) ->
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 @pytest.mark.parametrize("bounded", [False, pytest.param(True, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("lora", [LORA, None])
 def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path, lora: Lora | None, bounded: bool) -> None:
@@ -83,7 +84,7 @@ def test_a_configuration_that_ships(tiny_model: Path, tmp_path: Path, caplog: py
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 def test_two_processes_compute_activations_again_as_one(tiny_model: Path, tmp_path: Path) -> None:
     """Gradient checkpointing of adapters, and several prompts a forward."""
     settings = {"epochs": 2, "gradient_checkpointing": True}
@@ -96,7 +97,7 @@ def test_two_processes_compute_activations_again_as_one(tiny_model: Path, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 def test_two_processes_go_on_in_mid_epoch(tiny_model: Path, tmp_path: Path) -> None:
     """Stopped after the 5th of 9 steps, in the second epoch."""
     data = examples(12)
@@ -108,14 +109,14 @@ def test_two_processes_go_on_in_mid_epoch(tiny_model: Path, tmp_path: Path) -> N
     shutil.rmtree(partial / "checkpoint-9")  # as if it had been killed before
     again = whole.model_copy(update={"folder": tmp_path / "again"})
     again.folder.mkdir()
-    again.launch(Accelerate(num_processes=2), lambda _n: None)
+    run_job(again, Accelerate(num_processes=2), partial, lambda _n: None)  # in processes that know nothing of it
     steps = [json.loads(line) for line in (again.folder / "steps.jsonl").read_text().splitlines()]
     assert_same_steps(steps, expected, rel=1e-4)
     assert_same_weights(tmp_path / "one", again.folder, atol=2e-4)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("launchable")
+@pytest.mark.usefixtures("together")
 def test_an_error_of_a_launched_run_is_the_users_own(tiny_model: Path, tmp_path: Path) -> None:
     odd = job(tiny_model, examples(4), tmp_path / "odd", batch_size=3)
     with pytest.raises(ModelError, match="batch_size 3 can't be shared by 2 processes"):
