@@ -31,6 +31,8 @@ OFFICIAL_GLM = "length_controlled_v1"
 GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
 """Of the official df_gamed.csv."""
 RESAMPLES = 1000
+LEAST = 1e-9
+"""The weight of an outcome that no pair has: too little to change a digit, enough to be seen."""
 
 Lengths = Sequence[int | None]
 """Of the outputs to all prompts, in characters; None: there is none."""
@@ -64,7 +66,8 @@ def lc_win_rate(reference_lengths: Lengths, lengths: Lengths, preferences: Prefe
 
     The value is None for fewer scored pairs than folds; where length can't be separated from quality (`inseparable`);
     or if the penalty chosen by cross-validation leaves nothing of the regression (which then gives 50 whatever the
-    verdicts; this happens with a dozen prompts, not with hundreds). The interval and the standard error come from a
+    verdicts; this happens with a dozen prompts, not with hundreds). It differs from the package's own figure where one
+    of its folds has no win or no loss (see `_both_outcomes`). The interval and the standard error come from a
     bootstrap over prompts that refits the regression at the chosen penalty.
     """
     import numpy as np
@@ -212,13 +215,23 @@ def inseparable(pairs: Pairs) -> bool:
     return bool(pairs.delta[pairs.scored].any()) and (not len(features) or float(np.ptp(features)) < 1e-9)
 
 
+def _both_outcomes(won: "np.ndarray") -> "np.ndarray":
+    """The preferences, at least LEAST from 0 and 1. Of losses alone, also in one fold, liblinear would give the
+    coefficients of wins alone: its sign follows the first label that has a weight."""
+    import numpy as np
+
+    return np.clip(won, LEAST, 1 - LEAST)
+
+
 def _fit(won: "np.ndarray", delta: "np.ndarray") -> tuple[float, float]:
     """(the win rate at no length difference, in percent; the penalty's C chosen by cross-validation)."""
     import pandas as pd
     from alpaca_eval.metrics.glm_winrate import GLM_INFO, fit_LogisticRegressionCV, make_dmatrix_for_model
 
     # Standardised over all pairs, scored or not, as the package does; only scored ones are fitted.
-    train = pd.DataFrame({"preference": won, "std_delta_len": _standardised(delta), "not_gamed_baseline": True})
+    train = pd.DataFrame(
+        {"preference": _both_outcomes(won), "std_delta_len": _standardised(delta), "not_gamed_baseline": True}
+    )
     info = GLM_INFO[GLM]
     design, at_no_difference = make_dmatrix_for_model(train, train.assign(std_delta_len=0), formula=info["formula"])
     model = fit_LogisticRegressionCV(
@@ -239,5 +252,6 @@ def _refit(pairs: Pairs, drawn: "np.ndarray", penalty: float) -> float:
     model = LogisticRegression(C=penalty, random_state=123, penalty="l1", solver="liblinear", fit_intercept=False)
     # A preference p is a win of weight p and a loss of weight 1 - p.
     labels = np.repeat([1, 0], len(won))
+    won = _both_outcomes(won)
     model.fit(np.vstack([features, features]), labels, sample_weight=np.concatenate([won, 1 - won]))
     return float(100 / (1 + np.exp(-model.coef_[0][0])))

@@ -140,7 +140,8 @@ def _number(value: Any) -> int | float | None:
 
 
 def _llm_scoring(entry: Entry, about: Context, figure: Figure) -> dict[str, Any] | None:
-    """The judge of a figure that follows from verdicts; None for others, and where no judge was asked."""
+    """The judge of a figure that follows from verdicts; None for others, and where no judge was asked or the
+    judge is a rule."""
     benchmark = entry.provenance.benchmark(figure.benchmark)
     judge = benchmark.get("judge") or entry.provenance.judge
     from_verdicts = figure.pairing is not None or figure.part_of is not None or figure.counted is not None
@@ -149,8 +150,10 @@ def _llm_scoring(entry: Entry, about: Context, figure: Figure) -> dict[str, Any]
         return None
     if not benchmark_class(figure.benchmark).judged or (asked is not None and asked.replies == 0):
         return None
-    judges = [_judge(one, about.builtin) for one in _members(judge)]
     found = calibration(entry)
+    if found is not None and found.verdict == "rule":  # a program: no model scores
+        return None
+    judges = [_judge(one, about.builtin) for one in _members(judge)]
     details = {
         "calibration": found.verdict if found else None,
         "calibration_text": (found.text or None) if found else None,

@@ -54,6 +54,25 @@ def test_equal_lengths_leave_the_win_rate() -> None:
     assert metric.value == pytest.approx(100 * (np.mean(preferences) - 1), abs=1.0)
 
 
+@pytest.mark.parametrize("wins", [0, 1, 2])
+def test_losses_mirror_wins_also_where_a_resample_has_nothing_else(
+    wins: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """liblinear takes the sign of its coefficients from the first outcome that has a weight."""
+    rng = np.random.default_rng(3)
+    reference, output = (rng.integers(100, 300, 40).tolist() for _ in range(2))
+    preferences = [1.0] * (40 - wins) + [2.0] * wins
+    seldom = lc_win_rate(reference, output, preferences)
+    often = lc_win_rate(output, reference, [3 - preference for preference in preferences])
+    assert seldom.value is not None
+    assert often.value is not None
+    assert seldom.value == pytest.approx(100 - often.value, abs=0.01)
+    assert seldom.value < 20
+    assert max(seldom.resamples or ()) < 40
+    assert min(often.resamples or ()) > 60
+    assert "is not found" not in "".join(capfd.readouterr())
+
+
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_fewer_pairs_than_folds_give_no_figure(n: int) -> None:
     assert lc_win_rate(list(range(n)), [50] * n, [1.7] * n).value is None

@@ -141,7 +141,7 @@ def test_the_card_says_what_the_board_says(run: harness.Run, export: Callable[..
     assert by_name["AlpacaEval win rate, %"]["value"] == rate.value
     assert by_name["AlpacaEval win rate, %"]["args"] == {"ci95": list(rate.ci95 or ()), "n": 7, "n_invalid": 0}
     judges = {result["dataset"].get("config") for result in index["results"]}
-    assert judges == {"judge: reward_model", None}
+    assert judges == {"judge: reward_model length", None}
 
 
 def test_the_card_is_complete_and_names_nothing_of_this_machine(

@@ -56,20 +56,20 @@ def test_recorded_boards_are_records_with_all_their_figures(recorded: Path, tmp_
 
 
 def test_a_record_says_who_was_measured_by_whom_with_what_and_when(tmp_path: Path) -> None:
-    quickstart = next(path for path in RECORDED if path.parent.name == "quickstart")
-    found = exported(quickstart.parent, tmp_path, "acme")
+    recorded = next(path for path in RECORDED if path.parent.name == "orca-smollm2")
+    found = exported(recorded.parent, tmp_path, "acme")
     records = {record["source_metadata"]["additional_details"]["row"]: record for record, _ in found.values()}
     base, dpo = records["base"], records["dpo"]
     assert base["model_info"]["id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert "quantised to 4 bits" in base["model_info"]["additional_details"]["base_weights"]
     model = dpo["model_info"]
-    assert (model["id"], model["developer"]) == ("acme/quickstart-dpo", "acme")
+    assert (model["id"], model["developer"]) == ("acme/orca-smollm2-dpo", "acme")
     assert model["inference_engine"]["name"] == "transformers"
     assert model["additional_details"]["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert json.loads(model["additional_details"]["loss"])["beta"] == 0.1
     relations = [r["source_metadata"]["evaluator_relationship"] for r in (base, dpo)]
     assert relations == ["third_party", "first_party"]
-    generated = read_board(quickstart).generated
+    generated = read_board(recorded).generated
     assert dpo["evaluation_timestamp"] == generated
     assert dpo["eval_library"]["name"] == "preference-harness"
     assert dpo["eval_library"]["additional_details"]["licence"] == "Apache-2.0"
@@ -78,12 +78,32 @@ def test_a_record_says_who_was_measured_by_whom_with_what_and_when(tmp_path: Pat
     assert "{output_1}" in scoring["input_prompt"], "the annotator's template"
     assert scoring["judges"][0]["model_info"]["id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert scoring["additional_details"]["calibration"] == "uncalibrated"
-    assert rate["generation_config"]["generation_args"] == {"max_tokens": 32, "top_p": 1.0}
+    assert rate["generation_config"]["generation_args"] == {"max_tokens": 64, "top_p": 1.0}
     assert "llm_scoring" not in scores(dpo)["heldout.pair_accuracy"]["metric_config"]
-    assert "llm_scoring" not in scores(base)["alpaca_eval.win_rate"]["metric_config"], "its reference is itself"
     truncated = scores(dpo)["alpaca_eval.truncated"]["metric_config"]
     assert truncated["lower_is_better"]
     assert "llm_scoring" not in truncated
+
+
+def test_a_row_that_is_its_own_reference_was_scored_by_nobody(tmp_path: Path) -> None:
+    recorded = next(path for path in RECORDED if path.parent.name == "orca-smollm2")
+    copy = shutil.copytree(recorded.parent, tmp_path / "board")
+    for path in (copy / "board.json", copy / "entries" / "base.json"):
+        about = json.loads(path.read_text())
+        row = about if "provenance" in about else next(r for r in about["rows"] if r["id"] == "base")
+        row["provenance"].setdefault("judging", {})["alpaca_eval"] = {"replies": 0}
+        path.write_text(json.dumps(about))
+    found = exported(copy, tmp_path / "records", "acme")
+    (base,) = (r for r, _ in found.values() if r["source_metadata"]["additional_details"]["row"] == "base")
+    assert "llm_scoring" not in scores(base)["alpaca_eval.win_rate"]["metric_config"]
+
+
+def test_a_rule_is_no_model_that_scores(tmp_path: Path) -> None:
+    quickstart = next(path for path in RECORDED if path.parent.name == "quickstart")
+    found = exported(quickstart.parent, tmp_path, "acme")
+    (dpo,) = (r for r, _ in found.values() if r["source_metadata"]["additional_details"]["row"] == "dpo")
+    rate = scores(dpo)["alpaca_eval.win_rate"]
+    assert "llm_scoring" not in rate["metric_config"]
 
 
 def test_the_same_board_gives_the_same_bytes_and_other_records_stay(tmp_path: Path) -> None:
