@@ -220,7 +220,7 @@ def _both_outcomes(won: "np.ndarray") -> "np.ndarray":
     coefficients of wins alone: its sign follows the first label that has a weight."""
     import numpy as np
 
-    return np.clip(won, LEAST, 1 - LEAST)
+    return np.asarray(np.clip(won, LEAST, 1 - LEAST))
 
 
 def _fit(won: "np.ndarray", delta: "np.ndarray") -> tuple[float, float]:
