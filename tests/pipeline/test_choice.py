@@ -130,7 +130,7 @@ def test_some_prompts_are_chosen_on_and_some_are_left(share: float) -> None:
     ("select", "grid", "more", "why"),
     [
         ({"over": ["lr"]}, {"training.learning_rate": [1e-4, 1e-3]}, {}, "over: nothing varies 'lr'"),
-        ({}, {}, {"methods": []}, "nothing is trained"),
+        ({}, {}, {"methods": []}, "there are no `methods`"),
         ({}, {"evaluation.select.prompts": [0.2, 0.4]}, {}, "a sweep has one way to choose"),
         ({"over": ["limit"]}, {"evaluation.benchmarks.0.limit": [4, 8]}, {}, "not judged alike"),
     ],
