@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from harness.losses._tensors import implicit_rewards, masked_mean, strict_pairs
 from harness.protocols import RankedLogps
+
+STATUS = Path("/proc/self/status")
 
 
 class ForwardResult(NamedTuple):
@@ -117,5 +120,10 @@ def peak_memory_gigabytes() -> float:
     """The peak memory of this process so far: the accelerator's, or resident memory on a CPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
+    if STATUS.exists():
+        # Linux: the kernel's count for `getrusage` begins with that of whoever started this process.
+        peaks = [line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+        if peaks:
+            return int(peaks[0]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -38,3 +38,16 @@ def test_the_predicted_peak_is_about_the_measured_one(tmp_path: Path) -> None:
     predicted = Training(str(model), 1, 4 * 310, dtype="float32", rank=4).memory(device())
     assert predicted is not None
     assert predicted / 1e9 == pytest.approx(max(line["peak_memory_gb"] for line in lines), rel=0.35)
+
+
+ASKED = "from harness.training.ranked.metrics import peak_memory_gigabytes as peak\nprint(peak())"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's count is inherited on Linux")
+def test_a_large_parent_is_not_counted() -> None:
+    outer = (
+        f"import subprocess, sys\nheld = bytearray(b'x') * (3 << 30)\nsubprocess.run([sys.executable, '-c', {ASKED!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", outer], capture_output=True, text=True, check=True, timeout=120)
+    assert 0.05 < float(done.stdout) < 2
