@@ -54,7 +54,7 @@ def test_equal_lengths_leave_the_win_rate() -> None:
     assert metric.value == pytest.approx(100 * (np.mean(preferences) - 1), abs=1.0)
 
 
-@pytest.mark.parametrize("wins", [0, 1, 2])
+@pytest.mark.parametrize("wins", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_losses_mirror_wins_also_where_a_resample_has_nothing_else(
     wins: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
