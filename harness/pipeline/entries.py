@@ -227,12 +227,12 @@ def _as_calibrated(entry: Entry, recipe: Recipe) -> Entry:
 
 def _calibration(evaluation: Evaluation, rates: Mapping[str, Metric]) -> JudgeCalibration | str:
     """How the judge relates to an official one, by the first benchmark that has one. `rates`: the row's figures."""
+    rules = dict.fromkeys(evaluation.judge_of(benchmark).rule for benchmark in evaluation.judged)
+    if rules and None not in rules:  # a board says one thing about all of its judges
+        return JudgeCalibration(verdict="rule", text=f"a rule, exact by definition: {'; '.join(filter(None, rules))}")
     for benchmark in evaluation.judged:
-        judge = evaluation.judge_of(benchmark)
-        if rule := judge.rule:
-            return JudgeCalibration(verdict="rule", text=f"a rule, exact by definition: {rule}")
         if by := benchmark.calibrated_by:
-            calibration = calibration_of(identity(judge), by.annotator, by.asked)
+            calibration = calibration_of(identity(evaluation.judge_of(benchmark)), by.annotator, by.asked)
             if calibration is None:
                 break
             equivalents = {}

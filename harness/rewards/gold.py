@@ -73,7 +73,7 @@ class Gold(RewardModel):
         parts += [f"without {', '.join(map(repr, self.without))}" if self.without else ""]
         parts += [f"begins with {self.begins!r}" if self.begins else ""]
         parts += [f"ends with {self.ends!r}" if self.ends else ""]
-        parts += [(self.format or "").replace("_", " ")]
+        parts += [(self.format or "").replace("_", " "), "all or nothing each" if self.strict else ""]
         return ", ".join(filter(None, parts))
 
     def identity(self) -> dict[str, Any]:

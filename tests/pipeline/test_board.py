@@ -4,14 +4,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.boards.read import read_board
 from harness.boards.versions.history import last_kept
 from harness.errors import StoreError
+from harness.pipeline.entries import _calibration
 from harness.pipeline.progress import SilentView
 from harness.pipeline.run import CompletedRun, run_study
+from harness.recipe.evaluation import Evaluation
 from harness.recipe.load import load_study
 from harness.report.changes.found import changes_between
 from tests.recipe.test_systems import instructions
@@ -185,3 +188,26 @@ def test_the_folder_of_all_boards_may_be_a_link(run: Run, tmp_path: Path) -> Non
     (tmp_path / "boards").rename(tmp_path / "large disk")
     (tmp_path / "boards").symlink_to(tmp_path / "large disk")
     assert run().board
+
+
+LENGTH = {"name": "reward_model", "reward": {"name": "length"}}
+RULE = {"name": "reward_model", "reward": {"name": "gold", "sentences": [1, 1]}}
+
+
+@pytest.mark.parametrize(
+    ("judge", "judges", "verdict"),
+    [
+        (RULE, {}, "rule"),
+        (RULE, {"mt_bench": LENGTH}, "uncalibrated"),
+        (LENGTH, {"mt_bench": RULE}, "uncalibrated"),
+        (LENGTH, {}, "uncalibrated"),
+    ],
+)
+def test_a_board_calls_its_judges_a_rule_only_if_all_are(
+    judge: dict[str, Any], judges: dict[str, Any], verdict: str
+) -> None:
+    benchmarks = [{"name": "alpaca_eval", "prompts": "builtin"}, {"name": "mt_bench", "questions": "builtin"}]
+    evaluation = Evaluation.model_validate({"judge": judge, "judges": judges, "benchmarks": benchmarks})
+    found = _calibration(evaluation, {})
+    assert (found if isinstance(found, str) else found.verdict) == verdict
+    assert isinstance(found, str) or found.text == "a rule, exact by definition: 1 sentence"

@@ -76,6 +76,7 @@ def test_a_truth_that_is_none(fields: dict[str, Any], message: str) -> None:
             {"name": "gold", "keywords": ["you"], "without": [","], "ends": "?"},
             "the words 'you', without ',', ends with '?'",
         ),
+        ({"name": "gold", "words": [1, 1], "strict": True}, "1 word, all or nothing each"),
         ({"name": "gold", "reward": {"name": "gold", "format": "one_paragraph"}}, "one paragraph"),
         ({"name": "gold", "reward": {"name": "length"}}, None),
         ({"name": "features", "weights": "gpt4_turbo"}, None),
