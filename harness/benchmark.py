@@ -151,7 +151,7 @@ class Benchmark(Component):
 
     @property
     def compares(self) -> bool:
-        """Whether a judge names the better of two answers by one of two replies: reward models can judge that too."""
+        """Whether a judge names the better of two answers: reward models can judge that too."""
         return False
 
     @property

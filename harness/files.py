@@ -161,10 +161,19 @@ def download(url: str, expected: str, folder: str, how: str) -> bytes:
         raise DataError(f"{url} is not on this machine, and nothing is fetched offline; {how}")
     try:
         known = None if name.endswith(".gz") else f"sha256:{expected}"
-        path = pooch.retrieve(url, known_hash=known, fname=name, path=target)
+        path = pooch.retrieve(url, known_hash=known, fname=name, path=target, processor=_with_usual_rights)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         raise DataError(f"{url} can't be downloaded ({type(error).__name__}); {how}") from None
     return official(read_bytes(Path(path)), expected, url, how)
+
+
+def _with_usual_rights(path: str, action: str, _: Any) -> str:
+    """pooch writes through a temporary file, which is for its owner alone: a copy has the rights of the umask."""
+    if action in ("download", "update"):
+        scratch = Path(f"{path}.{os.getpid()}")
+        scratch.write_bytes(read_bytes(Path(path)))
+        os.replace(scratch, path)
+    return path
 
 
 def evenly_spaced(rows: Sequence[T], limit: int | None) -> list[T]:

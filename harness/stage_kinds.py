@@ -1,6 +1,8 @@
-"""The kinds of stages: what all stages of one name have in common, and the order in which they run."""
+"""The kinds of stages: what all stages of one name have in common, and the order in which they run; and what a single
+stage was made with."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class StageKind(NamedTuple):
@@ -46,3 +48,44 @@ loaded last."""
 def phase(stage: str) -> int:
     """The position of a stage's kind in STAGE_KINDS; other kinds come last."""
     return list(STAGE_KINDS).index(stage) if stage in STAGE_KINDS else len(STAGE_KINDS)
+
+
+_ABOUT = (
+    "loss",
+    "seeds",
+    "sources",
+    "generator",
+    "reward",
+    "judge",
+    "benchmark",
+    "questions",
+    "policy",
+    "model",
+    "dtype",
+)
+"""The params that say what a stage is about, in the order in which they are shown."""
+
+
+def about(params: Mapping[str, Any]) -> str:
+    """What a stage was made with, in a few words: the names of its components and models."""
+    parts = list(dict.fromkeys(text for field in _ABOUT if (text := _named(params.get(field)))))
+    training = params.get("training")
+    rate = training.get("learning_rate") if isinstance(training, dict) else None
+    return ", ".join([*parts, *([f"learning rate {rate:g}"] if isinstance(rate, int | float) else [])])
+
+
+def _named(value: Any) -> str:
+    """The name of a component, section or model within params; empty where there is none."""
+    match value:
+        case str():
+            return value.rstrip("/").rpartition("/")[2]  # of a folder, its name
+        case list():
+            return ", ".join(dict.fromkeys(filter(None, map(_named, value))))
+        case {"generator": inner}:
+            return _named(inner)
+        case {"name": str(name), "model": str(model)}:
+            return f"{name} {_named(model)}"
+        case {"name": str() | list() as name} | {"model": str() as name}:
+            return _named(name)
+        case _:
+            return ""

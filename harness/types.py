@@ -161,11 +161,12 @@ class Answer(Record):
 
 
 class Candidates(Record):
-    """Two answers to one prompt, in the order shown to the judge. The first of the request's two `choices` means that
-    the first answer is better."""
+    """Two answers to `messages`, in the order shown to the judge. The first of the request's `choices` means that the
+    first is better; a third, neither. `second_messages`: the second's, where conversations before them differ."""
 
     messages: Messages
     answers: tuple[str, str]
+    second_messages: Messages | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class JudgeRequest(Record):
@@ -252,7 +253,8 @@ class Metric(Record):
 
 
 class Price(RecipeSection):
-    """US dollars per million tokens. `batch_input`, `batch_output`: in a batch (`mode: batch`); None: not known."""
+    """US dollars per million tokens. `batch_input`: for a million tokens in, in a batch (`mode: batch`); None: not
+    known. `batch_output`: the same for tokens out."""
 
     input: float = Field(ge=0)
     """Dollars for a million tokens in."""

@@ -52,6 +52,15 @@ class SelectionFacts(Facts):
     is_chosen: bool = False
 
 
+class RegisteredFacts(Facts):
+    """The commit since which the recipe's file has had its data, and its time (ISO 8601, UTC). `came_first`: the row
+    was computed after it."""
+
+    commit: str
+    time: str
+    came_first: bool
+
+
 class RoundFacts(Facts):
     """Which of `count` on-policy rounds a row's training was. `earlier`: the keys of the trainings before it. What
     those took: `generated_tokens` for their responses, `forward_tokens` in training; None where unknown."""
@@ -182,7 +191,7 @@ class Provenance(Facts):
     match_to: the row whose training budget this one was given. public: the source of a row of a public leaderboard.
     gold: by benchmark, what a corrected figure rests on (`harness.stats.ppi.Corrected`). checkpoint: of a row that is
     not a training's last one. round: of several. selection: of a row that was chosen among others, or was not. made_by:
-    versions and commit of the code that computed it.
+    versions and commit of the code that computed it. registered: of a recipe that ran as it was committed.
     """
 
     recipe: dict[str, Any] | None = None
@@ -203,6 +212,7 @@ class Provenance(Facts):
     keys: dict[str, str] = Field(default_factory=dict)
     references: dict[str, str] = Field(default_factory=dict)
     made_by: dict[str, Any] | None = None
+    registered: RegisteredFacts | None = None
     method_id: str | None = None
     training_seed: int | None = None
     match_to: str | None = None

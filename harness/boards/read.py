@@ -163,5 +163,11 @@ def entry_file(row_id: str) -> str:
 
 def stage_keys(board: Path) -> set[str]:
     """Keys of the stages that a board's rows depend on. Raises DataError for a path that is not a board."""
+    return set(stage_ids(board))
+
+
+def stage_ids(board: Path) -> dict[str, str]:
+    """The ids of these stages, by key; a board names the answers that it compares with by their benchmark alone."""
     rows = [entry.provenance for entry in read_board(board).entries]
-    return {key for row in rows for key in (*row.keys.values(), *row.references.values())}
+    others = {key: f"answers/{benchmark}" for row in rows for benchmark, key in row.references.items()}
+    return others | {key: name for row in rows for name, key in row.keys.items()}

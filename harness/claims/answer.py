@@ -11,6 +11,7 @@ from harness.boards.format import number, signed
 from harness.claims.cells import METHOD
 from harness.claims.effects import Effect
 from harness.claims.primary import Primary, primary
+from harness.claims.registration import registration_words
 from harness.claims.selection import selection_words
 from harness.figures import HELDOUT
 from harness.stats.bounds import FEWEST
@@ -218,6 +219,7 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
     compared = {row.id for effect in found.effects for pair in effect.rows for row in pair}
     rows = [entry for entry in entries if entry.id in compared]
     cautions += selection_words(rows, found.figure.benchmark)
+    cautions += registration_words(rows)
     if flagged := [row.id for row in rows if doubts(row)]:
         more = f" and {len(flagged) - MOST_STATED} more" if len(flagged) > MOST_STATED else ""
         cautions.append(

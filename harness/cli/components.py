@@ -126,22 +126,13 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _fields(cls: "type[Component]") -> "RenderableType":
-    from rich.table import Table
     from rich.text import Text
 
-    from harness.recipe.reference import words
+    from harness.cli.own.reference import field_table
+    from harness.recipe.reference.fields import fields_of
 
-    schema = cls.model_json_schema()
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("field", "type", "default", "bounds"):
-        table.add_column(title, no_wrap=title in ("field", "default"), overflow="fold")
-    for field, shape in schema["properties"].items():
-        if field == "name":
-            continue
-        default = "required" if field in schema.get("required", ()) else words.written(words.default(cls, field, shape))
-        kind = words.type_of(cls, field, shape, schema)
-        table.add_row(*map(Text, (field, kind, default, ", ".join(words.bounds(shape)))))
-    return table if table.row_count else Text("It has no fields.")
+    fields = [field for field in fields_of(cls) if field.name != "name"]
+    return field_table(fields) if fields else Text("It has no fields.")
 
 
 def _declared(cls: "type[Component]") -> "RenderableType | None":

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.boards import BoardArgument
 from harness.cli.console import say
+from harness.cli.own.init import ColumnsOption
+from harness.cli.own.label_pairs import is_board, read_people, say_agreement, write_page
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def label(
-    board: BoardArgument,
+    board: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BOARD|FILE",
+            help="A board's folder, or its board.json; or preference pairs: CSV, TSV, JSON, JSONL or Parquet.",
+            show_default=False,
+        ),
+    ],
     rows: Annotated[
         str | None, typer.Option(metavar="ROW,ROW", help="The rows to label; by default all that can be compared.")
     ] = None,
@@ -32,11 +41,23 @@ def label(
     benchmark: Annotated[
         str | None, typer.Option(metavar="NAME", help="By default the first with a win rate against a reference.")
     ] = None,
-    pairs: Annotated[int, typer.Option(min=2, help="Pairs of each row: so many prompts, the same for all rows.")] = 60,
+    pairs: Annotated[
+        int,
+        typer.Option(min=2, help="Pairs of each row: so many prompts, the same for all rows; or pairs of the file."),
+    ] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample of prompts.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page; by default in gold/ in the board's folder.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The page; by default in gold/ in the board's folder, or in FILE.labels/. With --read, of a file of "
+            "pairs: all its pairs, corrected (JSONL, or Parquet by its name).",
+            show_default=False,
+        ),
     ] = None,
+    columns: ColumnsOption = None,
     read: Annotated[
         list[Path] | None,
         typer.Option(
@@ -50,8 +71,18 @@ def label(
 
     With --read, people's verdicts on a random part of the prompts correct the
     judge's on all of them (prediction-powered inference), where the judge is of
-    any help.
+    any help. Of a file of preference pairs, how often people prefer what it does.
     """
+    if not is_board(board):
+        if any(option is not None for option in (rows, against, benchmark)):
+            raise HarnessError(f"{board}: pairs have no rows and benchmarks; leave out --rows, --against, --benchmark")
+        if read:
+            read_people(board, columns, read, out)
+        else:
+            write_page(board, columns, pairs, seed, out)
+        return
+    if columns is not None:
+        raise HarnessError(f"{board}: --columns is for files of pairs; a board has its own")
     folder = (board if board.is_dir() else board.parent).resolve()
     if read:
         if any(option is not None for option in (rows, against, benchmark, out)):
@@ -84,7 +115,7 @@ def _write(
 
     found = contest(folder, read_board(board), rows, against, benchmark)
     drawn = draw(found, pairs, seed)
-    key = save_key(folder, drawn.key)
+    key = save_key(folder / GOLD, drawn.key)
     path = out or own_file(folder, f"{GOLD}/{drawn.key.id}.html")
     write_output(path, page(drawn))
     prompts = len({item.prompt for item in drawn.key.items})
@@ -100,13 +131,14 @@ def _write(
 
 def _read(board: Path, folder: Path, paths: list[Path]) -> None:
     from harness.boards.gold.estimates import estimates
+    from harness.boards.gold.verdicts import GOLD
     from harness.boards.read import read_board
     from harness.judging.gold.board import put_on_board, save_verdicts
     from harness.judging.gold.labels import joined, read_labels
     from harness.judging.gold.pairs import contest
 
     opened = read_board(board)
-    key, people = read_labels(folder, paths)
+    key, people = read_labels(folder / GOLD, paths, folder)
     labels = joined(key, people, contest(folder, opened, key.rows, key.against, key.benchmark), opened.entries)
     found = estimates(opened.entries, labels.verdicts)
     path = save_verdicts(folder, key.id, labels.verdicts)
@@ -122,9 +154,7 @@ def _read(board: Path, folder: Path, paths: list[Path]) -> None:
 def _print(labels: "Labels", found: "list[GoldEstimate]") -> None:
     from harness.printable import terminal
 
-    for agreed in labels.agreement:
-        kappa = "–" if agreed.kappa is None else f"{agreed.kappa:.2f}"
-        say(f"{agreed.first} and {agreed.second}: {agreed.same} of {agreed.pairs} pairs alike, Cohen's kappa {kappa}")
+    say_agreement(labels.agreement)
     terminal().print(_table(found))
     for estimate in found:
         name = _name(estimate)

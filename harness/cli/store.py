@@ -1,6 +1,7 @@
 """Commands about the store: ls, verify, gc. Its verdicts in a file: see `ci.journals`."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from harness.engine.maintenance import ArtifactListing
     from harness.engine.store import Store
 
 from harness.cli.console import say, say_json, short
@@ -46,18 +50,20 @@ def list_(
     leaderboards: BoardsOption = Path("leaderboards"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """List artifacts and journals with their sizes and what needs them."""
+    """List artifacts: what each is, which recipe it is of, its size, and what needs it. In the order of a run."""
     from rich.filesize import decimal
-    from rich.table import Table
 
-    from harness.boards.read import stage_keys
+    from harness.boards.read import stage_ids
     from harness.engine.maintenance import leftovers, list_artifacts, size
-    from harness.printable import printable, terminal
+    from harness.printable import terminal
+    from harness.stage_kinds import STAGE_KINDS
 
     opened = open_store(store)
     boards = sorted(path.parent for path in leaderboards.glob("*/board.json"))
+    order = {stage: number for number, stage in enumerate(STAGE_KINDS)}
     artifacts = sorted(
-        list_artifacts(opened, {board: stage_keys(board) for board in boards}), key=lambda a: (a.stage, a.made)
+        list_artifacts(opened, {board: stage_ids(board) for board in boards}),
+        key=lambda a: (order.get(a.stage, len(order)), a.stage, a.names, a.made),
     )
     journals = sorted(opened.journals.rglob("*.jsonl"))
     left = leftovers(opened)
@@ -70,24 +76,37 @@ def list_(
         }
         say_json(listing, indent=1)
         return
-    table = Table(box=None, header_style="bold")
-    for title in ("artifact", "stage", "size", "made", "needed by", "boards"):
-        table.add_column(
-            title, no_wrap=title in ("artifact", "size", "made"), justify="right" if title == "size" else "left"
-        )
-    for a in artifacts:
-        date = datetime.fromtimestamp(a.made, UTC).strftime("%Y-%m-%d %H:%M")
-        users = ", ".join(f"{n} {stage}" if n > 1 else stage for stage, n in Counter(a.used_by).items())
-        texts = (printable(text) or "–" for text in (users, ", ".join(a.boards)))
-        table.add_row(a.key[:12], printable(a.stage), decimal(a.bytes), date, *texts)
     console = terminal()
-    console.print(table)
+    console.print(_table(artifacts))
     sizes = [sum(a.bytes for a in artifacts), sum(map(size, journals)), sum(map(size, left))]
     console.print(
         f"{len(artifacts):,} artifacts, {decimal(sizes[0])}; {len(journals):,} journals, {decimal(sizes[1])}; "
         f"{len(left):,} leftovers, {decimal(sizes[2])}; in {opened.root}",
         soft_wrap=True,
     )
+
+
+def _table(artifacts: "Sequence[ArtifactListing]") -> "RenderableType":
+    """An artifact's names, and below them what it was made with and what needs it; without a name, its kind."""
+    from rich.filesize import decimal
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.printable import printable
+
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("artifact", "size", "made", "what it is"):
+        table.add_column(title, no_wrap=title != "what it is", justify="right" if title == "size" else "left")
+    for a in artifacts:
+        needed = [f"{n} {stage}" if n > 1 else stage for stage, n in Counter(a.used_by).items()]
+        needed += [f"board {board}" for board in a.boards]
+        lines = [*a.names, a.about] if a.names else [": ".join(filter(None, (a.stage, a.about)))]
+        what = Text("\n".join(printable(line) for line in lines if line))
+        if needed:
+            what.append(f"\nneeded by {printable(', '.join(needed))}", style="dim")
+        date = datetime.fromtimestamp(a.made, UTC).strftime("%Y-%m-%d")
+        table.add_row(a.key[:12], decimal(a.bytes), date, what)
+    return table
 
 
 @app.command()

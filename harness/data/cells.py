@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from harness.data.conversations import Turn, Unreadable, turns_in, without_end_tokens
+from harness.data.columns.contents import Unreadable, plain_messages
+from harness.data.conversations import Turn, turns_in, without_end_tokens
 from harness.errors import DataError
 from harness.types import Message, Messages
 
@@ -15,10 +16,11 @@ def as_dicts(messages: Messages) -> list[dict[str, str]]:
 
 def messages_cell(value: Any, place: str, column: str) -> Messages:
     """A prompt: a text or a list of messages."""
+    value = _read(value, place, column) or value
     if isinstance(value, str):
-        value = _turns(value, place, column) or [{"role": "user", "content": value}]
-        value = value[:-1] if value[-1] == {"role": "assistant", "content": ""} else value
+        value = [{"role": "user", "content": value}]
     try:
+        value = value[:-1] if value and _is_reply_to_come(value[-1]) else value
         messages = tuple(Message.model_validate({"role": m["role"], "content": m["content"]}) for m in value)
     except (TypeError, KeyError, ValueError):
         raise DataError(f"{place}: {column}: expected a text or a list of {{role, content}}") from None
@@ -29,8 +31,7 @@ def messages_cell(value: Any, place: str, column: str) -> Messages:
 
 def answer_cell(value: Any, place: str, column: str) -> str:
     """A response: a text, or a list of messages of which it is the last."""
-    if isinstance(value, str):
-        value = _turns(value, place, column) or value
+    value = _read(value, place, column) or value
     if isinstance(value, list) and value and isinstance(value[-1], dict):
         value = value[-1].get("content")
     if not isinstance(value, str):
@@ -38,16 +39,28 @@ def answer_cell(value: Any, place: str, column: str) -> str:
     return without_end_tokens(value)
 
 
-def _turns(text: str, place: str, column: str) -> list[Turn]:
-    """The messages that a text holds in a chat template, as a list that became text, or as a transcript that ends where
-    the assistant's reply begins; empty for any other text."""
+def _read(value: Any, place: str, column: str) -> list[Turn]:
+    """The messages of a cell, in plain form; empty for a text that is none. Raises DataError."""
     try:
-        found = turns_in(text, column)
+        if isinstance(value, str):
+            return turns_of_prompt(value, column)
+        plain = plain_messages({column: value}, [column])[0][column]
     except Unreadable as error:
         raise DataError(f"{place}: {error}") from None
-    if found is None or (found[1].startswith("transcripts") and found[0][-1] != {"role": "assistant", "content": ""}):
+    return plain if isinstance(plain, list) else []
+
+
+def turns_of_prompt(text: str, column: str) -> list[Turn]:
+    """The messages that a text holds in a chat template, as a list that became text, or as a transcript that ends where
+    the assistant's reply begins; empty for any other text. Raises Unreadable."""
+    found = turns_in(text, column)
+    if found is None or (found[1].startswith("transcripts") and not _is_reply_to_come(found[0][-1])):
         return []
     return found[0]
+
+
+def _is_reply_to_come(turn: Any) -> bool:
+    return bool(turn == {"role": "assistant", "content": ""})
 
 
 def is_number(value: Any) -> bool:

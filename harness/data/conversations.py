@@ -5,25 +5,20 @@ is read as messages; what holds turns of a chat template but can't be read raise
 special tokens (`User: ... Assistant:`), only the reply that is missing at its end tells a prompt from a text about one.
 """
 
-import ast
 import re
 from typing import Any, NamedTuple
 
-from harness.outside import parse_json
+from harness.data.columns.contents import ROLES, Unreadable, is_message, plain_messages
+from harness.data.columns.written import value_in
 
-Turn = dict[str, str]
-"""{role: system, user or assistant; content: text}"""
-LONGEST_LIST = 1_000_000
-"""Characters of the longest text that is read as a list of messages."""
+Turn = dict[str, Any]
+"""{role: system, user or assistant; content: text}; in a list that became text, with the other fields of its
+messages."""
 _ROLES = {
     **dict.fromkeys(("system",), "system"),
     **dict.fromkeys(("user", "human", "prompter", "instruction", "input"), "user"),
     **dict.fromkeys(("assistant", "model", "chatbot", "bot", "ai", "gpt", "response"), "assistant"),
 }
-
-
-class Unreadable(Exception):
-    """A row can't be read as a pair. The text says what is wrong and what was expected."""
 
 
 class _Style(NamedTuple):
@@ -84,8 +79,7 @@ _ENDS = re.compile(
 """The tokens that end a turn, but for `</s>`, which is also the end of HTML's `<s>`."""
 _ENDS_INSIDE = re.compile(_ENDS.pattern.removesuffix(r"\Z"))
 _LISTED = re.compile(r"\s*(?:array\()?\[\s*\{")
-_ROLE = re.compile(r"""['"](?:role|from)['"]\s*:\s*['"](?:system|user|human|assistant|gpt)['"]""")
-_STRINGS = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\}\s*\{|array\(|,?\s*dtype=object\)""", re.DOTALL)
+_ROLE = re.compile(rf"""['"](?:role|from)['"]\s*:\s*['"](?:{"|".join(ROLES)})['"]""", re.IGNORECASE)
 
 
 def turns_in(text: str, column: str) -> tuple[list[Turn], str] | None:
@@ -181,36 +175,20 @@ def _transcript(text: str, style: _Style) -> list[Turn]:
 
 
 def _listed(text: str, column: str) -> list[Turn]:
-    """The messages of a list that became text: its JSON, or as Python or numpy print it; empty for any other text."""
+    """The messages of a list that became text; empty for any other text."""
     if not _LISTED.match(text) or text.rstrip()[-1:] not in ("]", ")") or not _ROLE.search(text):
         return []
     problem = f"{column}: a list of messages that became text, and can't be read"
-    if len(text) > LONGEST_LIST:
-        raise Unreadable(f"{problem}: more than {LONGEST_LIST:,} characters")
     try:
-        value = parse_json(text)
-    except ValueError:
-        value = _python_list(text, problem)
-    keys = ("role", "content") if "role" in text else ("from", "value")
-    if not all(isinstance(item, dict) and all(isinstance(item.get(key), str) for key in keys) for item in value):
-        raise Unreadable(f"{problem}: expected {{role, content}} in each")
-    roles = [_ROLES.get(item[keys[0]].lower()) for item in value]
-    if None in roles:
-        raise Unreadable(f"{problem}: expected the roles system, user and assistant")
-    return [{"role": str(role), "content": item[keys[1]]} for role, item in zip(roles, value, strict=True)]
-
-
-def _python_list(text: str, problem: str) -> Any:
-    def mended(match: re.Match[str]) -> str:
-        return match[1] or ("}, {" if match[0][0] == "}" else "")
-
-    plain = _STRINGS.sub(mended, text.strip())
-    if len(re.findall(r"[\[({]", plain)) > 10_000:
-        raise Unreadable(f"{problem}: expected only messages in it")
-    try:
-        value = ast.literal_eval(plain)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise Unreadable(f"{problem}: expected JSON, or a list as Python prints it") from None
-    if not isinstance(value, list):
-        raise Unreadable(f"{problem}: expected a list")
-    return value
+        value = value_in(text)
+    except ValueError as error:
+        raise Unreadable(f"{problem}: {error}") from None
+    if not isinstance(value, list) or not any(map(is_message, value)):
+        return []
+    messages: list[Turn] = plain_messages({column: value}, [column])[0][column]
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
+            raise Unreadable(f"{problem}: expected {{role, content}} in each")
+        if message["role"] not in ("system", "user", "assistant"):
+            raise Unreadable(f"{column}.{i}: expected the roles system, user and assistant")
+    return messages

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 from harness.benchmark import Benchmark
 from harness.components import build, modules
-from harness.data.columns.contents import plain_messages
+from harness.data.cells import turns_of_prompt
+from harness.data.columns.contents import Unreadable, plain_messages, whole_messages
 from harness.data.columns.delimited import is_delimited
 from harness.data.columns.layouts import usual
-from harness.data.conversations import Unreadable, turns_in
+from harness.data.conversations import turns_in
 from harness.data.rows import file_rows, is_parquet, read_content
 from harness.errors import DataError, nearest, quoted
 from harness.outside import decoded, parse_json
@@ -34,7 +35,8 @@ def read_prompts(path: Path) -> list[tuple[int, str]]:
     `harness.data.rows`; of a JSON list or Parquet, the number of the row. A line of JSONL may also be a text. Of a
     conversation, the user's messages are taken. Raises DataError naming FILE:LINE."""
     if is_parquet(path) or is_delimited(path) or read_content(path).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"[":
-        return [(int(_NUMBER.findall(place)[-1]), _prompt(row, place)) for place, row in file_rows([path])]
+        rows = [(int(_NUMBER.findall(place)[-1]), _prompt(row, place)) for place, row in file_rows([path])]
+        return _some(rows, path)
     prompts = []
     # Not splitlines(): JSON strings may contain U+2028 and other line separators.
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
@@ -45,6 +47,12 @@ def read_prompts(path: Path) -> list[tuple[int, str]]:
         except ValueError:
             raise DataError(f"{path}:{number}: not JSON; expected a text or an object per line") from None
         prompts.append((number, _prompt(row, f"{path}:{number}")))
+    return _some(prompts, path)
+
+
+def _some(prompts: list[tuple[int, str]], path: Path) -> list[tuple[int, str]]:
+    if not prompts:
+        raise DataError(f"{path}: no prompts; expected at least one row")
     return prompts
 
 
@@ -78,10 +86,13 @@ def _text(row: Any) -> str | None:
     column = next((column for column in (*COLUMNS, "chosen") if column in row), None)
     if column is None:
         return None
+    row, _ = whole_messages(row, column, ())
     value = plain_messages(row, [column])[0][column]
     if column == "chosen" and isinstance(value, str):  # without a prompt of its own: a conversation, or nothing
         conversation = turns_in(value, column)
         value = conversation[0] if conversation else None
+    elif isinstance(value, str):
+        value = turns_of_prompt(value, column) or value
     if isinstance(value, list):
         turns = [str(m.get("content")) for m in value if isinstance(m, dict) and m.get("role") == "user"]
         return "\n".join(turns) if turns else None

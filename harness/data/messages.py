@@ -5,17 +5,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.data.conversations import Turn, Unreadable, turns_in, without_end_tokens
+from harness.data.columns.contents import Unreadable
+from harness.data.columns.written import is_blank
+from harness.data.conversations import Turn, turns_in, without_end_tokens
 
 Row = dict[str, Any]
-_CHANGES_THE_PROMPT = ("tools", "functions", "images", "image", "videos", "video", "audios", "audio")
+_CHANGES_THE_PROMPT = ("tools", "functions", "images", "image", "videos", "video", "audios", "audio", "documents")
 """Columns without which a prompt means something else."""
 _HISTORY = "history"
 _USUAL = "transcripts Human:"
 """The layout of hh-rlhf, whose two columns are such transcripts: nothing to remark on."""
-_IN_MESSAGES = ("tool_calls", "function_call")
 _FURTHER = re.compile(r"\n\n(?:Human|Assistant):|\s(?:USER|ASSISTANT):|\n### (?:Instruction|Human|User):")
-_BLANK = ("", "[]", "{}", "null", "None", "nan")
 KEPT_AS_TEXT = "texts that resemble a transcript, kept as they are"
 
 
@@ -109,21 +109,12 @@ def with_history(row: Row, prompt: str | None) -> tuple[Row, list[str]]:
     return {**row, prompt: [*turns, {"role": "user", "content": row[prompt]}]}, ["earlier turns in `history`"]
 
 
-def is_blank(value: Any) -> bool:
-    """Whether a cell holds nothing, also as the text of an empty list."""
-    return value is None or value in ([], {}, ()) or (isinstance(value, str) and value.strip() in _BLANK)
-
-
 def unread(row: Row, read: frozenset[str]) -> list[str]:
-    """The columns, and the fields of messages, that hold something and are not `read`. Raises Unreadable for messages
-    that call tools."""
+    """The columns, and the fields of messages, that hold something and are not `read`."""
     columns = [name for name, value in row.items() if name not in read and not is_blank(value)]
     for name in read & row.keys():
         for message in row[name] if isinstance(row[name], list) else ():
-            if not isinstance(message, dict) or message.keys() <= {"role", "content"}:
-                continue
-            extra = [key for key, value in message.items() if key not in ("role", "content") and not is_blank(value)]
-            if calls := next((key for key in extra if key in _IN_MESSAGES), None):
-                raise Unreadable(f"{name}: messages with {calls} can't be read; expected {{role, content}}")
-            columns += [f"{name}[].{key}" for key in extra]
+            if isinstance(message, dict):
+                extra = [key for key in message if key not in ("role", "content") and not is_blank(message[key])]
+                columns += [f"{name}[].{key}" for key in extra]
     return list(dict.fromkeys(columns))

@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.data.columns.contents import plain_messages
+from harness.data.columns.contents import Unreadable, plain_messages, whole_messages
 from harness.data.columns.layouts import advice
-from harness.data.conversations import Unreadable, turns_in
+from harness.data.conversations import turns_in
 from harness.data.messages import unread, with_history, with_messages
-from harness.errors import nearest
+from harness.errors import nearest, quoted
+from harness.printable import printable
 from harness.types import Message, Messages, PreferencePair, prompt_id
 
 FORMS = (
@@ -46,12 +47,17 @@ class Columns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     prompt: str | None = Field(None, min_length=1)
+    """The column with the prompt; without it and `instruction`, answers are whole conversations."""
     system: str | None = Field(None, min_length=1)
     """The column with the system message."""
     instruction: str | None = Field(None, min_length=1)
+    """The column with the instruction, instead of a prompt."""
     input: str | None = Field(None, min_length=1)
+    """The column with what the instruction is about."""
     chosen: str = Field("chosen", min_length=1)
+    """The column with the better answer."""
     rejected: str = Field("rejected", min_length=1)
+    """The column with the worse answer."""
     category: str | None = Field(None, min_length=1)
     """The column with the prompt's category."""
 
@@ -74,22 +80,20 @@ def columns_of(row: dict[str, Any], columns: Columns | None) -> Columns:
     if columns is not None:
         for role, column in columns.model_dump(exclude_none=True).items():
             if column not in row:
-                raise UnknownColumns(f"columns.{role}: there is no column '{column}'; {nearest(column, row)}")
+                raise UnknownColumns(
+                    f"columns.{role}: there is no column {quoted(column)}; {printable(nearest(column, row), 300)}"
+                )
         return columns
     prompt_column = next((c for c in ("prompt", "question", "instruction") if c in row), None)
     conversations = prompt_column is None and all(_is_conversation(row.get(c)) for c in ("chosen", "rejected"))
     if not {"chosen", "rejected"} <= row.keys() or (prompt_column is None and not conversations):
-        names = ", ".join(sorted(row))[:200] or "none"
+        names = printable(", ".join(sorted(row)), 200) or "none"
         ranked = next((form for form, column in _RANKINGS.items() if column in row), None)
         hint = f"; convert it with harness import --format {ranked}" if ranked else advice(row)
         raise UnknownColumns(f"columns not recognised: expected {FORMS}; got {names}{hint}")
     if prompt_column == "instruction":
-        return Columns(instruction=prompt_column, input="input", system=_system(row), category="category")
-    return Columns(prompt=prompt_column, system=_system(row), category="category")
-
-
-def _system(row: dict[str, Any]) -> str:
-    return "system_prompt" if "system" not in row and "system_prompt" in row else "system"
+        return Columns(instruction=prompt_column, input="input", system="system", category="category")
+    return Columns(prompt=prompt_column, system="system", category="category")
 
 
 def _is_conversation(value: Any) -> bool:
@@ -115,14 +119,15 @@ def prepared(row: dict[str, Any], columns: Columns, *, named: bool) -> PreparedR
     Unreadable."""
     prompt = columns.prompt or columns.instruction
     read = set(columns.model_dump(exclude_none=True).values())
-    row, styles = plain_messages(row, [c for c in (prompt, columns.chosen, columns.rejected) if c])
+    answers = (columns.chosen, columns.rejected)
+    row, whole = whole_messages(row, prompt, answers)
+    row, styles = plain_messages(row, [c for c in (prompt, *answers) if c])
     if not named:
         row, earlier = with_history(row, prompt)
         styles += earlier
         read |= {"history"}
-    ignored = unread(row, frozenset(read))
-    row, more = with_messages(row, prompt, (columns.chosen, columns.rejected))
-    return PreparedRow(row, styles + more, ignored)
+    row, more = with_messages(row, prompt, answers)
+    return PreparedRow(row, whole + styles + more, unread(row, frozenset(read)))
 
 
 def to_pair(row: dict[str, Any], columns: Columns, source: str) -> PreferencePair:
@@ -240,7 +245,8 @@ def _messages(row: dict[str, Any], column: str) -> Messages:
     messages = []
     for i, item in enumerate(row[column]):
         if not isinstance(item, dict) or item.get("role") not in ("system", "user", "assistant"):
-            raise Unreadable(f"{column}.{i}: expected {{role: system, user or assistant, content: text}}")
+            got = f", got {kind(item)}" if not isinstance(item, dict) else ""
+            raise Unreadable(f"{column}.{i}: expected {{role: system, user or assistant, content: text}}{got}")
         messages.append(Message(role=item["role"], content=_text(item, "content", f"{column}.{i}.content")))
     if not messages:
         raise Unreadable(f"{column}: expected at least one message, got an empty list")
@@ -279,4 +285,4 @@ def _encodable(value: str, shown: str) -> str:
 def kind(value: Any) -> str:
     """A value's JSON type, in words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+    return "a number" if type(value) in (int, float) else names.get(type(value), f"a {type(value).__name__}")

@@ -16,8 +16,9 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from harness.data.cells import answer_cell, is_number, messages_cell, score_cell
-from harness.data.conversations import Unreadable
+from harness.data.columns.contents import Unreadable
 from harness.errors import DataError
+from harness.printable import printable
 from harness.types import Message, Messages, PreferencePair, Response, prompt_id
 
 CHOSEN, REJECTED = "seed:chosen", "seed:rejected"
@@ -195,7 +196,7 @@ _READERS: dict[Layout, Callable[[Mapping[str, Any], str], Ranking]] = {
 
 def expected_rankings(row: Mapping[str, Any]) -> Unreadable:
     """The error for a row that ranks no responses, where rankings are read."""
-    names = ", ".join(sorted(map(str, row)))[:200] or "none"
+    names = printable(", ".join(sorted(map(str, row))), 200) or "none"
     pairs = "chosen" in row or "rejected" in row
     advice = (
         "pairs go into data.seeds, or harness import --format trl joins those of one prompt"

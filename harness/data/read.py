@@ -14,8 +14,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
 
+from harness.data.columns.contents import Unreadable
 from harness.data.columns.layouts import usual
-from harness.data.conversations import Unreadable
 from harness.data.pairs import FORMS, Columns, UnknownColumns, columns_of, prepared, to_pair
 from harness.data.rankings import expected_rankings, is_ranking, layout_of, ranking_pair, read_ranking
 from harness.data.rows import LocatedRow, json_rows
@@ -59,12 +59,13 @@ class LoadedPairs(NamedTuple):
     rankings also `no_preference` (fewer than two different scores, or best and worst have the same text) and `held_out`
     (by the run that made them).
     `read_as_messages`: how many rows had a conversation in a text, by how it was written. `ignored_columns`: in how
-    many rows a column that isn't read holds something."""
+    many rows a column that isn't read holds something. `places`: the location of each pair's row, by the pair's id."""
 
     pairs: list[PreferencePair]
     left_out: dict[str, int]
     read_as_messages: dict[str, int]
     ignored_columns: dict[str, int]
+    places: dict[str, str]
 
 
 def read_pairs(
@@ -89,6 +90,7 @@ def read_pairs(
     DataError, also if there are no pairs.
     """
     pairs: dict[str, PreferencePair] = {}
+    places: dict[str, str] = {}
     left_out = Counter({"same_text": 0, "repeated_prompts": 0, "unreadable": 0})
     left_out.update({"no_preference": 0, "held_out": 0} if rankings else {})
     read_as, ignored = Counter[str](), Counter[str]()
@@ -119,6 +121,7 @@ def read_pairs(
             continue
         left_out["repeated_prompts"] += pair.id in pairs
         pairs.setdefault(pair.id, pair)
+        places.setdefault(pair.id, place)
         if len(pairs) == limit:
             break
     first_error = errors[0] if errors else ""
@@ -131,7 +134,8 @@ def read_pairs(
     # A public set's columns, and columns that the user named, are chosen: no warning is due.
     _log_counts(logging.WARNING if columns is None else logging.INFO, name, "ignored columns", ignored)
     selected = _lowest(pairs, max(1, round(weight * len(pairs))), "weight") if weight < 1 else pairs.keys()
-    return LoadedPairs([p for p in pairs.values() if p.id in selected], dict(left_out), dict(read_as), dict(ignored))
+    kept = [pair for pair in pairs.values() if pair.id in selected]
+    return LoadedPairs(kept, dict(left_out), dict(read_as), dict(ignored), places)
 
 
 def _log_counts(level: int, name: str, what: str, counts: Counter[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.data.columns.delimited import SUFFIXES, delimited_rows, is_delimited
 from harness.data.pairs import kind
-from harness.errors import DataError, closest
+from harness.errors import DataError, closest, quoted
 from harness.outside import FREELY_UNPACKED, LARGEST_RATIO, decoded, open_file, parse_json, read_file, reason_of
 from harness.printable import first_line
 
@@ -22,16 +22,28 @@ LARGEST_BATCH = 256 << 20
 MOST_ROWS = 50_000_000
 """Rows of the largest Parquet file: more than any set of preferences has. A file of a kilobyte may claim 10^12."""
 _PARQUET = b"PAR1"
+_PACKED = {
+    b"PK\x03\x04": "a zip file, perhaps an Excel workbook; save it as CSV UTF-8",
+    b"\x1f\x8b": "packed with gzip, which its name doesn't say; let it end in .gz",
+    b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
+    b"\xfd7zXZ": "packed with xz; unpack it, or pack it with gzip",
+    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
+}
+"""How files begin whose rows can't be read as they are, and what to do."""
 
 
 def read_content(path: Path) -> bytes:
     """A file's content; a `.gz` file is decompressed. Raises DataError."""
     try:
-        return read_file(path)
+        content = read_file(path)
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't be read ({reason_of(error)}); expected a JSONL file, plain or .gz") from None
+        expected = "expected JSONL, JSON or CSV, plain or .gz, or Parquet"
+        raise DataError(f"{path}: can't be read ({reason_of(error)}); {expected}") from None
+    if packed := next((said for sign, said in _PACKED.items() if content.startswith(sign)), None):
+        raise DataError(f"{path}: {packed}")
+    return content
 
 
 def _missing(path: Path) -> DataError:
@@ -102,12 +114,23 @@ def json_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
         return
     # Not splitlines(): JSON strings may contain U+2028 and other line separators.
     for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            yield f"{name}:{number}", _object(_json(line, f"{name}:{number}"), f"{name}:{number}")
+        if line := line.strip():
+            yield f"{name}:{number}", _object(_json(line, f"{name}:{number}", _expected(line)), f"{name}:{number}")
+
+
+def _expected(line: bytes) -> str:
+    """What is expected in place of a line that isn't JSON."""
+    if not line.startswith(b"{"):
+        return "one JSON object per line (a table's name ends in .csv or .tsv)"
+    if not line.endswith(b"}"):
+        return "each JSON object on one line, or all of them in a list [...]"
+    return "one JSON object per line"
 
 
 def _in_utf8(content: bytes, name: str) -> bytes:
     """The content without a byte order mark; UTF-16 with one becomes UTF-8."""
+    if content.startswith(_PARQUET):
+        raise DataError(f"{name}: a Parquet file in .gz; unpack it")
     if not content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.removeprefix(b"\xef\xbb\xbf")
     try:
@@ -123,7 +146,7 @@ def _list_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
         yield place, _object(row, place)
 
 
-def _json(content: bytes, place: str, expected: str = "one JSON object per line") -> Any:
+def _json(content: bytes, place: str, expected: str) -> Any:
     try:
         return parse_json(content, nan="none")  # pandas writes NaN for an empty cell
     except UnicodeDecodeError:
@@ -163,6 +186,7 @@ def _batches(path: Path) -> Iterator[Any]:
     size = 0
     try:
         with open_file(path) as opened, pyarrow.parquet.ParquetFile(opened) as file:
+            _check_names(path, file.schema_arrow.names)
             most, at_once = _limits(path, opened.seek(0, 2), file.metadata)
             for batch in file.iter_batches(batch_size=at_once):
                 # A value that every row repeats is stored once: the sizes in the file say nothing about all rows.
@@ -171,6 +195,12 @@ def _batches(path: Path) -> Iterator[Any]:
                 yield batch
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: not a readable Parquet file ({first_line(error)}); write it again") from None
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Raises DataError for columns of one name, of which a row would hold only the last."""
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{path}: two columns are named {quoted(twice)}; expected each name once")
 
 
 def _limits(path: Path, size: int, meta: Any) -> tuple[int, int]:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from harness.engine.journal_line import journal_damage
-from harness.engine.runs import live_runs
+from harness.engine.runs import live_runs, stage_names
 from harness.engine.store import RECORD, ArtifactRecord, Store, stage_key
 from harness.errors import DataError
-from harness.stage_kinds import STAGE_KINDS
+from harness.stage_kinds import STAGE_KINDS, about
 
 LARGEST_RECORD = 50_000_000
 """Maximal size in bytes of an `artifact.json`."""
@@ -32,11 +32,14 @@ class Damage(NamedTuple):
 
 
 class ArtifactListing(NamedTuple):
-    """An artifact in the output of `harness cache ls`; the field names are keys of its JSON. `made`: creation time in
-    seconds since 1970. `used_by`: stages computed from it. `boards`: those that depend on it."""
+    """An artifact in the output of `harness cache ls`; the field names are keys of its JSON. `names`: what runs and
+    boards call it, as `ID of RECIPE`. `about`: what it was made with. `made`: creation time in seconds since 1970.
+    `used_by`: stages computed from it. `boards`: those that depend on it."""
 
     key: str
     stage: str
+    names: tuple[str, ...]
+    about: str
     bytes: int
     made: float
     counts: dict[str, int]
@@ -55,9 +58,13 @@ def leftovers(store: Store) -> list[Path]:
     return sorted([*store.artifacts.glob(".*"), *(partial.iterdir() if partial.is_dir() else [])])
 
 
-def list_artifacts(store: Store, boards: Mapping[Path, set[str]]) -> list[ArtifactListing]:
-    """Every readable artifact, with what uses it. `boards`: keys of the stages that each board depends on."""
-    records = _records(store)
+def list_artifacts(store: Store, boards: Mapping[Path, Mapping[str, str]]) -> list[ArtifactListing]:
+    """Every readable artifact, with what uses it. `boards`: ids of the stages that each board depends on, by key."""
+    records, named = _records(store), stage_names(store)
+    for board, ids in boards.items():
+        for key, name in ids.items():
+            if key not in named:
+                named[key] = [(name, board.name)]
     users: dict[str, list[str]] = {}
     for record in records.values():
         for key in record.inputs.values():
@@ -66,6 +73,8 @@ def list_artifacts(store: Store, boards: Mapping[Path, set[str]]) -> list[Artifa
         ArtifactListing(
             key,
             record.stage,
+            tuple(f"{name} of {recipe}" for name, recipe in named.get(key, ())),
+            about(record.params),
             sum(file.bytes for file in record.files.values()),
             (store.artifacts / key / RECORD).stat().st_mtime,
             {k: v for k, v in record.report.items() if isinstance(v, int) and not isinstance(v, bool) and v},

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import harness
 from harness.children.start import run
+from harness.outside_yaml import parse_yaml
 
 DISTRIBUTION = "preference-harness"
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "alpaca-eval", "fschat", "openai", "numpy", "scipy")
@@ -85,6 +87,22 @@ def _revision() -> dict[str, Any]:
 def commit_of(folder: Path) -> str | None:
     """The commit checked out in the repository of a folder; None outside of a repository."""
     return _git(folder, "rev-parse", "HEAD")
+
+
+def committed_since(file: Path) -> tuple[str, datetime] | None:
+    """The commit since which a YAML file has the data that it has now, whatever its comments, and the commit's time in
+    UTC; None where the last commit has other data."""
+    found = None
+    try:
+        data = parse_yaml(file.read_text(encoding="utf-8"))
+        for line in (_git(file.parent, "log", "--format=%H %ct", "--", file.name) or "").splitlines():
+            commit, seconds = line.split()
+            if parse_yaml(_git(file.parent, "show", f"{commit}:./{file.name}") or "") != data:
+                break
+            found = commit, datetime.fromtimestamp(int(seconds), UTC)
+    except (OSError, ValueError):  # not readable, then or now
+        pass
+    return found
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

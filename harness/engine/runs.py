@@ -7,13 +7,17 @@ its own lease before it looks into the store, and then waits for a `gc` that may
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.boards.writing import replace_files
 from harness.engine.durable import make_folder
 from harness.engine.lease import POLL, Lease, holder, kernel
 from harness.engine.store import Store
+from harness.files import file_name
+from harness.outside import read_file
+from harness.types import Record
 
 _log = logging.getLogger("harness")
 
@@ -46,6 +50,43 @@ def collecting(store: Store) -> Iterator[None]:
         yield
     finally:
         lease.release()
+
+
+class RunNames(Record):
+    """What the runs of a recipe call their stages: ids by key. For people only; no result depends on it."""
+
+    recipe: str
+    stages: dict[str, str]
+
+
+def note_names(store: Store, recipe: str, stages: Mapping[str, str]) -> None:
+    """Keep what a recipe's run calls its stages (ids by key), beside what its earlier runs called those that are still
+    stored: an artifact is named by its key alone, and one may belong to several recipes."""
+    path = store.root / "names" / f"{file_name(recipe)}.json"
+    known = _names_in(path)
+    earlier = {key: name for key, name in known.stages.items() if (store.artifacts / key).is_dir()} if known else {}
+    names = RunNames(recipe=recipe, stages=earlier | dict(stages))
+    try:
+        replace_files({path: names.model_dump_json().encode()})
+    except OSError as error:
+        _log.warning("%s can't be written (%s): `harness cache ls` lists stages by kind", path, error.strerror)
+
+
+def stage_names(store: Store) -> dict[str, list[tuple[str, str]]]:
+    """(stage's id, recipe) of the stages that runs have named, by key; a file that can't be read names none."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted((store.root / "names").glob("*.json")):
+        if names := _names_in(path):
+            for key, name in names.stages.items():
+                found.setdefault(key, []).append((name, names.recipe))
+    return found
+
+
+def _names_in(path: Path) -> RunNames | None:
+    try:
+        return RunNames.model_validate_json(read_file(path))
+    except (OSError, ValueError, RecursionError):  # there is none, or it is damaged
+        return None
 
 
 def live_runs(store: Store) -> set[str]:

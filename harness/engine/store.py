@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,6 +99,11 @@ class Artifact:
     @property
     def report(self) -> dict[str, Any]:
         return self.record.report
+
+    @property
+    def finished(self) -> datetime:
+        """When its record was written, by the file system, in UTC."""
+        return datetime.fromtimestamp((self.folder / RECORD).stat().st_mtime, UTC)
 
     def path(self, name: str) -> Path:
         """The path of a file. Raises StoreError if its content doesn't match the recorded SHA-256."""

@@ -25,22 +25,23 @@ if TYPE_CHECKING:
 class Hf(Generator):
     """Samples from `model` (a built-in name, a hub id or a local folder) with `transformers`, in process.
 
-    `batch_size` counts sequences per forward (None: as many as the model and the device allow). It affects speed and
-    memory, but samples only by rounding (see `harness.models.decoding`). `chat_template_kwargs`: values for variables
-    of the chat template; of the policy's own model, by default the policy's. Raises ModelError if the model can't be
-    loaded, or a single sequence doesn't fit in memory.
+    `batch_size` affects speed and memory, but samples only by rounding (see `harness.models.decoding`). Raises
+    ModelError if the model can't be loaded, or a single sequence doesn't fit in memory.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     model: ModelReference
+    """A built-in name, a hub id or a local folder."""
     revision: str | None = None
     """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
     """Of the weights in memory; `auto`: bfloat16 where this machine is fast at it, else float32."""
     batch_size: int | None = Field(None, ge=1)
+    """Sequences per forward pass; None: as many as the model and the device allow."""
     chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
+    """Values for variables of the chat template; of the policy's own model, by default the policy's."""
 
     def models_in_process(self) -> list[str]:
         return [self.model]

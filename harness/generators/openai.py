@@ -38,6 +38,7 @@ class Openai(Continuing, Generator):
     unkeyed: ClassVar[frozenset[str]] = Continuing.unkeyed | {"concurrency"}
 
     concurrency: int = Field(16, ge=1, le=512)
+    """Samples that are under way at a time."""
 
     def _gives_samples(self) -> bool:
         return True

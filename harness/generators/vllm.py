@@ -35,16 +35,17 @@ class Vllm(Generator):
     others take their places. It gets the token ids that `hf` would read, and returns those that it writes. Every sample
     has its own seed, so sample k does not depend on N; vLLM's kernels may still round differently from batch to batch.
 
-    `chat_template_kwargs`: as in `hf`. A thought's budget is added to the answer's: vLLM doesn't close thoughts.
-    `memory`: the share of the GPU's memory that vLLM may use; `parallel`: the number of GPUs. `window`: the most tokens
-    of a prompt and its answer; None: as many as the model. Run on a CPU, not on a GPU. Raises ModelError if vllm is not
-    installed.
+    A thought's budget is added to the answer's: vLLM doesn't close thoughts. `memory`: the share of the GPU's memory
+    that vLLM may use; `parallel`: the number of GPUs.
+
+    Run on a CPU, not on a GPU. Raises ModelError if vllm is not installed.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"memory", "parallel"})
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     model: ModelReference
+    """A built-in name, a hub id or a local folder."""
     revision: str | None = None
     """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
@@ -52,7 +53,9 @@ class Vllm(Generator):
     memory: float = Field(0.9, gt=0, le=1)
     parallel: int = Field(1, ge=1)
     window: int | None = Field(None, ge=16)
+    """The most tokens of a prompt and its answer; None: as many as the model has."""
     chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
+    """Values for variables of the chat template, as in `hf`."""
 
     def models_in_process(self) -> list[str]:
         return [self.model]

@@ -30,11 +30,10 @@ class Local(Judge):
     For a request with `choices`, it computes the exact log-probability of each whole choice as the continuation of the
     chat-templated prompt (the sum over its tokens), normalised over the choices; where the template opens a thought, it
     is closed first. The reply's text is the most probable choice, the first of equals. Other requests are answered by
-    generation: greedy at temperature 0, otherwise with a random stream for each prompt and sample. `max_tokens`: room
-    for a thought, which is left out of the reply: the limit is the request's own, or this one if it is larger.
-    `batch_size` affects speed, not replies (up to floating-point noise).
-    A prompt that doesn't fit the model's window gives a failed reply; it is never truncated. Raises ModelError if the
-    model can't be loaded.
+    generation: greedy at temperature 0, otherwise with a random stream for each prompt and sample. The limit of a reply
+    is the request's own, or `max_tokens` if that is larger. `batch_size` affects speed, not replies (up to
+    floating-point noise). A prompt that doesn't fit the model's window gives a failed reply; it is never truncated.
+    Raises ModelError if the model can't be loaded.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
@@ -47,7 +46,9 @@ class Local(Judge):
     dtype: AutoDtype = Field("auto", validate_default=True)
     """Of the weights in memory; `auto`: bfloat16 where this machine is fast at it, else float32."""
     batch_size: int = Field(8, ge=1)
+    """Requests per forward pass (speed and memory only)."""
     max_tokens: int | None = Field(None, ge=1)
+    """Room for a thought, which is left out of the reply; None: the request's own limit."""
     _loaded: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = PrivateAttr(None)
 
     def models_in_process(self) -> list[str]:

@@ -39,6 +39,7 @@ class Openai(ServedChat, Batching, Judge):
     price: Price | None = None
     """Overrides all price tables."""
     structured: bool = False
+    """Ask for replies as JSON with a strict schema, where only a few are well-formed."""
 
     @property
     def model_name(self) -> str:

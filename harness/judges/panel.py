@@ -21,6 +21,7 @@ class Panel(Judge):
     """
 
     judges: tuple[JudgeField, ...] = Field(min_length=2)
+    """Its members."""
 
     @property
     def members(self) -> tuple[Judge, ...]:

@@ -24,20 +24,23 @@ class RewardModelJudge(Judge):
     probability (1952) sigmoid((score(first) - score(second)) / temperature); at temperature 0 the higher score wins,
     and equal scores are a tie. The order of the answers makes no difference, and the judge's prompt is not read.
 
-    `reward`: the reward model. If it is trained (`trained`, `features`), it needs `checkpoint`, the folder written by
-    its training. It answers requests with two answers and two allowed replies, like those of AlpacaEval's
-    log-probability annotators; others raise JudgeError, since a score can't be translated into a rating. If an answer
-    gets no score, the reply is a failed one. `batch_size` (requests scored together) affects only speed and memory.
+    A reward model that is trained (`trained`, `features`) needs `checkpoint`, the folder written by its training. It
+    answers requests to compare two answers, like those of AlpacaEval's log-probability annotators and of MT-bench's
+    `mode: pairwise`; others raise JudgeError, since a score can't be translated into a rating. If an answer gets no
+    score, the reply is a failed one.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size", "checkpoint"})
     reads_candidates: ClassVar[bool] = True
 
     reward: RewardField
+    """The reward model."""
     checkpoint: RecipePath | None = None
+    """Of a reward model that is trained, the folder that its training wrote."""
     temperature: float = Field(1.0, ge=0)
     """By which differences of scores are divided."""
     batch_size: int = Field(256, ge=1)
+    """Requests that are scored together (speed and memory only)."""
     _scores: dict[tuple[str, str], float | None] = PrivateAttr(default_factory=dict)
     _fitted: str | None = PrivateAttr(None)
 
@@ -74,7 +77,11 @@ class RewardModelJudge(Judge):
         """One reply per request, in order."""
         self.check()
         candidates = [_two_answers(request) for request in requests]
-        rows = [(c.messages, text) for c in candidates for text in c.answers]
+        rows = [
+            row
+            for c in candidates
+            for row in zip((c.messages, c.second_messages or c.messages), c.answers, strict=True)
+        ]
         scores = self._score(rows)
         return [
             self._reply(request, first, second)
@@ -87,8 +94,10 @@ class RewardModelJudge(Judge):
             return JudgeReply(text="", price=0.0, error=f"the reward model gave the {which} answer no score")
         certain = CERTAIN * ((first > second) - (first < second))
         margin = (first - second) / self.temperature if self.temperature else certain
-        logprobs = {choice: _log_sigmoid(m) for choice, m in zip(request.choices, (margin, -margin), strict=True)}
-        return JudgeReply(text=request.choices[0 if margin >= 0 else 1], logprobs=logprobs, price=0.0)
+        a, b, *neither = request.choices
+        logprobs = {a: _log_sigmoid(margin), b: _log_sigmoid(-margin), **dict.fromkeys(neither, -CERTAIN)}
+        winner = a if margin > 0 else b if margin < 0 else [a, *neither][-1]
+        return JudgeReply(text=winner, logprobs=logprobs, price=0.0)
 
     def _score(self, rows: Sequence[tuple[Messages, str]]) -> list[float | None]:
         """Scores, each computed once per process: the reference's answers recur with every row."""
@@ -119,7 +128,7 @@ class RewardModelJudge(Judge):
 
 
 def _two_answers(request: JudgeRequest) -> Candidates:
-    if request.candidates is None or len(request.choices) != 2:
+    if request.candidates is None:
         raise JudgeError(
             "judge 'reward_model' only compares two answers, but was asked for something else: use another judge "
             "(evaluation.judges gives a benchmark its own)"

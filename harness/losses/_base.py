@@ -36,6 +36,7 @@ class PreferenceLoss(Loss):
     """
 
     nll_alpha: float = Field(0.0, ge=0)
+    """How much of the best response's negative log-likelihood per token is added (natural log)."""
 
     def __call__(self, batch: "RankedLogps") -> "tuple[Tensor, Tensor]":
         """(losses [B], valid [B]) from [B, N] log-probabilities, scores and mask."""
@@ -72,7 +73,9 @@ class WithLogRatios(PreferenceLoss):
     the response's length in tokens; a beta with a similar effect is then about ten times larger or more."""
 
     beta: float = Field(0.1, gt=0)
+    """The factor that turns a log-ratio against the reference into a reward."""
     length_norm: bool = False
+    """Divide the log-ratio by the response's length in tokens; beta is then to be about ten times larger or more."""
 
     def rewards(self, batch: "RankedLogps") -> "Tensor":
         """r [B, N]: beta log(pi / pi_ref), or the same per token."""

@@ -26,6 +26,7 @@ class Infonca(WithLogRatios):
 
     name: Literal["infonca"] = "infonca"
     temperature: float = Field(1.0, ge=1e-6)
+    """The unit of the scores: towards 0 all of the target goes to the best response."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and scores."""

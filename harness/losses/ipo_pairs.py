@@ -25,6 +25,7 @@ class IpoPairs(WithTieMargin, WithLogRatios):
 
     name: Literal["ipo_pairs"] = "ipo_pairs"
     length_norm: bool = True
+    """Divide log-ratios by the response's length in tokens, as TRL does."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and [B, N, N] pairs."""

@@ -43,6 +43,8 @@ class MdpoLinear(DpoLoss):
 
     name: Literal["mdpo_linear"] = "mdpo_linear"
     normalise: Literal["pairs", "l1", "max", "none"] = "pairs"
+    """What Z is: the number of `pairs`, `l1` (positive weights sum to 1), `max` (the largest is 1), or `none` (Z =
+    1)."""
     weights: Literal["rank", "score"] | Annotated[tuple[float, ...], Field(min_length=2)] = "rank"
     """By `rank`, by `score`, or one weight a rank."""
 

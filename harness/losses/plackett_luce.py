@@ -28,6 +28,7 @@ class PlackettLuce(DpoLoss):
 
     name: Literal["plackett_luce"] = "plackett_luce"
     top_k: Annotated[int, Field(ge=1)] | None = None
+    """Keep only so many choices, the best responses' first; None: all."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and [B, N, N] pairs."""

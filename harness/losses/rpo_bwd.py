@@ -26,6 +26,7 @@ class RpoBwd(WithTieMargin, WithLogRatios):
 
     name: Literal["rpo_bwd"] = "rpo_bwd"
     eta: float = Field(1.0, gt=0)
+    """The factor of the scores' differences, which are the log-odds of the target."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and scores, and [B, N, N] pairs."""

@@ -26,6 +26,7 @@ class RpoSq(WithTieMargin, WithLogRatios):
 
     name: Literal["rpo_sq"] = "rpo_sq"
     eta: float = Field(1.0, gt=0)
+    """The factor of the scores' differences, which are the targets of the rewards' differences."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and scores, and [B, N, N] pairs."""

@@ -26,7 +26,10 @@ class Rrhf(WithTieMargin):
 
     name: Literal["rrhf"] = "rrhf"
     length_penalty: float = Field(1.0, ge=0)
+    """The exponent of the length by which a response's log-probability is divided; 1: the mean per token, 0: the
+    sum."""
     nll_alpha: float = Field(1.0, ge=0)
+    """The weight of the best response's negative log-likelihood per token."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and lengths, and [B, N, N] pairs; the likelihood is added by the base."""

@@ -41,6 +41,7 @@ class Swepo(WithLogRatios, WithLabelSmoothing):
 
     name: Literal["swepo"] = "swepo"
     alpha: float = Field(1.0, ge=0)
+    """How steeply a response's weight grows with its score's distance from the mean; 0: all weigh the same."""
 
     def losses(self, batch: "RankedLogps", pairs: "Tensor") -> "Tensor":
         """[B] from [B, N] log-probabilities and scores."""

@@ -1,6 +1,7 @@
 """Builds a board's entries from a run's artifacts."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from harness.benchmark import Benchmark, Published
@@ -9,11 +10,13 @@ from harness.boards.provenance import (
     JudgeCalibration,
     JudgingFacts,
     Provenance,
+    RegisteredFacts,
     SweepAxisFacts,
     SweepFacts,
 )
 from harness.components import identity
 from harness.engine.execute import ExecutionResult
+from harness.engine.provenance import committed_since
 from harness.engine.stage import Stage
 from harness.figures import ANSWER_FIGURES
 from harness.judging.calibration.record import calibration_of
@@ -39,7 +42,8 @@ RECORDED = "recorded verdicts, not judged again"
 
 def make_entries(plan: StudyPlan, executed: ExecutionResult) -> list[Entry]:
     """One entry per row: the untrained base first, then the methods in the recipe's order; in a sweep, cell by cell."""
-    own = [_entry(row, plan.study.axes, executed) for row in plan.rows]
+    committed = committed_since(plan.study.file.absolute()) if plan.study.file else None
+    own = [_entry(row, plan.study.axes, executed, committed) for row in plan.rows]
     unreported = left_out(plan, own)
     own = with_selection(plan, own, executed)
     own = [with_guards(entry, row, executed, unreported) for entry, row in zip(own, plan.rows, strict=True)]
@@ -99,7 +103,9 @@ def _reports(stages: Mapping[str, Stage], executed: ExecutionResult) -> dict[str
     return {name: executed.artifacts[stage.key].report for name, stage in stages.items()}
 
 
-def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) -> Entry:
+def _entry(
+    member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult, committed: tuple[str, datetime] | None
+) -> Entry:
     row = member.row
     figures: dict[str, Metric] = {}
     details: dict[str, dict[str, float | None]] = {}
@@ -124,7 +130,7 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
         id=row.id,
         method=row.method,
         metrics=figures,
-        provenance=_provenance(member, axes, executed),
+        provenance=_provenance(member, axes, executed, committed),
         outcomes=details,
         resamples=row_resamples,
         figures=(
@@ -135,8 +141,10 @@ def _entry(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) ->
     )
 
 
-def _provenance(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult) -> Provenance:
-    """Everything that decides a row's figures. Without times, so that equal runs give equal boards."""
+def _provenance(
+    member: StudyRow, axes: Sequence[Axis], executed: ExecutionResult, committed: tuple[str, datetime] | None
+) -> Provenance:
+    """Everything that decides a row's figures. Without times of the run, so that equal runs give equal boards."""
     recipe, row = member.cell.recipe, member.row
     parts = [_run_facts(recipe, member.plan, row, executed)]
     if recipe.evaluation:
@@ -146,7 +154,15 @@ def _provenance(member: StudyRow, axes: Sequence[Axis], executed: ExecutionResul
         parts.append(Provenance(sweep=_sweep_facts(member, axes)))
     if member.cell.auto_dtype:
         parts.append(Provenance(auto_dtype=member.cell.auto_dtype))
+    if committed:
+        parts.append(Provenance(registered=_registered(row, executed, *committed)))
     return joined(parts)
+
+
+def _registered(row: PlannedRow, executed: ExecutionResult, commit: str, time: datetime) -> RegisteredFacts:
+    """When the recipe was committed, and whether all of the row's own results are later."""
+    earliest = min(executed.artifacts[stage.key].finished for stage in row.stages)
+    return RegisteredFacts(commit=commit, time=time.isoformat(), came_first=earliest >= time)
 
 
 def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionResult) -> Provenance:

@@ -10,7 +10,7 @@ from harness.boards.board import Board
 from harness.engine.execute import ExecutionResult, Overview, execute
 from harness.engine.provenance import packages_out_of_range
 from harness.engine.resources import Resources
-from harness.engine.runs import running
+from harness.engine.runs import note_names, running
 from harness.engine.store import Store
 from harness.judging.costs import judging_summary, start_spending
 from harness.pipeline.board import check_folder, check_plan, write_run
@@ -137,6 +137,7 @@ def run_study(
             check_plan(folder, plan)
         store = Store(store_folder)
         with running(store, (stage.key for stage in plan.stages)), view as overview:
+            note_names(store, study.name, {stage.key: stage.id for stage in plan.stages})
             overview.expect(lambda: expected_times(plan, store))
             tracked = TrackedPlan(plan, store.logs)
             executed = _execute(tracked, store, overview, spending, ray)

@@ -65,7 +65,9 @@ class ResponseGeneration(RecipeSection):
     `max_thinking_tokens`: of a thought, apart from `max_new_tokens`."""
 
     generator: GeneratorField | None = None
+    """Who writes all N responses."""
     sources: list[ResponseSource] = Field(default_factory=list)
+    """Several generators instead of one, whose counts add up to N."""
     n: int = Field(4, ge=2, le=64)
     """Responses of each prompt."""
     temperature: float = Field(0.9, gt=0)
@@ -134,6 +136,7 @@ class Report(RecipeSection):
     """Ask an engine for perplexities, `{name: openai, engine: NAME}`, instead of computing them in process."""
     embeddings: ModelReference | None = "auto"
     max_texts: int = Field(200, ge=2)
+    """Texts of each group that are measured at most."""
 
 
 class Data(RecipeSection):
@@ -153,8 +156,10 @@ class Data(RecipeSection):
     train_limit: int | None = Field(None, ge=1)
     """Use only the first so many training pairs; the held-out pairs stay the same."""
     decontaminate: Decontamination = Decontamination()
+    """What becomes of prompts that also occur in the benchmarks."""
     system: Literal["fold", "refuse"] = "fold"
     prompts: PromptGeneration | None = None
+    """New prompts that a generator writes; None: only the seed's."""
     generated_per_seed: float | None = Field(None, ge=0)
     """New prompts to use for each seed prompt: the first so many of `prompts`; 0: seed prompts only. None: all."""
     responses: ResponseGeneration | None = None
@@ -166,6 +171,7 @@ class Data(RecipeSection):
     pairs: PairsField | None = None
     """Which of a prompt's responses are trained on; None: all."""
     report: Report | Literal[False] = Report()
+    """How the data's diversity and perplexity are measured; `false`: they are not."""
 
     @property
     def new_prompts(self) -> PromptGeneration | None:

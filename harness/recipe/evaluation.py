@@ -22,8 +22,8 @@ from harness.variables import Variables
 
 class AnswerSampling(RecipeSection):
     """How checkpoints sample answers to a benchmark's questions. `temperature` None: as the benchmark prescribes.
-    `max_thinking_tokens`: tokens of a thought, at which it is closed, apart from the answer's `max_new_tokens`; None: a
-    thought has its tokens from those."""
+    `max_new_tokens`: tokens of an answer, at which it is cut. `max_thinking_tokens`: tokens of a thought, at which it
+    is closed, apart from the answer's; None: a thought has its tokens from `max_new_tokens`."""
 
     max_new_tokens: int = Field(512, ge=1)
     max_thinking_tokens: int | None = Field(None, ge=0)
@@ -64,8 +64,9 @@ class AnswerSampling(RecipeSection):
 
 
 class Gold(RecipeSection):
-    """Verdicts that count as true, on a random part of the prompts. `judge`: a stronger judge, which is asked about
-    `prompts` of each benchmark, the same for all rows; or `file`: verdicts in it, as `harness label` writes them."""
+    """Verdicts that count as true, on a random part of the prompts. `judge`: a stronger judge, which is asked.
+    `prompts`: about how many of each benchmark, the same for all rows. `file`: instead of a judge, a file of verdicts,
+    as `harness label` writes them."""
 
     judge: JudgeField | None = None
     prompts: int = Field(80, ge=FEWEST_LABELS)
@@ -97,8 +98,8 @@ MOST_POINTS = 50
 
 
 class Checkpoints(RecipeSection):
-    """Which checkpoints of each training are evaluated besides the last one: `at` these shares of its optimizer steps,
-    or `every` so many steps. A list is `at`; its 1.0 is the last one, which is the training's own row."""
+    """Which checkpoints of each training are evaluated besides the last one. A list is `at`. `at`: shares of the
+    training's optimizer steps; 1.0 is the last one, which is the training's own row. `every`: a number of steps."""
 
     at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     every: int | None = Field(None, ge=1)
@@ -139,9 +140,10 @@ CHECKPOINT_AXIS = "checkpoint"
 
 
 class Select(RecipeSection):
-    """Choose one candidate of each method, by the mean of `metric` over its training seeds on a random share `prompts`
-    of the benchmark's prompts. Boards then report on the other prompts, and say how many candidates each method had.
-    `over`: what is chosen: `checkpoint`, and names of the sweep's axes, such as `learning_rate`."""
+    """Which of each method's candidates is reported: boards say how many it had. `metric`: the figure whose mean over
+    training seeds decides. `prompts`: the share of the benchmark's prompts, drawn at random, on which it decides;
+    boards report on the others. `over`: what is chosen: `checkpoint`, and names of the sweep's axes, such as
+    `learning_rate`."""
 
     metric: str
     prompts: float = Field(0.2, gt=0, lt=1)

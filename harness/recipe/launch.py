@@ -29,12 +29,13 @@ TESTED = {
 
 
 class Accelerate(RecipeSection):
-    """`accelerate launch`: train one policy in several processes. `config`: an accelerate configuration in YAML (DDP,
-    FSDP, DeepSpeed: see recipes/accelerate/), which the fields here override."""
+    """`accelerate launch`: train one policy in several processes."""
 
     num_processes: int | None = Field(None, ge=1)
     """Processes of the training; None: as the configuration says."""
     config: RecipePath | None = None
+    """An accelerate configuration in YAML (DDP, FSDP, DeepSpeed: see recipes/accelerate/), which the fields here
+    override."""
 
     @field_validator("config")
     @classmethod

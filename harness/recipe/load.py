@@ -43,15 +43,17 @@ class Cell(NamedTuple):
 
 
 class Study(NamedTuple):
-    """The recipes of a file: one, or the cells of a sweep. `axes`: what the sweep varies; empty without a sweep."""
+    """The recipes of a file: one, or the cells of a sweep. `axes`: what the sweep varies; empty without a sweep.
+    `file`: where they stand as they are run; None for those that were edited on the way, or were never in a file."""
 
     name: str
     axes: "tuple[Axis, ...]"
     cells: tuple[Cell, ...]
+    file: Path | None = None
 
     def only(self, cell_id: str) -> "Study":
         """The study of one cell, with its own board. Raises RecipeError."""
-        return Study(f"{self.name}.{cell_id}", (), (self.cell(cell_id),))
+        return Study(f"{self.name}.{cell_id}", (), (self.cell(cell_id),), self.file)
 
     def cell(self, cell_id: str) -> Cell:
         """The cell with an id. Raises RecipeError."""
@@ -83,6 +85,7 @@ def load_study(
     for override in overrides:
         document.set(override)
     base = Path.cwd() if isinstance(source, Mapping) else source.absolute().parent
+    file = None if isinstance(source, Mapping) or overrides else source
     auto_dtype: set[str] = set()
     context = {"base": base, "components": {}, "filled": document.filled, "auto_dtype": auto_dtype}
     context |= {"on_gpu": on_gpu}
@@ -91,7 +94,7 @@ def load_study(
         recipe = _recipe(document.varied(()), context, check, set())
         _check_axis(document, recipe, ())
         _check_choice(document, recipe, ())
-        return Study(recipe.name, (), (Cell("", {}, recipe, "; ".join(auto_dtype)),))
+        return Study(recipe.name, (), (Cell("", {}, recipe, "; ".join(auto_dtype)),), file)
     axes = tuple(sweep.axes())
     try:
         combinations = sweep.combinations()
@@ -111,7 +114,7 @@ def load_study(
         raise first_error(document, [Problem(("sweep",), "`name` names the board of all cells and can't be varied")])
     _check_axis(document, cells[0].recipe, axes)
     _check_choice(document, cells[0].recipe, axes)
-    return Study(cells[0].recipe.name, axes, tuple(cells))
+    return Study(cells[0].recipe.name, axes, tuple(cells), file)
 
 
 def _check_axis(document: Document, recipe: Recipe, axes: "Sequence[Axis]") -> None:

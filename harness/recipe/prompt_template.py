@@ -39,7 +39,9 @@ class ChatTemplate(BaseModel):
     style: Literal["chat"]
     """For instruct models."""
     task: str
+    """What precedes the first example."""
     ask: str = Field(min_length=1)
+    """The user's turn that every example prompt answers, and the generator once more."""
     stop: tuple[str, ...] = ()
     """Texts at which the generator stops."""
 
@@ -65,8 +67,11 @@ class TextTemplate(BaseModel):
     style: Literal["text"]
     """For base models."""
     task: str
+    """What precedes the first example."""
     example: str
+    """The text of an example, with {number} and {prompt} in it."""
     stop: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = Field(min_length=1)
+    """Texts at which a new prompt ends."""
 
     @model_validator(mode="after")
     def _ends_in_a_prompt(self) -> "TextTemplate":

@@ -122,18 +122,23 @@ class Recipe(RecipeSection):
     policy: Policy | None = Field(None, validate_default=True)
     """The model that all methods train."""
     data: Data | None = Field(None, validate_default=True)
+    """The pairs and prompts, and how they are augmented and ranked."""
     methods: list[Method] = Field(default_factory=list)
     """Without methods the run ends with the ranked dataset, and only the untrained policy is evaluated."""
     training: Training = Training()
+    """How all methods are trained; a method's own `training` takes precedence."""
     rounds: RoundsField | None = None
     """More rounds of all trainings, on responses of the trained policies; None: one."""
     evaluation: Evaluation | None = None
+    """The benchmarks and their judge."""
     runtime: Runtime = Runtime()
+    """What can't change a result: batch sizes, engines, processes."""
     sweep: None = None
     """Alternatives for fields (`harness.recipe.sweep`); `load_study` expands them into recipes without a sweep."""
     gates: list[Gate] = Field(default_factory=list)
     """Checks at the end of a run, which decide its exit code."""
     primary: Question | None = None
+    """The one question that the run is to answer, named before its results are seen."""
     _filled: Filled = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")

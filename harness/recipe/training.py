@@ -44,20 +44,21 @@ class Lora(RecipeSection):
 
 class Sft(RecipeSection):
     """Supervised fine-tuning on the best response of each training prompt, before the preference training.
-    Everything else (LoRA, schedule, lengths, ...) is as in `training`. `batch_size` counts prompts."""
+    Everything else (LoRA, schedule, lengths, ...) is as in `training`."""
 
     epochs: float = Field(1.0, gt=0)
     """Passes over the chosen answers."""
     learning_rate: float = Field(2e-5, gt=0)
     """The largest, after warm-up."""
     batch_size: int = Field(8, ge=1)
+    """Prompts per optimizer step."""
 
 
 TrainingSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Training(RecipeSection):
-    """How a method is trained. `batch_size` counts prompts per optimizer step, each with up to N responses."""
+    """How a method is trained."""
 
     epochs: float = Field(1.0, gt=0)
     """Passes over the training prompts; may be a fraction."""
@@ -67,7 +68,9 @@ class Training(RecipeSection):
     learning_rate: float = Field(1e-4, gt=0)
     """The largest, after warm-up."""
     batch_size: int = Field(8, ge=1)
+    """Prompts per optimizer step, each with up to N responses."""
     lora: Lora | None = Lora()
+    """Adapters that are trained instead of the whole model; `false`: the whole model."""
     merge: bool = False
     """Deploy a whole model instead of an adapter: adapters are merged into the base (of QLoRA, the one that was not
     quantised) in float32 and rounded stochastically to the policy's dtype. Without adapters it changes nothing."""

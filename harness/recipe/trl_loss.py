@@ -44,17 +44,20 @@ WHOLE_BATCH = frozenset({"aot", "aot_unpaired", "sft"})
 
 class TrlLoss(BaseModel):
     """One of TRL's losses, or the sum of several weighted by `loss_weights` (default: 1 each), on pairs of responses
-    with different scores. `beta` and `label_smoothing` are TRL's."""
+    with different scores."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     name: tuple[str, ...] = Field(min_length=1)
     """One of TRL's losses, or a list of several, which are added."""
     beta: float = Field(0.1, gt=0)
+    """TRL's `beta`."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """TRL's: the assumed probability that a pair's order is wrong."""
     pairs: PairSelection = "best_worst"
     """Which pairs of a prompt's responses TRL trains on."""
     loss_weights: tuple[float, ...] | None = None
+    """Of several losses, one for each; None: 1 each."""
 
     @field_validator("name", mode="before")
     @classmethod

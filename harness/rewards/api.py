@@ -38,7 +38,7 @@ SAME = 1e-3
 
 class Api(Served, RewardModel):
     """Asks a server for the score of each response separately, `concurrency` at a time (see `harness.servers.served`
-    for engines, the key and the retries). `base_url` is the server's root, without the endpoint.
+    for engines, the key and the retries).
 
     `format`: `classify` (`/classify` of vLLM), `pooling` (`/pooling` of vLLM; if it returns a vector per token, the
     last one counts), `sglang` (`/classify` of SGLang), `openrlhf` (`/get_reward` of OpenRLHF's `serve_rm`). With
@@ -62,14 +62,22 @@ class Api(Served, RewardModel):
 
     _engine_path: ClassVar[str] = ""
     base_url: str | None = Field(min_length=1)
+    """The server's root, without the endpoint."""
     format: Literal["classify", "pooling", "sglang", "openrlhf"] = "classify"
+    """The endpoint: vLLM's `classify` or `pooling`, SGLang's (`sglang`), or that of OpenRLHF's `serve_rm`
+    (`openrlhf`)."""
     tokenizer: ModelReference | None = Field(None, validate_default=True)
+    """A hub id or a folder, whose token ids are sent; None: that of an engine, else conversations are sent as text."""
     revision: str | None = None
     """The tokenizer's."""
     max_length: int | None = Field(None, ge=16)
+    """Tokens to which a text is cut; None: it is not cut. It needs a tokenizer."""
     weights: tuple[float, ...] = ()
+    """Of the outputs of a model that has several; the score is their weighted sum."""
     bounded: bool = False
+    """Say that the model's own outputs lie in [0, 1], so that they aren't taken for probabilities."""
     concurrency: int = Field(16, ge=1, le=512)
+    """Calls that are under way at a time."""
 
     @field_validator("base_url")
     @classmethod

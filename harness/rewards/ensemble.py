@@ -21,8 +21,10 @@ class Ensemble(RewardModel):
     """
 
     rewards: tuple[RewardField, ...] = Field(min_length=2)
+    """The reward models whose scores are combined."""
     combine: Literal["mean", "min", "median"] = "mean"
     weights: tuple[float, ...] | None = None
+    """Of the models in the `mean`, one for each; None: all the same."""
 
     @model_validator(mode="after")
     def _a_weight_each(self) -> "Ensemble":

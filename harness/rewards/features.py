@@ -36,7 +36,9 @@ class Features(RewardModel):
     """
 
     weights: Literal["gpt4_turbo"] | RecipePath | None = Field(None, union_mode="left_to_right")
+    """`gpt4_turbo`, which ship, or a file that training wrote; None: fitted to the seed's training pairs."""
     penalty: float = Field(15.0, gt=0)
+    """The L2 penalty of a fit: half of it times the squared weights."""
 
     @property
     def is_trained(self) -> bool:

@@ -20,25 +20,30 @@ _SENTENCE = re.compile(r"[.!?。！？]+(?=\s|$)")
 
 
 class Gold(RewardModel):
-    """The known truth against which proxies of it are measured (2210.10760): the mean credit, 0 to 1, of constraints
-    on the response's text, or the score of `reward`, another reward model that is taken for the truth.
+    """The known truth against which proxies of it are measured (2210.10760): the mean credit, 0 to 1, of constraints on
+    the response's text, or the score of `reward`, another reward model that is taken for the truth.
 
-    `words`, `sentences`: between so many; the credit falls with the ratio to the nearer bound. `keywords`: each as a
-    whole word, in any case; the share of them. `without`: none of these texts; 1 / (1 + how often they occur).
-    `begins`, `ends`: the response, white space aside. `format`: `bullets` (the share of lines that are list items),
-    `json` (it parses), `lower_case` or `upper_case` (the share of letters), `one_paragraph` (1 / paragraphs).
-    `strict`: a constraint that is not wholly met has no credit. An empty response has the score 0. It reads no prompt.
+    `keywords`: each as a whole word, in any case; the share of them. `without`: none of these texts; 1 / (1 + how often
+    they occur). `format`: `bullets` (the share of lines that are list items), `json` (it parses), `lower_case` or
+    `upper_case` (the share of letters), `one_paragraph` (1 / paragraphs). An empty response has the score 0. It reads
+    no prompt.
     """
 
     words: Range | None = None
+    """The fewest and the most words; the credit falls with the ratio to the nearer bound."""
     sentences: Range | None = None
+    """The fewest and the most sentences, as for `words`."""
     keywords: tuple[Text, ...] = ()
     without: tuple[Text, ...] = ()
     begins: Text | None = None
+    """What the response begins with, white space aside."""
     ends: Text | None = None
+    """What the response ends in, white space aside."""
     format: Literal["bullets", "json", "lower_case", "upper_case", "one_paragraph"] | None = None
     strict: bool = False
+    """Whether a constraint that is not wholly met has no credit."""
     reward: RewardField | None = None
+    """Another reward model, which is taken for the truth, instead of constraints."""
 
     @field_validator("words", "sentences")
     @classmethod

@@ -29,13 +29,19 @@ class Implicit(RewardModel):
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     policy: ModelReference
+    """The checkpoint: a folder, with or without an adapter, or a hub id."""
     reference: ModelReference
+    """The model that the checkpoint's training started from."""
     dtype: AutoDtype = "float32"
+    """Of the weights in memory; in half precision the small log-ratio would be rounded away."""
     beta: float = Field(0.1, gt=0)
     """The factor of the log-ratio."""
     length_norm: bool = False
+    """Divide the log-ratio by the number of response tokens."""
     max_prompt_length: int = Field(1024, ge=1)
+    """Tokens of the longest prompt; longer ones are truncated as in training."""
     max_length: int = Field(2048, ge=2)
+    """Tokens of prompt and response together."""
     batch_size: int = Field(16, ge=1)
     """Responses per forward pass (speed and memory only)."""
 

@@ -13,6 +13,7 @@ class Length(RewardModel):
     gain more over the untrained policy than this one does."""
 
     unit: Literal["characters", "words"] = "characters"
+    """What is counted."""
     prefer: Literal["longer", "shorter"] = "longer"
     """Which responses score higher."""
 

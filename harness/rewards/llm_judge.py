@@ -61,9 +61,11 @@ class LlmJudge(RewardModel):
     """
 
     judge: JudgeField
+    """The judge that is asked."""
     mode: Literal["rating", "tournament"] = "rating"
     """How the judge is asked: for a `rating` of each response, or to compare two at a time in a `tournament`."""
     template: RecipePath | None = None
+    """Your own text of the question, a file with {conversation} and {response}, or {first} and {second}."""
 
     @property
     def groupwise(self) -> bool:

@@ -26,9 +26,13 @@ class Noisy(RewardModel):
     """
 
     reward: RewardField
+    """The reward model whose scores get noise."""
     flip: float = Field(0.0, ge=0, le=1)
+    """The probability that the ranking of a prompt's responses is reversed."""
     blur: float = Field(0.0, ge=0)
+    """Standard deviations, of the prompt's own scores, of the Gaussian noise on each."""
     seed: int = Field(0, ge=0)
+    """Of the noise, which also depends on prompt and response, and on nothing else."""
 
     @property
     def groupwise(self) -> bool:

@@ -19,8 +19,11 @@ class Proxy(RewardModel):
     """
 
     gold: RewardField
+    """The reward model that says which answer of a pair is the better one."""
     learner: RewardField
+    """The reward model that is trained: `trained` or `features`."""
     pairs: int = Field(ge=1)
+    """The number of pairs that it is trained on."""
 
     @model_validator(mode="after")
     def _learns_from_what_is_known(self) -> "Proxy":

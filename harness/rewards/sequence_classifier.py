@@ -34,9 +34,9 @@ class SequenceClassifier(RewardModel):
     of the question; conversations of several turns are an error there.
 
     A model with several outputs needs `outputs`, weights by label or number; the score is the weighted sum:
-    `{helpfulness: 0.8, verbosity: -0.2}`, or `{"1": 1, "0": -1}` for the log-odds of two classes. `max_length` in
-    tokens; `batch_size` in responses (speed and memory only). Models with their own code are not loaded: serve them and
-    use `api`. Raises ModelError if the model can't be loaded or doesn't have these outputs.
+    `{helpfulness: 0.8, verbosity: -0.2}`, or `{"1": 1, "0": -1}` for the log-odds of two classes. Models with their own
+    code are not loaded: serve them and use `api`. Raises ModelError if the model can't be loaded or doesn't have these
+    outputs.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"batch_size"})
@@ -44,13 +44,17 @@ class SequenceClassifier(RewardModel):
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     model: ModelReference
+    """A hub id or a local folder."""
     revision: str | None = None
     """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
     """Of the weights in memory; `auto`: bfloat16 where this machine is fast at it, else float32."""
     max_length: int = Field(2048, ge=16)
+    """Tokens of prompt and response together."""
     batch_size: int = Field(16, ge=1)
+    """Responses per forward pass (speed and memory only)."""
     outputs: dict[str, float] = Field(default_factory=dict)
+    """Of a model with several outputs, the weight of each, by its label or number."""
 
     @property
     def batch_rows(self) -> int | None:

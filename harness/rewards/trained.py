@@ -38,33 +38,36 @@ class Trained(RewardModel):
     `RewardTrainer`: the Bradley-Terry loss -log sigmoid(score(chosen) - score(rejected)) over the seed's training pairs
     (1706.03741, 2203.02155).
 
-    `dtype`: of the matrix products in training, and of the base of adapters. What is trained is in float32, and scores
-    are computed in float32 with a base in float32: half precision would round away much of what was learnt.
-    `batch_size` counts pairs per optimizer step, `micro_batch_size` pairs per forward (a divisor of it; TRL averages
-    the forwards' means, so it may weigh the pairs of a short last step differently); `max_length` in tokens.
-    `score_batch_size` (responses per forward when scoring) affects only speed and memory. Raises ModelError if the base
-    can't be loaded.
+    What is trained is in float32, and scores are computed in float32 with a base in float32: half precision would round
+    away much of what was learnt. TRL averages the means of forward passes, so it may weigh the pairs of a short last
+    step differently. Raises ModelError if the base can't be loaded.
     """
 
     unkeyed: ClassVar[frozenset[str]] = frozenset({"score_batch_size"})
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers", "trl", "peft")
 
     base: ModelReference
+    """The model that gets a scalar head: a built-in name, a hub id or a local folder."""
     revision: str | None = None
     """Of a hub id: a commit, tag or branch."""
     dtype: AutoDtype = Field("auto", validate_default=True)
+    """Of the matrix products in training, and of the base of adapters; what is trained is in float32."""
     epochs: float = Field(2.0, gt=0)
     """Passes over the seed's training pairs."""
     learning_rate: float = Field(2e-4, gt=0)
     """The largest, after warm-up."""
     batch_size: int = Field(8, ge=1)
+    """Pairs per optimizer step."""
     lora: bool = True
     """Whether adapters are trained, or the whole model."""
     lora_r: int = Field(16, ge=1)
     """The rank of the adapters."""
     max_length: int = Field(1024, ge=16)
+    """Tokens of prompt and response together."""
     micro_batch_size: int = Field(2, ge=1)
+    """Pairs per forward pass: a divisor of `batch_size`."""
     score_batch_size: int = Field(16, ge=1)
+    """Responses per forward pass when scoring (speed and memory only)."""
 
     @model_validator(mode="after")
     def _whole_steps(self) -> "Trained":

@@ -83,7 +83,9 @@ class FileSet(MayRank):
     """Which files of a folder are read: those that match the first pattern with any match. Empty: `path` is a file."""
 
     path: RecipePath
+    """The file, or a folder of such files."""
     columns: Columns | None = None
+    """What the columns mean, where they have other names than those that are known."""
     licence: str | None = None
 
     @property
@@ -140,6 +142,7 @@ class PublicSet(SeedSet):
 
     path: RecipePath | None = None
     revision: str
+    """The commit of the published set on the hub."""
 
     @property
     def origin(self) -> Origin:

@@ -42,8 +42,10 @@ class Hub(MayRank):
     revision: str | None = Field(None, min_length=1)
     data_dir: str | None = Field(None, min_length=1)
     columns: Columns | None = None
+    """What the columns mean, where they have other names than those that are known."""
     path: RecipePath | None = None
     licence: str | None = None
+    """The data's, for the dataset card."""
 
     @field_validator("dataset")
     @classmethod

@@ -42,12 +42,19 @@ class Addressed(Component):
     )
 
     engine: EngineField = None
+    """A server of `runtime.engines`, which the harness runs, instead of an address."""
     model: str = Field(min_length=1)
+    """The model's name at the server; of an engine, by default its own."""
     base_url: str | None = None
+    """The server's address; None: OpenAI's."""
     api_key_env: str | None = "OPENAI_API_KEY"
+    """The environment variable that holds the key; None: no key is sent."""
     max_retries: int = Field(8, ge=0)
+    """How often a call with a transient failure (5xx, broken connection or reply, time-out) is tried again."""
     patience: float = Field(600, ge=0)
+    """Seconds for which a call that is rejected for now (429) is tried again while the server answers no other."""
     timeout: float = Field(120, gt=0)
+    """Seconds for a call, from the connection to the last byte."""
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
     query: dict[str, str] = Field(default_factory=dict)

@@ -48,9 +48,9 @@ class Served(Addressed):
     A call with a transient failure (5xx, broken connection, time-out, broken reply) is retried up to `max_retries`
     times, with jittered exponential back-off. A call that is rejected for now (429, or with a Retry-After) is retried
     as long as the server answers other calls, and for `patience` seconds if it answers none. All callers of one server
-    share a `Pace`. `timeout`: seconds for a call, from the connection to the last byte. A server that can't be reached
-    and has answered nobody meanwhile stops the run, after UNREACHED seconds if it has never answered. What a server
-    refuses in a request is changed where that leaves its meaning (`harness.servers.adapting`).
+    share a `Pace`. A call may take `timeout` seconds. A server that can't be reached and has answered nobody meanwhile
+    stops the run, after UNREACHED seconds if it has never answered. What a server refuses in a request is changed where
+    that leaves its meaning (`harness.servers.adapting`).
 
     With an engine, each call goes to the replica that has the fewest; a call whose replica has died is tried again, at
     another one or the same when it runs again.

@@ -43,19 +43,19 @@ _OF_WEIGHTS = ("revision", "quantization")
 class Engine(Settings):
     """A server with an OpenAI-compatible endpoint, which a stage that needs it starts on this machine.
 
-    `name`: `vllm`, `sglang` or `transformers` (its `serve`), or `command`: any program, whose `command` is a list of
-    words with {model}, {host} and {port} in them. `model`: a hub id, a folder or a built-in name. `python`: the Python
-    of the environment that has the engine; None: this one. `options`: more of its options, as `{max_model_len: 4096}`;
-    true is an option alone, false the same after `--no-`. `environment`: more variables, none of which may hold a
-    secret. `gpus`: of each replica, by CUDA_VISIBLE_DEVICES; 0: what the machine has. `replicas`: how many servers
-    share the calls. `seconds`: for a start, in which weights may be downloaded. `restarts`: of a replica that dies or
-    hangs; `silence`: seconds without an answer after which it hangs.
+    `name`: `vllm`, `sglang` or `transformers` (its `serve`), or `command`: any program. `model`: a hub id, a folder or
+    a built-in name. `python`: the Python of the environment that has the engine; None: this one. `options`: more of its
+    options, as `{max_model_len: 4096}`; true is an option alone, false the same after `--no-`. `environment`: more
+    variables, none of which may hold a secret. `gpus`: of each replica, by CUDA_VISIBLE_DEVICES; 0: what the machine
+    has. `replicas`: how many servers share the calls. `seconds`: for a start, in which weights may be downloaded.
+    `restarts`: of a replica that dies or hangs; `silence`: seconds without an answer after which it hangs.
     """
 
     name: Kind = "vllm"
     model: ModelReference | None = Field(None, min_length=1)
     python: RecipePath | None = None
     command: tuple[str, ...] = ()
+    """The words of the program that `name: command` starts, with {model}, {host} and {port} in them."""
     options: dict[str, Option] = Field(default_factory=dict)
     environment: dict[str, str] = Field(default_factory=dict)
     gpus: int = Field(0, ge=0, le=64)

@@ -187,6 +187,7 @@ def pool_of(engine: Engine, folder: Path | None = None) -> Pool:
         if key not in _pools:
             if not _pools:
                 atexit.register(stop_all)
+            # Outside of a store, logs are for the user alone: they may hold prompts.
             folder = folder or _run.folder or Path(tempfile.mkdtemp(prefix="harness-engines-"))
             _pools[key] = Pool(engine, folder, _run.is_stopped, _first_device(engine))
         return _pools[key]

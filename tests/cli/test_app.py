@@ -71,7 +71,9 @@ def test_the_paper_s_recipes_are_valid_and_can_be_planned(recipe: Path) -> None:
     large = recipe.stem == "paper-scale"
     done = harness("validate", str(recipe), *(["--offline"] if large else []))
     assert done.returncode == 0, done.stderr
-    assert recipe.read_text().startswith(f"# harness run recipes/paper/{recipe.name}")
+    schema, command = recipe.read_text().split("\n", 2)[:2]
+    assert schema == "# yaml-language-server: $schema=../recipe.schema.json"
+    assert command.startswith(f"# harness run recipes/paper/{recipe.name}")
     if not large:
         study = load_study(recipe)
         assert study.name == recipe.stem

@@ -53,17 +53,20 @@ def test_a_component_has_its_docstring_and_fields(kind: Kind, name: str) -> None
         assert re.search(rf"^{field}  ", text, flags=re.MULTILINE), field
 
 
-def test_types_defaults_and_bounds() -> None:
-    rows = {line.split("  ")[0]: " ".join(line.split()) for line in printed("loss", "mdpo_linear").splitlines()}
-    assert rows["beta"] == "beta number 0.1 > 0"
-    assert rows["label_smoothing"] == "label_smoothing number 0 >= 0, < 0.5"
-    assert rows["length_norm"] == "length_norm boolean false"
-    assert rows["normalise"].startswith("normalise pairs | l1 | max | none pairs")
-    assert "list of number" in rows["weights"]
-    assert "name" not in rows
-    rows = {line.split("  ")[0]: " ".join(line.split()) for line in printed("reward", "ensemble").splitlines()}
-    assert rows["rewards"] == "rewards list of reward {name: ...} required 2 or more"
-    assert rows["weights"] == "weights list of number | null null"
+def test_types_defaults_bounds_and_texts() -> None:
+    def rows(kind: str, name: str) -> dict[str, str]:
+        return {line.split("  ")[0]: " ".join(line.split()) for line in printed(kind, name, columns=400).splitlines()}
+
+    found = rows("loss", "mdpo_linear")
+    assert found["beta"].startswith("beta number, > 0 0.1 The factor that turns a log-ratio")
+    assert found["label_smoothing"].startswith("label_smoothing number, >= 0, < 0.5 0 ")
+    assert found["length_norm"].startswith("length_norm boolean false Divide the log-ratio")
+    assert found["normalise"].startswith("normalise pairs | l1 | max | none pairs What Z is:")
+    assert "list of number" in found["weights"]
+    assert "name" not in found
+    found = rows("reward", "ensemble")
+    assert found["rewards"].startswith("rewards list of reward {name: ...}, 2 or more required The reward models")
+    assert found["weights"].startswith("weights list of number | null null Of the models")
     assert "It has no fields." in printed("judge", "replay")
 
 

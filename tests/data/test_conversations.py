@@ -141,7 +141,7 @@ def test_texts_about_templates_and_dialogues_stay_as_they_are(row: dict[str, str
         ({"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": " a\n\nHuman: b\n\nAssistant: c"}, "got further turns"),
         ({"chosen": "[{'role': 'user', 'content': 'x'}, {'role': 'assis"
                     "tant', 'content': }]"}, "chosen: a list of messages that became text, and can't be read"),
-        ({"chosen": "[{'role': 'user', 'content': ['x']}]"}, "expected {role, content} in each"),
+        ({"chosen": "[{'role': 'user', 'content': 3}]"}, "expected {role, content} in each"),
         ({"tools": '[{"name": "search"}]'}, "tools: belongs to the prompt and can't be read; leave it out, or name"),
         ({"images": ["a.png"]}, "images: belongs to the prompt"),
         ({"history": "Hi. Hello."}, "history: expected a list of"),

@@ -104,6 +104,12 @@ def test_no_board_file_names_a_path_of_this_machine(run: Run) -> None:
         assert str(ROOT) not in path.read_text()
 
 
+def test_all_files_of_the_store_and_the_board_have_the_rights_of_the_umask(run: Run) -> None:
+    places = [*run.home.rglob("*"), *(run.folder / "leaderboards").rglob("*")]
+    rights = {oct(path.lstat().st_mode) for path in places if path.is_file() and not path.is_symlink()}
+    assert rights == {oct(run.recipe.stat().st_mode)}
+
+
 def test_the_ranked_dataset_loads_with_datasets(run: Run) -> None:
     from datasets import load_dataset
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from harness.boards.entry import Entry
 from harness.engine.journal import Journal, content_key
@@ -14,7 +15,7 @@ from harness.types import Completion, Response
 ROOT = Path(__file__).parents[2]
 
 
-def publish(store: Store, stage: str, inputs: dict[str, str], **params: int) -> str:
+def publish(store: Store, stage: str, inputs: dict[str, str], **params: Any) -> str:
     key = stage_key(stage, 1, params, inputs)
     record = ArtifactRecord(
         key=key,

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.boards.read import stage_keys
+from harness.boards.read import stage_ids, stage_keys
 from harness.engine.maintenance import find_damage, list_artifacts, unneeded
+from harness.engine.runs import note_names
 from harness.errors import DataError
-from tests.engine.a_store import Sample, command
+from tests.engine.a_store import Sample, command, publish
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def test_an_untouched_store_has_no_fault(sample: Sample) -> None:
 
 def test_ls_says_who_needs_what(sample: Sample, tmp_path: Path) -> None:
     board = sample.board(tmp_path / "leaderboards" / "b", train=sample.train)
-    found = {artifact.key: artifact for artifact in list_artifacts(sample.store, {board: stage_keys(board)})}
+    found = {artifact.key: artifact for artifact in list_artifacts(sample.store, {board: stage_ids(board)})}
     assert found[sample.ranked].used_by == ("dataset", "train", "train")
     assert found[sample.train].boards == ("b",)
     assert found[sample.other].boards == found[sample.other].used_by == ()
@@ -32,6 +33,29 @@ def test_ls_says_who_needs_what(sample: Sample, tmp_path: Path) -> None:
     assert "6 artifacts" in done.stdout
     shown = json.loads(command("ls", "--json", "--store", str(sample.store.root), cwd=tmp_path).stdout)
     assert {a["key"] for a in shown["artifacts"]} == set(found)
+
+
+def test_ls_says_what_each_artifact_is(sample: Sample, tmp_path: Path) -> None:
+    """By the names that runs gave; else by a board's; and what it was made with where nothing names it."""
+    sample.board(tmp_path / "leaderboards" / "b", **{"train/dpo": sample.train, "ranked": sample.ranked})
+    note_names(sample.store, "first", {sample.train: "train/dpo [rate-1]", "0" * 64: "gone"})
+    note_names(sample.store, "first", {sample.other: "train/dpo [rate-2]"})  # a later run of it, edited
+    note_names(sample.store, "sec/ond", {sample.train: "train/dpo"})
+    names = sample.store.root / "names"
+    assert "gone" not in (names / "first.json").read_text()
+    (names / "damaged.json").write_text("{")
+    params = {"loss": {"name": "nca"}, "policy": {"model": "/models/tiny"}, "training": {"learning_rate": 0.001}}
+    unnamed = publish(sample.store, "train", {"ranked": sample.ranked}, **params)
+    shown = json.loads(command("ls", "--json", "--store", str(sample.store.root), cwd=tmp_path).stdout)
+    found = {a["key"]: (a["names"], a["about"]) for a in shown["artifacts"]}
+    assert found[sample.train] == (["train/dpo [rate-1] of first", "train/dpo of sec/ond"], "")
+    assert found[sample.other] == (["train/dpo [rate-2] of first"], "")
+    assert found[sample.ranked] == (["ranked of b"], "")
+    assert found[unnamed] == ([], "nca, tiny, learning rate 0.001")
+    lines = command("ls", "--store", str(sample.store.root), cwd=tmp_path).stdout.splitlines()
+    assert max(map(len, lines[:-1])) <= 80
+    assert [line.split()[0] for line in lines if "[rate-" in line] == [sample.train[:12], sample.other[:12]]
+    assert [line[37:].strip() for line in lines if "nca" in line] == ["train: nca, tiny, learning rate 0.001"]
 
 
 def test_gc_keeps_what_a_board_rests_on_however_far_back(sample: Sample, tmp_path: Path) -> None:

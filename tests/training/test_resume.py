@@ -67,6 +67,8 @@ def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(tiny_mod
     straight, expected = train(tiny_model, examples(20), tmp_path / "one", partial_folder=partial, **options)
     assert straight["steps"] == 8
     assert (partial / "checkpoint-8").exists()
+    rights = {path.stat().st_mode for path in partial.rglob("*") if path.is_file()}
+    assert rights == {(partial / "steps.jsonl").stat().st_mode}, "another user of a shared store may resume"
     report, steps = train(tiny_model, examples(20), tmp_path / "two", partial_folder=partial, **options)
     assert report["steps"] == 8
     assert untimed(steps) == untimed(expected)

@@ -44,13 +44,13 @@ class AlpacaEval(Benchmark):
     """AlpacaEval by the `alpaca_eval` package's own annotator, parser and metrics (see
     `harness.benchmarks.alpaca_eval.annotator`).
 
-    `prompts`: `official` (805 instructions with GPT-4 Turbo's outputs; CC-BY-NC-4.0, so it is read from `data_dir`,
-    from `$HARNESS_DATA/alpaca_eval`, or fetched at a pinned revision, and its SHA-256 is checked), `builtin` (the
-    package's own small set), or a JSON file (or .json.gz) in the public format (`instruction, output, generator,
-    dataset`). `reference`: `file` (the outputs in the prompts' file; for the official prompts, AlpacaEval 2's reference
-    and the default), the id of a row, whose answers are then the reference (otherwise the default is `base`, the
-    untrained policy), or `text_davinci_003`, AlpacaEval 1's (`alpaca_eval.json` from the same place; its hash is not
-    published). `limit`: that many instructions, evenly spaced. `annotator`: the name of one of the package's
+    `prompts`: `official` (805 instructions with GPT-4 Turbo's outputs; CC-BY-NC-4.0, its SHA-256 is checked), `builtin`
+    (the package's own small set), or a JSON file (or .json.gz) in the public format (`instruction, output, generator,
+    dataset`). `data_dir`: a folder with the official files; None: `$HARNESS_DATA/alpaca_eval`, else they are fetched at
+    a pinned revision. `reference`: `file` (the outputs in the prompts' file; for the official prompts, AlpacaEval 2's
+    reference and the default), the id of a row, whose answers are then the reference (otherwise the default is `base`,
+    the untrained policy), or `text_davinci_003`, AlpacaEval 1's (`alpaca_eval.json` from the same place; its hash is
+    not published). `limit`: that many instructions, evenly spaced. `annotator`: the name of one of the package's
     evaluators, or the folder of a user's own. `orders`: the package shows each pair in one order, drawn from a seed;
     `both` asks in both orders and averages. `samples`: replies per prompt, averaged: without log-probabilities, their
     share estimates the preference. `temperature`: None: the annotator's, which must be above 0 for samples. A pair that
@@ -64,8 +64,8 @@ class AlpacaEval(Benchmark):
     and reference are official, else by its `length_controlled_minimal` (see
     `harness.benchmarks.alpaca_eval.length_control`), and then `lc_unpenalised` too, the same without a penalty; both
     with a bootstrap error; `lc_standard_error` is the package's, the spread of the GLM's probabilities over prompts.
-    The official GLM needs `df_gamed`: by default the official file, from the data folder or the hub; with another file
-    the figures are not official. `length_control: minimal` needs no such file.
+    `df_gamed`: the file that the official GLM needs; None: the official one, from the data folder or the hub; with
+    another the figures are not official. `length_control`: `auto`, or `minimal`, which needs no such file.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("alpaca_eval",)

@@ -42,9 +42,10 @@ class LmEval(Benchmark):
     `tasks`: names, or `{task: gsm8k, num_fewshot: 5, measure: flexible-extract}`. `limit`: that many items of each, the
     first ones, as `lm_eval --limit` has it. `chat`: prompts are rendered by the policy's chat template, worked examples
     as turns (`--apply_chat_template --fewshot_as_multiturn`); false: they are texts to continue, as lm-eval's own
-    default. `data_dir`: a folder with `TASK/SPLIT.jsonl` (also .jsonl.gz, .parquet); else `revisions`: the commit on
-    the hub of each task's data. Figures are percentages of items: every metric of a task that is a mean over its items
-    with values from 0 to 1; others, such as perplexities, are left out.
+    default.
+
+    Figures are percentages of items: every metric of a task that is a mean over its items with values from 0 to 1;
+    others, such as perplexities, are left out.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("lm_eval",)
@@ -56,7 +57,9 @@ class LmEval(Benchmark):
     limit: int | None = Field(None, ge=1)
     chat: bool = True
     data_dir: RecipePath | None = None
+    """A folder with `TASK/SPLIT.jsonl` (also .jsonl.gz, .parquet); None: from the hub."""
     revisions: dict[str, str] = Field(default_factory=dict)
+    """The commit on the hub of each task's data, by the task's name."""
 
     @field_validator("tasks", mode="before")
     @classmethod

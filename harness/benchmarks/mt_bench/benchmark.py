@@ -38,14 +38,13 @@ TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 class MtBench(Benchmark):
     """FastChat's questions, judge prompts, reference answers and rules.
 
-    `questions`: `official` (80; read from `data_dir`, from `$HARNESS_DATA/mt_bench`, or fetched from FastChat's
-    repository at a pinned commit; SHA-256 checked), `builtin` (the package's own), or a JSONL file in FastChat's format
-    (reference answers in `reference_answer/gpt-4.jsonl` beside it). Conversations of a file may have more than two
-    turns: a later turn is judged by FastChat's two-turn prompt, extended to all turns. `references`: another file of
-    reference answers (13 of FastChat's 30 are wrong, FastChat#3158; NVIDIA's corrected ones are in that thread); the
-    identity has its hash. `judge_prompts`: `builtin`, `official`, or `auto`: builtin with builtin questions, official
-    otherwise. `limit`: that many questions, evenly spaced. `samples`: answers per question, averaged; only categories
-    sampled at a temperature above 0 get more than one.
+    `questions`: `official` (80, of FastChat's repository at a pinned commit; SHA-256 checked), `builtin` (the package's
+    own), or a JSONL file in FastChat's format (reference answers in `reference_answer/gpt-4.jsonl` beside it).
+    Conversations of a file may have more than two turns: a later turn is judged by FastChat's two-turn prompt, extended
+    to all turns. `references`: another file of reference answers (13 of FastChat's 30 are wrong, FastChat#3158;
+    NVIDIA's corrected ones are in that thread); the identity has its hash. `judge_prompts`: `builtin`, `official`, or
+    `auto`: builtin with builtin questions, official otherwise. `limit`: that many questions, evenly spaced. `samples`:
+    answers per question, averaged; only categories sampled at a temperature above 0 get more than one.
 
     `mode: single`: the verdict on a turn is the rating in the judge's text, by FastChat's patterns; a rating that is
     missing or outside [1, 10] is not scored. A judge that gives probabilities of all ten ratings yields their
@@ -61,6 +60,7 @@ class MtBench(Benchmark):
 
     questions: Literal["builtin", "official"] | RecipePath = Field("official", union_mode="left_to_right")
     data_dir: RecipePath | None = None
+    """A folder with FastChat's files; None: `$HARNESS_DATA/mt_bench`, else they are fetched."""
     limit: int | None = Field(None, ge=1)
     judge_prompts: Literal["auto", "builtin", "official"] = "auto"
     references: RecipePath | None = None
@@ -68,6 +68,7 @@ class MtBench(Benchmark):
     mode: Literal["single", "pairwise"] = "single"
     """How the judge is asked: to grade a `single` answer, or to compare two (`pairwise`)."""
     reference: str | None = Field(None, min_length=1)
+    """With `mode: pairwise`, the row whose answers the others are compared with."""
 
     @model_validator(mode="after")
     def _pairs_have_a_reference(self) -> "MtBench":
@@ -85,6 +86,10 @@ class MtBench(Benchmark):
     def needs_row(self) -> str | None:
         """The row that answers are compared with; None for ratings."""
         return self.reference
+
+    @property
+    def compares(self) -> bool:
+        return self.mode == "pairwise"
 
     @property
     def published_turns(self) -> int | None:

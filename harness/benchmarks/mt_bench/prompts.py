@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import DataError
 from harness.servers.replies import answer_only, shares
-from harness.types import JudgeReply, JudgeRequest, Message
+from harness.types import Candidates, JudgeReply, JudgeRequest, Message, Messages
 
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
 """FastChat's `NEED_REF_CATS`: categories whose judge prompts include a reference answer."""
@@ -71,7 +71,24 @@ def pair_request(
     turn: int,
 ) -> JudgeRequest:
     """The judge request for a choice between two answers to one turn; `first` is assistant A's."""
-    return _request(templates, question, turn, {"answer_a": first, "answer_b": second}, PAIR_TEMPLATES, WINNER_REPLIES)
+    answers = {"answer_a": first, "answer_b": second}
+    request = _request(templates, question, turn, answers, PAIR_TEMPLATES, WINNER_REPLIES)
+    candidates = Candidates(
+        messages=_conversation(question, first, turn),
+        answers=(first[turn - 1], second[turn - 1]),
+        second_messages=None if turn == 1 else _conversation(question, second, turn),
+    )
+    return request.model_copy(update={"candidates": candidates})
+
+
+def _conversation(question: MtQuestion, answer: Sequence[str], turn: int) -> Messages:
+    """What a turn's answer replies to."""
+    earlier = [
+        message
+        for text, reply in zip(question.turns[: turn - 1], answer, strict=False)
+        for message in (Message(role="user", content=text), Message(role="assistant", content=reply))
+    ]
+    return (*earlier, Message(role="user", content=question.turns[turn - 1]))
 
 
 def _request(

@@ -24,6 +24,17 @@ HUB_LIMIT = 1000
 """Pairs of a hub dataset that a new recipe uses."""
 
 
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="ROLE=COLUMN,...",
+        help="If a file's have other names: prompt=question,chosen=answer_a,rejected=answer_b.",
+        show_default=False,
+    ),
+]
+
+
 def init(
     data: Annotated[
         str | None,
@@ -42,14 +53,7 @@ def init(
             help="pairs (no augmentation, no judge), quickstart (the whole road), sweep, gate, or served (by servers).",
         ),
     ] = "pairs",
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ROLE=COLUMN,...",
-            help="If yours have other names: prompt=question,chosen=answer_a,rejected=answer_b.",
-            show_default=False,
-        ),
-    ] = None,
+    columns: ColumnsOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write.")] = Path(
         "recipe.yaml"
     ),
@@ -63,7 +67,7 @@ def init(
         raise HarnessError(f"--from: unknown '{kind}'; {nearest(kind, get_args(Kind))}")
     if out.exists() or out.is_symlink():
         raise HarnessError(f"{out}: is there already; name another file with -o, or remove it")
-    source, found = _read(data, _columns(columns), chosen, out)
+    source, found = _read(data, columns_of_option(columns), chosen, out)
     text = recipe_text(chosen, source.written, "")
     cost = _cost(_study(text, source.absolute))
     text = recipe_text(chosen, source.written, "".join(f"# {line}\n" for line in cost))
@@ -83,24 +87,33 @@ class _Data(NamedTuple):
     absolute: str | None
 
 
-def _columns(text: str | None) -> dict[str, str] | None:
-    """The mapping of columns that an option gives."""
+def columns_of_option(text: str | None) -> "Columns | None":
+    """The mapping of columns that `--columns` gives."""
     if text is None:
         return None
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not role.strip() or not column.strip() for role, _, column in pairs):
         raise HarnessError("--columns: expected ROLE=COLUMN,..., as prompt=question,chosen=good,rejected=bad")
-    return {role.strip(): column.strip() for role, _, column in pairs}
+    from pydantic import ValidationError
+
+    from harness.data.pairs import Columns
+
+    try:
+        return Columns.model_validate({role.strip(): column.strip() for role, _, column in pairs})
+    except ValidationError as error:
+        first = error.errors()[0]
+        role = "".join(f"{name}: " for name in first["loc"])
+        raise HarnessError(f"--columns: {role}{first['msg']}; roles: {', '.join(Columns.model_fields)}") from None
 
 
-def _read(data: str | None, columns: dict[str, str] | None, kind: "Kind", out: Path) -> "tuple[_Data, Survey]":
+def _read(data: str | None, columns: "Columns | None", kind: "Kind", out: Path) -> "tuple[_Data, Survey]":
     """The data, and what is in it. Raises DataError."""
     from harness.cli.own.recipes import Source
     from harness.data.columns.survey import ranks, survey, unreadable
     from harness.errors import DataError
 
     ranked, path = False, None if data is None else Path(data).expanduser()
-    given = {"columns": columns} if columns else {}
+    given = {} if columns is None else {"columns": columns.model_dump(exclude_unset=True)}
     fields: dict[str, Any]
     if path is None:
         fields = {"name": "builtin"}
@@ -116,12 +129,12 @@ def _read(data: str | None, columns: dict[str, str] | None, kind: "Kind", out: P
         fields["rankings"] = True
     seed = _built(fields)
     with _quiet():
-        if path is not None and path.is_file() and not ranked and (error := unreadable(path, _mapping(seed))):
+        if path is not None and path.is_file() and not ranked and (error := unreadable(path, columns)):
             raise error
         pairs = seed.pairs()
     counts = {name: dict(value) for name, value in seed.remarks().items()}
     left_out = counts.get("left_out", {})
-    found = survey(pairs, left_out.get("same_text", 0))
+    found = survey(pairs, left_out.get("same_text", 0), counts.get("ignored_columns", ()))
     if len(pairs) < 2:
         raise DataError(f"{data}: one pair; expected at least two, one of them to hold out")
     shown = dict(fields) if path is None else {**fields, "path": os.path.relpath(path, out.absolute().parent)}
@@ -150,21 +163,10 @@ def _component(path: Path) -> str:
 def _built(fields: Mapping[str, Any]) -> "Seed":
     from typing import cast
 
-    from pydantic import ValidationError
-
     from harness.components import build
     from harness.protocols import Seed
 
-    try:
-        return cast(Seed, build("seed", fields))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise HarnessError(f"--columns: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
-def _mapping(seed: "Seed") -> "Columns | None":
-    mapping: Columns | None = dict(seed).get("columns")
-    return mapping
+    return cast(Seed, build("seed", fields))
 
 
 @contextmanager

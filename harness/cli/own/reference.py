@@ -36,7 +36,7 @@ def fields(
     elif found.fields:
         if found.field is not None:
             console.print("")
-        console.print(_table(found.fields))
+        console.print(field_table(found.fields))
         if section := next((field.name for field in found.fields if field.opens), None):
             path = f"{found.path}.{section}" if found.path else section
             say(f"Sections have fields of their own: harness fields {path}")
@@ -47,7 +47,8 @@ def _rest(field: "FieldText") -> str:
     return ", ".join(part for part in (default, field.bounds) if part)
 
 
-def _table(fields: "Sequence[FieldText]") -> "RenderableType":
+def field_table(fields: "Sequence[FieldText]") -> "RenderableType":
+    """Fields with their types, bounds, defaults and texts."""
     from rich.table import Table
     from rich.text import Text
 

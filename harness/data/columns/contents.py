@@ -8,7 +8,7 @@ answers that are already begun.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.data.conversations import Unreadable
+from harness.data.columns.written import is_blank, value_in
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -16,9 +16,14 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "chatbot", "bot", "ai"), "assistant"),
 }
 _OF_TOOLS = ("tool", "tools", "function", "function_call", "function_response", "observation", "ipython", "tool_call")
+_CALLS = ("tool_calls", "function_call")
 _TEXT = ("text", "input_text", "output_text")
 _BEGUN = ("prefix", "prefill", "partial")
 """Fields by which servers mark a message that the answer continues."""
+
+
+class Unreadable(Exception):
+    """A row can't be read as a pair. The text says what is wrong and what was expected."""
 
 
 def plain_messages(row: dict[str, Any], columns: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
@@ -33,6 +38,28 @@ def plain_messages(row: dict[str, Any], columns: Iterable[str]) -> tuple[dict[st
         if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             changed[column] = [_message(item, f"{column}.{i}", styles) for i, item in enumerate(value)]
     return {**row, **changed}, list(dict.fromkeys(styles))
+
+
+def whole_messages(row: dict[str, Any], prompt: str | None, answers: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """(the row with a message in place of a prompt, or of both answers, that is the text of one; how they were
+    written). A list of messages that became text is read by `harness.data.conversations`."""
+    changed = {}
+    for columns, role in (([prompt] if prompt else [], "user"), (list(answers), "assistant")):
+        found = {column: _message_in(row.get(column)) for column in columns}
+        if all(role_of(message) == role for message in found.values()):
+            changed.update(found)
+    return {**row, **changed}, ["messages that became text"] if changed else []
+
+
+def _message_in(text: Any) -> Any:
+    """The message that became text; None for any other value."""
+    if not isinstance(text, str) or not text.lstrip().startswith("{") or not text.rstrip().endswith("}"):
+        return None
+    try:
+        value = value_in(text)
+    except ValueError:
+        return None
+    return value if is_message(value) else None
 
 
 def is_message(value: Any) -> bool:
@@ -56,6 +83,8 @@ def _message(item: Mapping[str, Any], shown: str, styles: list[str]) -> dict[str
         raise Unreadable(f"{shown}: a turn of '{name}': calls of tools and their results can't be read; remove the row")
     if begun := next((key for key in _BEGUN if item.get(key) is True), None):
         raise Unreadable(f"{shown}: {begun}: an answer that is already begun can't be read; remove the row")
+    if calls := next((key for key in _CALLS if not is_blank(item.get(key))), None):
+        raise Unreadable(f"{shown}: messages with {calls} can't be read; remove the row")
     role = ROLES.get(name.lower()) if isinstance(name, str) else None
     if keys[0] == "from":
         styles.append("messages {from, value}")

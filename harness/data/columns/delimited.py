@@ -42,8 +42,11 @@ def delimited_rows(content: bytes, name: str) -> Iterator[tuple[str, dict[str, A
         text = text[text.index(first) + 5 :].removeprefix("\r").removeprefix("\n")  # its line still counts
     else:
         delimiter, skipped = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), []))), 0
+    mark = re.escape(delimiter)
+    spaced = delimiter in first and first.count(delimiter) == len(re.findall(rf"{mark} +", first))
     # newline="": line breaks in quoted cells stay as they are.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
+    may_be_quoted = re.compile(r"[ \t]+\".*\"\s*", re.DOTALL) if re.search(rf"{mark}[ \t]+\"", text) else None
     columns: list[str] = []
     while True:
         place = f"{name}:{reader.line_num + 1 + skipped}"
@@ -61,12 +64,14 @@ def delimited_rows(content: bytes, name: str) -> Iterator[tuple[str, dict[str, A
         if len(cells) != len(columns):
             expected = f"expected {len(columns)}, as the first line has, separated by {_shown(delimiter)}"
             raise DataError(f"{place}: {len(cells)} cells; {expected}, with quotes around texts that contain it")
+        if may_be_quoted and any(map(may_be_quoted.fullmatch, cells)):
+            raise DataError(
+                f"{place}: a space before a quoted text; expected the quote right after {_shown(delimiter)}"
+            )
         yield place, dict(zip(columns, cells, strict=True))
 
 
 def _text(content: bytes, name: str) -> str:
-    if content.startswith(b"PK\x03\x04"):
-        raise DataError(f"{name}: a zip file, perhaps an Excel workbook; save it as CSV UTF-8")
     try:
         text = decoded(content)
     except UnicodeDecodeError as error:
@@ -84,7 +89,7 @@ def _columns(cells: list[str], place: str) -> list[str]:
     columns = [cell.strip() for cell in cells]
     if len(columns) > MOST_COLUMNS:
         raise DataError(f"{place}: {len(columns):,} columns; expected at most {MOST_COLUMNS:,}")
-    if len(columns) == 1:
+    if len(columns) == 1 and not columns[0].isidentifier():  # a file of prompts alone may have one
         raise DataError(f"{place}: one column; expected the columns' names, separated by commas, semicolons or tabs")
     named = [column for column in columns if column]
     if twice := next((column for column in named if named.count(column) > 1), None):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.data.cells import as_dicts
+from harness.data.columns.contents import Unreadable
 from harness.data.columns.layouts import usual
-from harness.data.conversations import Unreadable
 from harness.data.pairs import Columns, columns_of, prepared, to_pair
 from harness.data.rankings import layout_of
 from harness.data.rows import file_rows
@@ -20,7 +20,7 @@ def form_of(path: Path) -> Literal["jsonl", "trl", "simpo", "nemo-rl", "nectar",
         return "jsonl"
     first = next(iter(file_rows([path])), None)
     if first is None:
-        raise DataError(f"{path}: contains no rows; expected at least one")
+        raise DataError(f"{path}:1: expected at least one row")
     layout = layout_of(first[1])
     return "jsonl" if layout == "harness" else layout or "trl"
 

@@ -10,19 +10,24 @@
 Any other row stays as it is.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.data.columns.contents import is_message, role_of
-from harness.data.conversations import Unreadable
-from harness.outside import parse_json
+from harness.data.columns.contents import Unreadable, is_message, role_of
+from harness.data.columns.written import value_in
+from harness.errors import quoted
 
 Row = dict[str, Any]
+_NAMES_THE_BETTER = re.compile(r"winn|prefer|better|best|label|vote|judg|(chosen|safer)_\w*id", re.IGNORECASE)
+"""Names of columns that say which of two answers is the better one."""
 _PROMPTS = ("prompt", "question", "instruction")
 
 
 def usual(row: Row) -> tuple[Row, list[str]]:
     """(the row with the columns prompt, chosen and rejected, in whose columns it was written). Raises Unreadable."""
+    if "system_prompt" in row and "system" not in row:
+        row = _renamed(row, {"system_prompt": "system"})
     if "chosen" in row and "rejected" in row:  # whatever other columns there are
         if any(name in row for name in _PROMPTS):
             return _with_history(row), []
@@ -51,14 +56,22 @@ def _with_history(row: Row) -> Row:
 
 
 def advice(row: Mapping[str, Any]) -> str:
-    """What a row without a pair may be, and what to do; empty if that isn't known."""
+    """What a row without a pair may be, and what to do."""
     if "completion" in row and "label" in row:
         return "; single answers with a label are no pairs: expected two answers to each prompt"
     if "rejected" not in row and any(isinstance(row.get(name), list) for name in ("messages", "conversations")):
         return "; conversations alone are for supervised training: expected a second, worse answer to each prompt"
-    if any(name in row for name in ("winner", "preference", "label", "preferred")):
+    if any(_NAMES_THE_BETTER.search(name) for name in row):
         return "; a column that names the better answer isn't read: put that one into `chosen`, the other in `rejected`"
+    if any(len(name.split()) > 3 for name in row):
+        return "; these look like texts: the first line of a table names its columns"
+    if lists := [name for name, value in row.items() if isinstance(value, list) and _holds_rows(value)]:
+        return f"; the rows under {quoted(lists[0])} must be a list of their own, or one a line"
     return "; if yours have other names, map them with `columns`"
+
+
+def _holds_rows(value: list[Any]) -> bool:
+    return bool(value) and all(isinstance(row, Mapping) and "chosen" in row for row in value[:3])
 
 
 def _openai(row: Row) -> Row:
@@ -70,6 +83,7 @@ def _openai(row: Row) -> Row:
     return {**rest, **inner, "prompt": given["messages"], **{side: row[name] for side, name in _OPENAI.items()}}
 
 
+_ANSWERS = ("chosen", "rejected", "rejected_response")
 _OPENAI = {"chosen": "preferred_output", "rejected": "non_preferred_output"}
 
 
@@ -82,7 +96,9 @@ def _swift(row: Row) -> Row:
         key: value for key, value in row.items() if key not in ("messages", "rejected_messages", "rejected_response")
     }
     rejected = row.get(name)
-    if isinstance(rejected, list) and len(rejected) == 1 and isinstance(rejected[0], str):
+    if isinstance(rejected, list) and rejected and all(isinstance(text, str) for text in rejected):
+        if len(rejected) > 1:
+            raise Unreadable(f"{name}: {len(rejected)} worse answers; expected one, or a row for each")
         rejected = rejected[0]
     return {**rest, "prompt": messages[:-1], "chosen": [messages[-1]], "rejected": rejected}
 
@@ -96,13 +112,17 @@ def _is_answer(value: Any) -> bool:
 
 
 def _parsed(row: Row, *columns: str) -> Row:
-    """The row with lists and objects in place of their JSON in `columns`: a table has texts alone."""
+    """The row with lists and objects in place of the texts that they became in `columns`: a table has texts alone. An
+    answer may be a text that is JSON: only messages are read there."""
     changed: Row = {}
     for name in columns:
         value = row.get(name)
         if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
             try:
-                changed[name] = parse_json(value)
+                found = value_in(value)
             except ValueError:
                 continue  # a text that only begins so; whoever reads the column says what is wrong
+            messages = found if isinstance(found, list) else [found]
+            if name not in _ANSWERS or (messages and all(map(is_message, messages))):
+                changed[name] = found
     return {**row, **changed}

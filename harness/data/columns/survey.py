@@ -1,6 +1,7 @@
 """What a set of pairs holds, and what its reader should know before training on it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from harness.data.rankings import layout_of
 from harness.data.read import read_pairs
 from harness.data.rows import file_rows
 from harness.errors import DataError
+from harness.printable import printable
 from harness.types import PreferencePair
 
 ENOUGH = 20
@@ -20,6 +22,11 @@ _COMPARED = 500
 _ALIKE = 95.0
 """Percent of characters in common from which on two answers are nearly the same."""
 _SHOWN = 4
+_MISSING = re.compile(r"\s*(nan|none|null|n/a|#n/a|<na>)\s*", re.IGNORECASE)
+_MAY_CHANGE_THE_PROMPT = re.compile(
+    r"context|document|passage|system|image|audio|video|file|attach|persona|history|tool", re.IGNORECASE
+)
+"""Names of columns that a prompt may need."""
 
 
 class Survey(NamedTuple):
@@ -32,9 +39,9 @@ class Survey(NamedTuple):
     warnings: list[str]
 
 
-def survey(pairs: Sequence[PreferencePair], same_text: int) -> Survey:
+def survey(pairs: Sequence[PreferencePair], same_text: int, ignored: Iterable[str] = ()) -> Survey:
     """What to know of a set of at least one pair. `same_text`: rows that were left out because their answers are
-    equal."""
+    equal. `ignored`: columns that aren't read."""
     from rapidfuzz import fuzz
 
     longer = sum(len(p.chosen) > len(p.rejected) for p in pairs) / len(pairs)
@@ -56,6 +63,11 @@ def survey(pairs: Sequence[PreferencePair], same_text: int) -> Survey:
         warnings.append(f"in {same_text} of {rows} rows the two answers are equal: few say which answer is better")
     if len(compared) >= ENOUGH and alike >= 0.5:
         warnings.append(f"in {alike:.0%} of the pairs the answers are nearly the same: they differ in few characters")
+    if missing := sum(any(map(_MISSING.fullmatch, (p.messages[-1].content, p.chosen, p.rejected))) for p in pairs):
+        warnings.append(f"in {missing} of the pairs a text is nan, None or the like: is a value missing there?")
+    if columns := [name for name in ignored if _MAY_CHANGE_THE_PROMPT.search(name)]:
+        named = printable(", ".join(columns[:_SHOWN]), 200)
+        warnings.append(f"{named}: not read; if the answers depend on it, put its text into the prompt")
     if len(pairs) < FEW:
         warnings.append(f"{len(pairs)} pairs are few: figures on the held-out ones will have wide intervals")
     return Survey(len(pairs), longer, alike, warnings)

@@ -1,6 +1,6 @@
 """Draws the prompts that people label, and decides in secret which answer stands where.
 
-The key, a file beside the board, says whose answers a page shows. The page holds none of it: its pairs are numbered in
+The key, a file of its own, says whose answers a page shows. The page holds none of it: its pairs are numbered in
 a random order, and sides are drawn from the system's randomness, not from the seed that draws the prompts.
 """
 
@@ -11,7 +11,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.boards.gold.verdicts import GOLD
 from harness.boards.read import read_record
 from harness.boards.writing import own_file, replace_files, writing
 from harness.engine.stage import derived_seed
@@ -75,8 +74,8 @@ def draw(found: Contest, prompts: int, seed: int) -> Draw:
 
 
 def save_key(folder: Path, key: Key) -> Path:
-    """Write a key beside a board. Raises StoreError."""
-    path = own_file(folder, f"{GOLD}/{key.id}{KEY}")
+    """Write a key into the folder of a board's or a file's labels. Raises StoreError."""
+    path = own_file(folder, f"{key.id}{KEY}")
     try:
         with writing(folder):
             replace_files({path: (key.model_dump_json(indent=1) + "\n").encode()})
@@ -85,13 +84,14 @@ def save_key(folder: Path, key: Key) -> Path:
     return path
 
 
-def read_key(folder: Path, page: str) -> Key:
-    """The key of a page. Raises DataError where the board has none."""
-    path = folder / GOLD / f"{page}{KEY}"
+def read_key(folder: Path, page: str, labelled: Path) -> Key:
+    """The key of a page in the folder of labels of `labelled`, a board or a file. Raises DataError where there is
+    none."""
+    path = folder / f"{page}{KEY}"
     if not path.is_file():
-        known = ", ".join(sorted(p.name.removesuffix(KEY) for p in (folder / GOLD).glob(f"*{KEY}"))) or "none"
+        known = ", ".join(sorted(p.name.removesuffix(KEY) for p in folder.glob(f"*{KEY}"))) or "none"
         raise DataError(
-            f"the labels are from page {page}, which was not written for {folder}; its pages: {known}. Name the board "
-            "that the page was written for"
+            f"the labels are from page {page}, which was not written for {labelled}; its pages: {known}. Name the "
+            "board or file that the page was written for"
         )
     return read_record(path, Key, "a key that `harness label` wrote", folder)

@@ -1,4 +1,4 @@
-"""Reads what people saved, checks it against the board, and joins several people's labels."""
+"""Reads what people saved, checks it against what they were asked about, and joins several people's labels."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -51,9 +51,10 @@ class Labels(NamedTuple):
     agreement: list[Agreement]
 
 
-def read_labels(folder: Path, paths: Sequence[Path]) -> tuple[Key, dict[str, Saved]]:
-    """(the page's key, what each person saved). Raises DataError for a file of something else, of another board or
-    page, without any verdict, or with pairs that the page does not have."""
+def read_labels(folder: Path, paths: Sequence[Path], labelled: Path) -> tuple[Key, dict[str, Saved]]:
+    """(the page's key, what each person saved). `folder`: where the keys of `labelled`, a board or a file, are. Raises
+    DataError for a file of something else, of another board or page, without any verdict, or with pairs that the page
+    does not have."""
     people: dict[str, Saved] = {}
     for path in paths:
         expected = "the file that a page of `harness label` saves"
@@ -69,7 +70,7 @@ def read_labels(folder: Path, paths: Sequence[Path]) -> tuple[Key, dict[str, Sav
     pages = {saved.page for saved in people.values()}
     if len(pages) > 1:
         raise DataError(f"the files are from different pages ({', '.join(sorted(pages))}); read one page at a time")
-    key = read_key(folder, pages.pop())
+    key = read_key(folder, pages.pop(), labelled)
     numbers = {str(item.number) for item in key.items}
     for path, saved in zip(paths, people.values(), strict=True):
         if strange := sorted(saved.labels.keys() - numbers):

@@ -69,6 +69,8 @@ def builtin_folder(name: str) -> Path:
 
     source = BUILTIN[name]
     folder = cache_root() / "models" / _folder_name(name)
+    if (folder / "config.json").exists():  # whole, since it was moved into place: who may only read it needs no lock
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "config.json").exists():

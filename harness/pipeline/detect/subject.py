@@ -6,7 +6,7 @@ from typing import NamedTuple
 from harness.claims.primary import LC, OFFICIAL, UNPENALISED
 from harness.components import identity
 from harness.errors import RecipeError
-from harness.figures import HELDOUT, Figure
+from harness.figures import GOLD_REWARD, HELDOUT, Figure
 from harness.recipe.evaluation import Evaluation
 from harness.recipe.recipe import BASE, Recipe
 from harness.stats.paired import ALPHA
@@ -45,7 +45,12 @@ def subject_of(recipe: Recipe) -> Subject:
     figures = figures_of(recipe.evaluation)
     compared = [metric for metric, (figure, _) in figures.items() if figure.compared]
     metric = wanted or _default(recipe.evaluation, compared)
-    if metric not in compared:
+    if metric == GOLD_REWARD.metric and metric not in compared:
+        raise RecipeError(
+            f"{where}: {metric} is the mean over {len(recipe.evaluation.benchmarks)} benchmarks, and power is about "
+            "the prompts of one; leave one in, as with --set 'evaluation.benchmarks=[...]'"
+        )
+    if metric is None:
         raise RecipeError(f"{where}: boards compare no rows by the figures of its benchmarks")
     figure, benchmark = figures[metric]
     trained = max(2 - (other == BASE) for _, other in pairs)
@@ -53,8 +58,11 @@ def subject_of(recipe: Recipe) -> Subject:
 
 
 def figures_of(evaluation: Evaluation) -> dict[str, tuple[Figure, int]]:
-    """The figures of all benchmarks by metric, in a board's order, each with its benchmark's number."""
+    """The figures of all benchmarks by metric, in a board's order, each with its benchmark's number; of a single
+    benchmark also gold's, which is about all answers."""
     figures = [(figure, i) for i, b in enumerate(evaluation.benchmarks) for figure in b.figures_of(identity(b))]
+    if evaluation.gold_reward and len(evaluation.benchmarks) == 1:
+        figures.append((GOLD_REWARD, 0))
     return {figure.metric: (figure, i) for figure, i in sorted(figures, key=lambda found: found[0].group.casefold())}
 
 

@@ -28,7 +28,9 @@ class Pairs(RecipeSection):
     name: Selection = "all"
     """How responses are selected."""
     k: int | None = Field(None, ge=2)
+    """The number of responses that `top_k` selects."""
     sources: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """The models of `delta`, from the strongest to the weakest, whose order is that of their answers."""
     length_gap: int | None = Field(None, ge=0)
     margin: float | None = Field(None, gt=0)
 

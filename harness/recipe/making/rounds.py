@@ -26,6 +26,7 @@ class Rounds(RecipeSection):
     among the new prompts. A number alone is the count."""
 
     count: int = Field(ge=1, le=MOST_ROUNDS)
+    """The number of rounds of every training."""
     reference: Literal["first", "previous"] = "first"
     replay: float = Field(0.0, ge=0, lt=1)
     prompts: Literal["same", "new"] = "same"

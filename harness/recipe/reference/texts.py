@@ -1,7 +1,8 @@
 """What a field is, from the docstrings of its model.
 
-In this order: the text below the field; in the docstring of its class, what follows "`field`: " or the sentence that
-names it; the same of the classes above; and for a field that is a section of its own, what that section is.
+In this order: the text below the field; in the docstring of its class, what follows "`field`: "; the same of the
+classes above; and for a field that is a section of its own, what that section is. A sentence that only mentions a field
+does not count: it says what something else is.
 """
 
 import ast
@@ -19,6 +20,8 @@ from harness.protocols import Component
 _HEAD = re.compile(r"(?:^|(?<=[.;:)] ))((?:`\w+`(?:, and |, | and )?)+)(?=(?: None)?: )(?:: )?")
 """What begins the text about one field or several: "`limit`: ", "`chosen` and `rejected`: "."""
 _SENTENCE = re.compile(r"(?<=\.) (?=[A-Z`0-9])")
+_ERRORS = re.compile(r" Raises [A-Z]\w+")
+"""What begins the sentence about errors, which is for programmers."""
 _NAME = "Which component it is; the other fields are that component's own."
 
 
@@ -31,8 +34,8 @@ def text_of(cls: type[BaseModel], field: str) -> str | None:
             return _sentence(text)
     if field == "name" and issubclass(cls, Component):
         return _NAME
-    sections = list(models_in(cls.model_fields[field].annotation))
-    return summary(sections[0]) if sections and summary(sections[0]) else None
+    sections = (model for model in models_in(cls.model_fields[field].annotation) if not issubclass(model, Component))
+    return next(filter(None, map(summary, sections)), None)
 
 
 def summary(cls: type[BaseModel]) -> str:
@@ -82,10 +85,9 @@ def _within(docstring: str, field: str) -> str | None:
         for head, after in zip(heads, [*heads[1:], None], strict=False):
             if f"`{field}`" in head[1]:
                 return text[head.end() : after.start() if after else None]
-    sentences = (sentence for text in paragraphs for sentence in _SENTENCE.split(text))
-    return next((sentence for sentence in sentences if re.search(rf"`{field}[`:]", sentence)), None)
+    return None
 
 
 def _sentence(text: str) -> str:
-    text = " ".join(text.split()).rstrip(" ;")
+    text = _ERRORS.split(" ".join(text.split()))[0].rstrip(" ;")
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", ":")) else ".")

@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from harness.logprobs.inputs import padding_in_forward
 from harness.logprobs.rows import FORWARD, Batch
+from harness.models.checkpoints.saving import follow_umask
 from harness.models.schedule import WarmUp
 from harness.protocols import Loss, RankedLogps
 from harness.training.finite import StopIfNotFinite
@@ -109,7 +110,9 @@ class RankedTrainer(WarmUp, Trainer):  # type: ignore[misc]
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process saves the state of its random numbers
         if self.is_world_process_zero():
-            write_checksums(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            follow_umask(checkpoint)  # on a shared store somebody else may resume from it
+            write_checksums(checkpoint)
 
     def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
         """Autocasting for the whole forward. Copies of weights are only kept where several forwards use them."""

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from harness.benchmark import JudgedRow
 from harness.benchmarks.mt_bench.benchmark import MtBench
 from harness.benchmarks.mt_bench.prompts import parse_winner
+from harness.components import build
 from harness.errors import DataError
-from harness.types import Answer, JudgeReply, JudgeRequest
+from harness.types import Answer, Candidates, JudgeReply, JudgeRequest
 from tests.benchmarks.mt_bench.helpers import answers, benchmark
 from tests.stand_ins import ScriptedAsk, last_text
 
@@ -126,3 +127,31 @@ def test_pairs_need_a_row_and_ratings_have_none() -> None:
         benchmark(reference="base")
     with pytest.raises(DataError, match="builtin judge prompts: expected a template 'pair-v2'"):
         benchmark(questions="builtin", mode="pairwise", reference="base").check()
+
+
+def test_a_reward_model_judges_pairs_whatever_the_order_and_sees_each_side_s_own_conversation(pairs: MtBench) -> None:
+    """Where only the second turn is longer, only that turn is won; equal scores are ties."""
+    new, old = answers(pairs, "same"), answers(pairs, "same")
+    longer = [
+        a.model_copy(update={"turns": (a.turns[0] + "!" * (k % 2), a.turns[1] + "!!")}) for k, a in enumerate(new)
+    ]
+    judge: Any = build("judge", {"name": "reward_model", "reward": {"name": "length"}, "temperature": 0})
+    asked: list[JudgeRequest] = []
+
+    def reply(request: JudgeRequest) -> JudgeReply:
+        asked.append(request)
+        return judge.reply([request])[0]
+
+    verdicts = pairs.verdicts(longer, old, ScriptedAsk(reply))
+    assert [v.value for v in verdicts if v.turn == 2] == [1.0] * 16
+    assert [v.value for v in verdicts if v.turn == 1] == [0.5, 1.0] * 8
+    even = judge.reply([asked[0].model_copy(update={"candidates": Candidates(messages=(), answers=("x", "y"))})])[0]
+    assert even.text == "[[C]]"
+    for request in asked:
+        assert request.candidates is not None
+        first, second = request.candidates.messages, request.candidates.second_messages
+        if second is None:
+            assert [m.role for m in first] == ["user"]
+        else:
+            assert [m.role for m in first] == [m.role for m in second] == ["user", "assistant", "user"]
+            assert {first[1].content, second[1].content} <= {t for a in (*longer, *old) for t in a.turns[:1]}

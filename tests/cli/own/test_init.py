@@ -106,6 +106,13 @@ def test_what_may_mislead_is_a_warning(change: Callable[[Any], dict[str, str]], 
     assert all(words in warnings[0] for words in expected)
 
 
+def test_missing_values_and_columns_that_prompts_may_need_are_warnings() -> None:
+    pairs = pairs_of([{**PAIRS[0], "rejected": " NaN"}, *PAIRS[1:]])
+    missing, unread = survey(pairs, 0, ["score", "context", "image_path"]).warnings
+    assert missing == "in 1 of the pairs a text is nan, None or the like: is a value missing there?"
+    assert unread.startswith("context, image_path: not read; if the answers depend on it")
+
+
 def test_few_pairs_and_equal_answers_are_warnings(folder: Path) -> None:
     rows = [{**p, "rejected": p["chosen"]} for p in PAIRS[:30]] + PAIRS[30:]
     printed, warned = invoke("--data", saved(folder, rows))
@@ -147,7 +154,10 @@ def test_ranked_responses_are_ranked_data(folder: Path) -> None:
         (("--from", "quikstart"), "--from: unknown 'quikstart'; did you mean 'quickstart'?"),
         (("--data", "my-pairs.csv"), "my-pairs.csv: no such file; .* did you mean 'my pairs.csv'"),
         (("--data", "my pairs.csv", "--columns", "prompt"), "--columns: expected ROLE=COLUMN"),
-        (("--data", "my pairs.csv", "--columns", "promt=a"), "--columns: columns.promt"),
+        (
+            ("--data", "my pairs.csv", "--columns", "promt=a"),
+            "--columns: promt: Extra inputs are not permitted; roles: prompt, ",
+        ),
         (("--data", "my pairs.csv", "--columns", "prompt=a"), "columns.prompt: there is no column 'a'"),
         (("--data", "my pairs.csv", "-o", "my pairs.csv"), "my pairs.csv: is there already"),
     ],

@@ -17,7 +17,8 @@ from harness.components import FOLDERS, component_class, modules
 from harness.errors import RecipeError
 from harness.recipe.recipe import Recipe
 from harness.recipe.reference.schema import recipe_schema
-from harness.recipe.reference.texts import models_in, text_of
+from harness.recipe.reference.texts import models_in, summary, text_of
+from harness.recipe.trl_loss import TrlLoss
 
 ROOT = Path(__file__).parents[3]
 RECIPES = [path for path in sorted((ROOT / "recipes").glob("**/*.yaml")) if b"\npolicy: " in path.read_bytes()]
@@ -25,7 +26,11 @@ RECIPES = [path for path in sorted((ROOT / "recipes").glob("**/*.yaml")) if b"\n
 
 def every_model() -> list[type[BaseModel]]:
     found: list[type[BaseModel]] = []
-    waiting: list[type[BaseModel]] = [Recipe, *(component_class(k, name) for k in FOLDERS for name in modules(k))]
+    waiting: list[type[BaseModel]] = [
+        Recipe,
+        TrlLoss,
+        *(component_class(k, name) for k in FOLDERS for name in modules(k)),
+    ]
     while waiting:
         cls = waiting.pop()
         if cls not in found:
@@ -39,6 +44,16 @@ def test_every_field_has_a_text() -> None:
     assert len(models) > 80
     missing = [f"{cls.__name__}.{field}" for cls in models for field in cls.model_fields if not text_of(cls, field)]
     assert missing == [], "write what they are below these fields"
+
+
+def test_every_text_is_its_field_s_own() -> None:
+    """Neither another field's of the same section, nor what the section is, nor a word for programmers."""
+    for cls in every_model():
+        texts = [text_of(cls, field) or "" for field in cls.model_fields]
+        assert len(set(texts)) == len(texts), f"{cls.__name__}: two fields have the same text"
+        assert summary(cls) not in texts, cls.__name__
+        assert not [text for text in texts if "Raises" in text], cls.__name__
+        assert max(map(len, texts), default=0) < 420, cls.__name__
 
 
 def printed(*arguments: str) -> str:
@@ -80,6 +95,19 @@ def validator() -> Any:
     schema = recipe_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
+
+
+def test_the_schema_that_ships_is_what_the_command_writes(tmp_path: Path) -> None:
+    printed("schema", "-o", str(tmp_path / "made.json"))
+    shipped = ROOT / "recipes" / "recipe.schema.json"
+    assert shipped.read_text() == (tmp_path / "made.json").read_text(), f"harness schema -o {shipped.relative_to(ROOT)}"
+
+
+def test_recipes_that_ship_name_the_schema_for_editors() -> None:
+    """Where `harness init` names it: in the first line, as a path from the recipe."""
+    for path in RECIPES:
+        named = path.read_text().split("\n", 1)[0].removeprefix("# yaml-language-server: $schema=")
+        assert (path.parent / named).resolve() == ROOT / "recipes" / "recipe.schema.json", path
 
 
 def test_the_schema_takes_the_recipes_that_ship() -> None:

@@ -33,7 +33,8 @@ def lines(*rows: Any) -> bytes:
 
 def table(separator: str = ",", **kwargs: Any) -> bytes:
     rows = pd.DataFrame([{"prompt": ASK, "chosen": GOOD, "rejected": BAD}])
-    return rows.to_csv(sep=separator, index=False, **kwargs).encode()
+    text: str = rows.to_csv(sep=separator, index=False, **kwargs)
+    return text.encode()
 
 
 def part(text: str) -> list[dict[str, str]]:
@@ -105,7 +106,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "workbook.csv": (b"PK\x03\x04" + bytes(40), "workbook.csv: a zip file, perhaps an Excel workbook"),
     "zero.csv": (b"prompt,chosen,rejected\na,b\0,c\n", "zero.csv:2: holds a zero byte"),
     "json.csv": (lines(TRL), "json.csv: JSON, though"),
-    "one-column.csv": (b"prompt\nq\n", "one-column.csv:1: one column"),
+    "one-column.csv": (b"prompt\nq\n", "one-column.csv:2: columns not recognised"),
     "empty-cell.csv": (
         b"prompt,chosen,rejected\nq,a,b\nr,,b\n",
         "empty-cell.csv:3: chosen: expected text, got an empty",
@@ -120,7 +121,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "tools.jsonl": (lines({**OPENAI, "input": {"messages": [TURN], "tools": [{"type": "function"}]}}), ":1: tools: "),
     "tool-calls.jsonl": (
         lines({**TRL, "prompt": [TURN, {**said("assistant", ""), "tool_calls": [{"id": "1"}]}, TURN]}),
-        ":1: prompt: messages with tool_calls can't be read",
+        ":1: prompt.1: messages with tool_calls can't be read",
     ),
     "observation.json": (
         json.dumps(

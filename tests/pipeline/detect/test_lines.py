@@ -32,6 +32,11 @@ def test_the_command_shows_the_designs_and_what_it_assumes(recipe: Path, command
     assert "No design in reach shows it. The largest, 20 seeds and 32 prompts" in " ".join(shown.split())
 
 
+KNOWN_TRUTH = (
+    *("--set", "evaluation.gold_reward={name: gold, words: [5, 25]}"),
+    *("--set", "primary.metric=gold_reward.score"),
+)
+ONE_BENCHMARK = "evaluation.benchmarks=[{name: alpaca_eval, prompts: builtin, reference: base, limit: 12}]"
 PROBLEMS = [
     (("--detect", "nan"), "--detect nan: expected a difference above 0"),
     (("--detect", "-2"), "--detect -2: expected a difference above 0"),
@@ -48,7 +53,16 @@ PROBLEMS = [
     (("--detect", "2", "--set", SWEEP), "--cell epochs-1"),
     (("--detect", "2", "--set", "methods=[]", "--set", "primary=null"), "it has no methods"),
     (("--detect", "2", "--set", "primary.metric=heldout.pair_accuracy"), "power is about figures of a benchmark"),
+    (("--detect", "0.1", *KNOWN_TRUTH), "gold_reward.score is the mean over 2 benchmarks"),
+    (("--detect", "0.1", *KNOWN_TRUTH, "--set", ONE_BENCHMARK), "nothing is known about how gold_reward.score varies"),
 ]
+
+
+def test_a_known_truth_s_score_can_be_the_question(recipe: Path, command: Command) -> None:
+    spread = "training=0.01,prompts=0.02,rest=0.1"
+    code, shown = command(recipe, "--detect", "0.2", *KNOWN_TRUTH, "--set", ONE_BENCHMARK, "--assume", spread)
+    assert code == 0
+    assert "multi-dpo against dpo, by Reward gold" in shown
 
 
 @pytest.mark.parametrize(("arguments", "message"), PROBLEMS, ids=[" ".join(a)[:40] for a, _ in PROBLEMS])
