@@ -60,14 +60,15 @@ class Answer(NamedTuple):
         return [self.question, *told, *([self.rest] if self.rest else []), *self.cautions]
 
 
-def answer(entries: Sequence[Entry]) -> Answer | None:
-    """The answer of a board; None where no two of its rows can be compared."""
+def answer(entries: Sequence[Entry], most: int = MOST_STATED) -> Answer | None:
+    """The answer of a board, with so many of its comparisons told one by one, at most; None where no two of its rows
+    can be compared."""
     found = primary(entries)
     if found is None:
         return None
     told = list(zip(found.effects, found.matched, strict=True))
-    if len(told) > MOST_STATED:
-        told = sorted(told, key=lambda pair: pair[0].adjusted_p)[:MOST_STATED]
+    if len(told) > most:
+        told = sorted(told, key=lambda pair: pair[0].adjusted_p)[:most]
     statements = tuple(_statement(effect, matched, found) for effect, matched in told)
     others = [effect for effect in found.effects if all(effect is not s.effect for s in statements)]
     rest = ""

@@ -26,6 +26,9 @@ def show(
             help="A board's folder, its board.json, or a folder of boards; by default leaderboards.", show_default=False
         ),
     ] = None,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="Only what it says first, with every comparison; also in the SVG.")
+    ] = False,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it into an SVG file.")] = None,
     alpaca_eval: Annotated[
         Path | None, typer.Option("--alpaca-eval", metavar="FILE", help="Also write alpaca_eval's leaderboard CSV.")
@@ -41,17 +44,17 @@ def show(
     if board is None and not boards_in(LEADERBOARDS):
         raise DataError(f"there are no boards in {LEADERBOARDS}; name one, as in harness show BOARD, or run a recipe")
     board = board or LEADERBOARDS
-    if not (svg or alpaca_eval) and (boards := boards_in(board)):
+    if not (svg or alpaca_eval or answer) and (boards := boards_in(board)):
         _list_boards(boards)
         return
     rows = read_board(board)
-    print_board(rows, terminal())
+    print_board(rows, terminal(), only_answer=answer)
     if line := gone(board if board.is_dir() else board.parent):
         say(line, error=True)
     if svg:
         picture = terminal(record=True, width=100, file=io.StringIO(), force_terminal=True)
-        print_board(rows, picture)
-        write_output(svg, drawing(picture, f"harness show {board}"))
+        print_board(rows, picture, only_answer=answer)
+        write_output(svg, drawing(picture, f"harness show {board}{' --answer' if answer else ''}"))
     if alpaca_eval:
         from harness.report.csv_files import alpaca_eval_csv
 

@@ -93,11 +93,11 @@ def _ask(variable: str, place: "Place") -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def print_board(board: "Board", console: "Console") -> None:
-    """Print a board's table."""
-    from harness.report.terminal import terminal_table
+def print_board(board: "Board", console: "Console", only_answer: bool = False) -> None:
+    """Print a board's table, or only what it says first."""
+    from harness.report.terminal import terminal_answer, terminal_table
 
-    console.print(terminal_table(board))
+    console.print(terminal_answer(board) if only_answer else terminal_table(board))
 
 
 def report_gates(results: "Sequence[Result]", junit: Path | None = None, markdown: Path | None = None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from harness.cli.console import say
 from harness.cli.own.init import ColumnsOption
-from harness.cli.own.label_pairs import is_board, read_people, say_agreement, write_page
+from harness.cli.own.label_pairs import is_board, label_pairs, say_agreement
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -74,12 +74,7 @@ def label(
     any help. Of a file of preference pairs, how often people prefer what it does.
     """
     if not is_board(board):
-        if any(option is not None for option in (rows, against, benchmark)):
-            raise HarnessError(f"{board}: pairs have no rows and benchmarks; leave out --rows, --against, --benchmark")
-        if read:
-            read_people(board, columns, read, out)
-        else:
-            write_page(board, columns, pairs, seed, out)
+        label_pairs(board, columns, pairs, seed, out, read, for_boards=[rows, against, benchmark])
         return
     if columns is not None:
         raise HarnessError(f"{board}: --columns is for files of pairs; a board has its own")

@@ -106,6 +106,53 @@ class _Terminal:
             yield Text(_shown(note), style="dim")
 
 
+def terminal_answer(board: Board) -> "RenderableType":
+    """Only what the board says first: every comparison, and the primary figure of each row, or of a method over its
+    training seeds. Small enough for a figure, however many rows the board has."""
+    return _Answer(board)
+
+
+class _Answer:
+    """Laid out when it is drawn, like the whole board."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        from rich.text import Text
+
+        yield Text.assemble(("Leaderboard ", "dim"), (_shown(self.board.name), "bold"))
+        found = answer(self.board.entries, most=len(self.board.entries) ** 2)
+        if found is None:
+            yield Text("No two of its rows can be compared.", style="yellow")
+            return
+        yield ""
+        yield from answer_terminal(found, options.max_width)
+        yield ""
+        yield _figure_table(self.board.entries, found.primary.figure, options.max_width)
+
+
+def _figure_table(entries: Sequence[Entry], figure: Figure, width: int) -> "Table":
+    """One figure: of rows without training seeds, and of methods over theirs."""
+    from rich.text import Text
+
+    table = _plain_table(header_style="bold")
+    table.add_column("row", max_width=max(8, width // 2), overflow="fold")
+    table.add_column(_shown(f"{figure.group} {figure.short or figure.title} [95 % CI]"), justify="right", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for entry in entries:
+        metric = entry.metrics.get(figure.metric)
+        if entry.provenance.training_seed is None and metric is not None:
+            shown = _cell(metric, figure, None).plain.split("\n")
+            value = f"{shown[0]} [{shown[1]}]" if len(shown) > 2 else shown[0]
+            table.add_row(Text(_shown(entry.id), style="bold"), value, shown[-1])
+    for group in (group for rows in comparable(entries) for group in seed_groups(rows)):
+        if spread := group.metrics.get(figure.metric):
+            label = Text(_shown(group.label), style="bold")
+            table.add_row(label, spread_figure(spread, figure), f"{spread.n} {'seed' if spread.n == 1 else 'seeds'}")
+    return table
+
+
 def _panel(warning: JudgeWarning) -> "Panel":
     """A warning about the judge in a frame: red, with a heavy line, where it is loud."""
     from rich.box import HEAVY, ROUNDED

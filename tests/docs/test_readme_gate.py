@@ -45,7 +45,7 @@ def test_default_margins_of_figures_without_a_benchmark() -> None:
     from harness.figures import HELDOUT_FIGURES
     from tests.docs.pages import text_of
 
-    text = text_of("leaderboards/README.md")
+    text = text_of("harness/gate/README.md")
     for figure in HELDOUT_FIGURES:
         if figure.pairing is not None and figure.higher_is_better is not None:
             assert f"| `{figure.metric}` | {figure.margin:.1f} " in text

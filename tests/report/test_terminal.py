@@ -1,12 +1,17 @@
 """A board in the terminal, at any width."""
 
+import io
 import re
 from pathlib import Path
 
 import pytest
 
 from harness.boards.board import Board
+from harness.boards.read import read_board
+from harness.printable import terminal
+from harness.report.terminal import terminal_answer
 from harness.report.write import write_board
+from tests.claims.test_answer import board
 from tests.sample_boards import drawn, entry, four_rows, metric
 
 FULL = {
@@ -61,3 +66,22 @@ def test_terminal_sends_no_escape_sequence_of_a_row(tmp_path: Path) -> None:
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert "␛[2Jgone" in shown
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_answer_alone_has_every_comparison_and_the_figure_of_each_method(tmp_path: Path, width: int) -> None:
+    methods = {"dpo": 0.0, "multi": 5.0, "third": 1.0, "fourth": 2.0, "fifth": 3.0, "sixth": 4.0}
+    rows = [*board(methods, seeds=3, recipe={"methods": [{"id": name} for name in methods]})]
+    folder = tmp_path / "several"
+    write_board(folder, "several", rows)
+    console = terminal(width=width, file=io.StringIO())
+    console.print(terminal_answer(read_board(folder)))
+    shown = console.file.getvalue()
+    assert "1 more comparison" in drawn(folder, width)
+    assert "1 more comparison" not in shown
+    for name in [*methods][1:]:
+        assert sum(line.lstrip().startswith(f"{name} against dpo") for line in shown.split("\n")) == 1
+        assert sum(line.lstrip().startswith(f"{name} − dpo ") for line in shown.split("\n")) == 1
+    figures = [line for line in shown.split("\n") if line.endswith("3 seeds")]
+    assert [line.split()[0] for line in figures] == [*methods]
+    assert max(map(len, shown.split("\n"))) <= width

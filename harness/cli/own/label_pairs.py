@@ -28,6 +28,24 @@ def is_board(path: Path) -> bool:
     return isinstance(content, Mapping) and "rows" in content
 
 
+def label_pairs(
+    file: Path,
+    columns: str | None,
+    pairs: int,
+    seed: int,
+    out: Path | None,
+    read: Sequence[Path] | None,
+    for_boards: Sequence[str | None],
+) -> None:
+    """`harness label` of a file. `for_boards`: the options that must not be given. Raises HarnessError."""
+    if any(option is not None for option in for_boards):
+        raise HarnessError(f"{file}: pairs have no rows and benchmarks; leave out --rows, --against, --benchmark")
+    if read:
+        read_people(file, columns, read, out)
+    else:
+        write_page(file, columns, pairs, seed, out)
+
+
 def write_page(file: Path, columns: str | None, pairs: int, seed: int, out: Path | None) -> None:
     """Write a page of a random part of the file's pairs, and its key. Raises DataError and StoreError."""
     from harness.boards.writing import own_file, write_output
