@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from harness.stats.ppi import Estimate
 
 
+BoardOrFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BOARD|FILE",
+        help="A board's folder, or its board.json; or preference pairs: CSV, TSV, JSON, JSONL or Parquet.",
+        show_default=False,
+    ),
+]
+
+
 def label(
-    board: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BOARD|FILE",
-            help="A board's folder, or its board.json; or preference pairs: CSV, TSV, JSON, JSONL or Parquet.",
-            show_default=False,
-        ),
-    ],
+    board: BoardOrFile,
     rows: Annotated[
         str | None, typer.Option(metavar="ROW,ROW", help="The rows to label; by default all that can be compared.")
     ] = None,

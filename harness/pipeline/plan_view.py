@@ -52,7 +52,7 @@ def _parts(estimates: Estimates, on: Devices | None) -> Iterator[RenderableType]
         yield Text(printable(f"{reason}."), style="dim")
     sweep = "own: stages that no other cell needs; alone: each cell in its own run; " if plan.study.axes else ""
     if on is None:
-        rate = f"{device().peak / 1e9:,.0f} GFLOP/s, measured now"
+        rate = f"{device().single / 1e9:,.0f} GFLOP/s in {'bfloat16' if device().is_gpu else 'float32'}, measured now"
         yield Text(
             f"{sweep}generate, train on, score: tokens; judge: calls. Times are for {device().name} ({rate}), "
             "one stage after the other, with texts of maximum length: a guide to what dominates, not a promise.",

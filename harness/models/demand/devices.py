@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import RecipeError, nearest, quoted
 from harness.files import asset
+from harness.models.processor import recorded_speed
 from harness.outside import read_text
 from harness.outside_yaml import parse_yaml
 
@@ -106,8 +107,9 @@ def device() -> Device:
     """This machine's GPU if there is one, else its CPU; takes a moment to measure."""
     if gpu := _gpu():
         return gpu
-    peak, memory = _fastest(_on_processors()), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Device("this machine's processors", peak, peak, float(memory), process=PROCESS)
+    single, memory = _fastest(_on_processors()), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    peak = single * recorded_speed()  # numpy has no bfloat16
+    return Device("this machine's processors", peak, single, float(memory), process=PROCESS)
 
 
 def _fastest(product: Callable[[], int]) -> float:
