@@ -89,8 +89,7 @@ def read_pairs(
     and logged; `errors` collects what is wrong with unreadable ones. `name`: the set's name in errors. Raises
     DataError, also if there are no pairs.
     """
-    pairs: dict[str, PreferencePair] = {}
-    places: dict[str, str] = {}
+    pairs, places = dict[str, PreferencePair](), dict[str, str]()
     left_out = Counter({"same_text": 0, "repeated_prompts": 0, "unreadable": 0})
     left_out.update({"no_preference": 0, "held_out": 0} if rankings else {})
     read_as, ignored = Counter[str](), Counter[str]()
@@ -127,15 +126,19 @@ def read_pairs(
     first_error = errors[0] if errors else ""
     if not pairs:
         raise _without_pairs(name, left_out, first_error, rankings=rankings)
-    for reason, count in left_out.items():
-        if count:
-            _log.warning("%s: %d rows %s and were left out", name, count, _REASONS[reason] % {"first": first_error})
+    _log_left_out(name, left_out, first_error)
     _log_counts(logging.WARNING, name, "read as messages", read_as)
     # A public set's columns, and columns that the user named, are chosen: no warning is due.
     _log_counts(logging.WARNING if columns is None else logging.INFO, name, "ignored columns", ignored)
     selected = _lowest(pairs, max(1, round(weight * len(pairs))), "weight") if weight < 1 else pairs.keys()
     kept = [pair for pair in pairs.values() if pair.id in selected]
     return LoadedPairs(kept, dict(left_out), dict(read_as), dict(ignored), places)
+
+
+def _log_left_out(name: str, left_out: Counter[str], first_error: str) -> None:
+    for reason, count in left_out.items():
+        if count:
+            _log.warning("%s: %d rows %s and were left out", name, count, _REASONS[reason] % {"first": first_error})
 
 
 def _log_counts(level: int, name: str, what: str, counts: Counter[str]) -> None:
