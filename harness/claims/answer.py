@@ -92,7 +92,9 @@ def _question(found: Primary) -> str:
         )
         prompts = f"{trained}, {prompts}"
     by = f"{found.figure.group} {found.figure.title}".strip()
-    return f"{who} against {' and '.join(against)}, by {by}: {prompts} prompts."
+    *others, last = against
+    opponents = f"{', '.join(others)} and {last}" if others else last
+    return f"{who} against {opponents}, by {by}: {prompts} prompts."
 
 
 def _kind(found: Primary) -> str:

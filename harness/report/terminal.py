@@ -143,9 +143,9 @@ def _figure_table(entries: Sequence[Entry], figure: Figure, width: int) -> "Tabl
     for entry in entries:
         metric = entry.metrics.get(figure.metric)
         if entry.provenance.training_seed is None and metric is not None:
-            shown = _cell(metric, figure, None).plain.split("\n")
-            value = f"{shown[0]} [{shown[1]}]" if len(shown) > 2 else shown[0]
-            table.add_row(Text(_shown(entry.id), style="bold"), value, shown[-1])
+            value = _cell(metric, figure, "").plain.split("\n")[0]
+            interval = f" [{', '.join(bounds(metric.ci95, figure.decimals))}]" if metric.ci95 else ""
+            table.add_row(Text(_shown(entry.id), style="bold"), value + interval, _counts(metric))
     for group in (group for rows in comparable(entries) for group in seed_groups(rows)):
         if spread := group.metrics.get(figure.metric):
             label = Text(_shown(group.label), style="bold")
