@@ -80,10 +80,10 @@ class Mean(NamedTuple):
         if stderr == 0:
             return 0.0 if gap > 0 else 1.0
         rest = gap - SKEWED / 3 * skew
-        if rest <= 0 or skew == 0:
+        if rest <= 0:
             return upper_tail(rest / stderr, self.degrees)
-        q = (math.sqrt(stderr**2 + 4 / 3 * skew * rest) - stderr) / (2 / 3 * skew)
-        return upper_tail(q, self.degrees)
+        # The positive root of skew q² / 3 + stderr q - rest, in the form that loses no digits where skew is all but 0.
+        return upper_tail(2 * rest / (math.sqrt(stderr**2 + 4 / 3 * skew * rest) + stderr), self.degrees)
 
     def p_value(self, null: float = 0.0) -> float:
         """The two-sided p value: below 0.05 exactly where the 95 % interval leaves out `null`."""

@@ -89,3 +89,15 @@ def test_turned_around_they_are_the_same(values: list[float]) -> None:
 def test_one_prompt_is_too_few() -> None:
     with pytest.raises(ValueError, match="1 prompts are too few"):
         mean_of([1.0], 100.0)
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0, 50.0])
+def test_p_values_lose_no_digits_where_values_are_all_but_symmetrical(size: float) -> None:
+    """At the tail of half the p value the bound is the null itself, however little skewness rounding has left."""
+    for n in range(8, 120, 2):
+        for losses in range(n // 2):
+            mean = mean_of([size] * (losses + 1) + [-size] * losses + [0.0] * (n - 2 * losses - 1), size)
+            p = mean.p_value()
+            assert (p < 0.9) == (mean.bound(0.45, -1) > 0), (n, losses)
+            if p < 0.999:
+                assert mean.bound(p / 2, -1) == pytest.approx(0, abs=1e-6 * size), (n, losses)
