@@ -85,10 +85,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory, wordy_tiny_model: Path) -> Ru
     return Runs(tmp_path_factory.mktemp("reliability"), wordy_tiny_model)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
-def test_asked_once_it_ends_after_the_batch_and_goes_on_later(number: signal.Signals, runs: Runs) -> None:
-    name = f"once-{number.name}"
-    process = runs.start(name)
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [
+        (signal.SIGINT, ()),
+        pytest.param(signal.SIGTERM, (), marks=pytest.mark.soak),
+        (signal.SIGTERM, ("--ray", "local")),  # which Ray would take for itself
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGTERM-ray"],
+)
+def test_asked_once_it_ends_after_the_batch_and_goes_on_later(
+    number: signal.Signals, options: tuple[str, ...], runs: Runs
+) -> None:
+    name = "-".join(["once", number.name, *options[1:]])
+    process = runs.start(name, *options)
     runs.wait_for(name, 4, process)
     process.send_signal(number)
     started = time.monotonic()

@@ -3,8 +3,10 @@
 import os
 import secrets
 import socket
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -23,6 +25,8 @@ LEAST = (2, 52)
 HERE = "127.0.0.1"
 ONLY_HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Read by Ray on import; otherwise it looks for this machine's outward address, and listens on all of them."""
+SIGNALS = {"RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1"}
+"""Read by Ray on import; otherwise it answers SIGTERM with a trace of its own."""
 
 
 @contextmanager
@@ -32,6 +36,7 @@ def connected(address: str) -> Iterator[Any]:
     if address != LOCAL:
         _answers(address)
     with ExitStack() as stack:
+        stack.enter_context(in_environment(SIGNALS))
         if address == LOCAL or _only_here(address):
             stack.enter_context(in_environment(ONLY_HERE))
         if address == LOCAL:
@@ -41,7 +46,10 @@ def connected(address: str) -> Iterator[Any]:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         # Ray puts the working folder first on its workers' Python path, where a stranger's `json.py` would be run.
         earlier = descendants()
-        with _working_in(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))):
+        with (
+            _working_in(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))),
+            _signals_kept(),
+        ):
             if address == LOCAL:
                 _start(ray, quiet)
             else:
@@ -108,6 +116,22 @@ def _of_local_cluster() -> dict[str, str | None]:
 def _token() -> str:
     """One per process, since Ray reads it once."""
     return secrets.token_hex(32)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Signals are handled afterwards as they were before: Ray's node takes SIGTERM for itself, and a run would not end
+    after its batch."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one outside of Python can't be put back
+                signal.signal(number, handler)
 
 
 @contextmanager
