@@ -229,8 +229,8 @@ class Provenance(Facts):
 
     @property
     def responses(self) -> int | None:
-        """Responses a prompt that the recipe trains on, at most; None where that is unknown or the row has no
-        recipe."""
+        """Responses a prompt that the recipe trains on, at most, or where it doesn't say that trained prompts had; None
+        where that is unknown or the row has no recipe."""
         data = (self.recipe or {}).get("data")
         responses, pairs = (
             (data or {}).get(name) if isinstance(data, dict) else None for name in ("responses", "pairs")
@@ -240,7 +240,11 @@ class Provenance(Facts):
             return 2
         k = pairs.get("k") if isinstance(pairs, dict) else None
         counts = [count for count in (n, k) if isinstance(count, int)]
-        return min(counts) if counts else None
+        if counts:
+            return min(counts)
+        ranked = self.data.get("ranked", {})
+        total, prompts = ranked.get("responses"), ranked.get("train_prompts")
+        return total // prompts if total and prompts and total % prompts == 0 else None
 
     def benchmark(self, name: str) -> dict[str, Any]:
         """A benchmark's identity; empty where the row has none."""

@@ -9,7 +9,7 @@ from harness.boards.entry import Entry
 from harness.boards.facts import agreement_words, chance_words, doubts, judges_by_verdict
 from harness.boards.format import number, signed
 from harness.claims.cells import METHOD
-from harness.claims.effects import Effect
+from harness.claims.effects import Effect, are_one_method
 from harness.claims.primary import Primary, primary
 from harness.claims.registration import registration_words
 from harness.claims.selection import selection_words
@@ -217,6 +217,12 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
         )
     if (pooled := max(effect.pairs // effect.seeds for effect in found.effects)) > 1:
         cautions.append(f"Each difference is a mean over up to {pooled} pairs of rows a seed, such as a sweep's cells.")
+    if same := [e for e in found.effects if all(map(are_one_method, e.rows))]:
+        which = ", ".join(f"{effect.value} and {effect.against}" for effect in same)
+        cautions.append(
+            f"{which}: at two responses a prompt these are one loss, so that nothing is compared; give them more "
+            "responses (data.responses)."
+        )
     if any(effect.seeds == 2 for effect in found.effects):
         cautions.append("Two seeds hardly tell how much trainings differ: intervals are wide. Five would do.")
     compared = {row.id for effect in found.effects for pair in effect.rows for row in pair}

@@ -200,7 +200,7 @@ def edges(entries: Sequence[Entry]) -> list[Edge]:
     for method in multi:
         for against in others:
             found = row_pairs(rows, SweepAxis(METHOD, (), (against, method)), method)
-            pairs = [pair for pair in found if not is_one_method(pair)]
+            pairs = [pair for pair in found if not are_one_method(pair[1:])]
             of_pair = [e for figure in figures if (e := effect_of(figure, pairs, method, against))]
             if of_pair:
                 steps, tokens = (mean_ratio(pairs, name) for name in ("steps", "forward_tokens"))
@@ -210,9 +210,8 @@ def edges(entries: Sequence[Entry]) -> list[Edge]:
     return result
 
 
-def is_one_method(pair: RowPair) -> bool:
+def are_one_method(rows: tuple[Entry, Entry]) -> bool:
     """Whether both rows were trained on two responses a prompt, with Multi-DPO and with pairs: the same loss."""
-    rows = pair[1:]
     kinds = [loss_facts(row) for row in rows]
     if not any(kind.is_multi_dpo for kind in kinds) or not any(kind.on_pairs for kind in kinds):
         return False

@@ -19,7 +19,7 @@ from harness.claims.cells import (
     row_pairs,
     run_of,
 )
-from harness.claims.effects import Effect, adjusted, effect_of, is_one_method, matched_budgets, mean_ratio
+from harness.claims.effects import Effect, adjusted, are_one_method, effect_of, matched_budgets, mean_ratio
 from harness.figures import HELDOUT, Figure
 
 LC, UNPENALISED = "alpaca_eval.lc_win_rate", "alpaca_eval.lc_unpenalised"
@@ -205,7 +205,8 @@ def _of_two(
     if one in methods and other in methods:
         like, axis = _with_like_seeds(trained, one, other), SweepAxis(METHOD, (), (other, one))
         found = row_pairs(like, axis, one) or row_pairs(like, axis, one, across_runs=True)
-        return [pair for pair in found if not is_one_method(pair)], (one, other)
+        # Where nothing else is compared, the answer says that it is one loss.
+        return [pair for pair in found if not are_one_method(pair[1:])] or found, (one, other)
     # By id, since a row in several cells is still one training.
     firsts, seconds = (
         {row.entry.id: (row.settings, row.entry) for row in trained if row.method == name}

@@ -21,6 +21,7 @@ from harness.gate.means import MOST_MISSING, Tested, missing_of, own_mean
 from harness.gate.record import SCHEMA, Baseline, Promotion, main_figures, main_intervals, replaced_by, write_baseline
 from harness.gate.words import of_power
 from harness.stats.bounds import UNSEEN, Mean
+from harness.stats.paired import POWER
 
 CORRELATED = 0.5
 """The correlation of two equal rows' values over prompts, as long as no pair of rows has shown it."""
@@ -162,8 +163,8 @@ def power_line(entry: Entry, figure: Figure, check: Check, result: Result | None
         own, assumed = own_mean(entry, figure), f"if the two rows' values correlate at {CORRELATED}"
         reach = 2 * own.reach if figure.reach is None else figure.reach
         differences = own._replace(stderr=own.stderr * math.sqrt(2 * (1 - CORRELATED)), reach=reach)
-    power = power_of_equal(differences, points, check.alpha)
-    return of_power(power, differences.n, points, check.alpha, assumed, figure)
+    power, settles = power_of_equal(differences, points, check.alpha), margin_of_equal(differences, check.alpha)
+    return of_power(power, differences.n, points, check.alpha, assumed, figure, settles)
 
 
 def power_of_equal(differences: Mean, margin: float, alpha: float) -> float:
@@ -174,3 +175,10 @@ def power_of_equal(differences: Mean, margin: float, alpha: float) -> float:
     if centred.stderr == 0:
         return float(room > 0)
     return NormalDist().cdf(room / (centred.stderr * n / (n + UNSEEN)))
+
+
+def margin_of_equal(differences: Mean, alpha: float) -> float:
+    """The margin at which a row that is equal in truth passes with POWER."""
+    centred = differences._replace(value=0.0, third=0.0, centre=0.0)
+    spread = centred.stderr * centred.n / (centred.n + UNSEEN)
+    return NormalDist().inv_cdf(POWER) * spread - centred.bound(alpha, -1)

@@ -15,7 +15,7 @@ from harness.boards.outcomes import able_rows
 from harness.boards.versions.measured import measured_differently
 from harness.components import benchmark_class
 from harness.errors import nearest, quoted
-from harness.figures import HELDOUT, Figure
+from harness.figures import HELDOUT, REWARD_FIGURES, Figure
 from harness.gate.margins import Allowed, Check, allowed, floor
 from harness.gate.means import MOST_MISSING, Tested, compare_rows, missing_of, own_bounds
 from harness.gate.words import of_comparison, of_floor, of_judge
@@ -94,9 +94,22 @@ def _compared(
     if reason is not None or not isinstance(margin, Allowed):
         return REFUSED, f"{'the anchor: ' if is_anchor else ''}{reason or margin}", None
     tested = compare_rows(row, baseline, figure, margin, check.alpha)
+    if _is_unchanged(row, baseline, figure):
+        other = f"the anchor, row '{baseline.id}'" if is_anchor else f"row '{baseline.id}'"
+        return PASS, f"these are the very answers and verdicts of {other}: nothing has changed", tested
     outcome = tested.test.outcome
     code: Code = PASS if outcome == "not worse" else WORSE if outcome == "worse" else INCONCLUSIVE
     return code, of_comparison(tested, figure, check.alpha, baseline.id, is_anchor), tested
+
+
+def _is_unchanged(row: Entry, baseline: Entry, figure: Figure) -> bool:
+    """Whether both rows' figures are of the same stage, by its key: the same answers, judge, prompts and verdicts. No
+    test over few prompts could show that they are as good as each other, and none is needed."""
+    kinds = {HELDOUT: "heldout/", **{reward.benchmark: "rewards/" for reward in REWARD_FIGURES}}
+    kind = kinds.get(figure.benchmark, f"verdicts/{figure.benchmark}/")
+    ours, theirs = ([key for name, key in e.provenance.keys.items() if name.startswith(kind)] for e in (row, baseline))
+    same = row.outcomes.get(figure.benchmark) == baseline.outcomes.get(figure.benchmark)
+    return bool(ours) and ours == theirs and same
 
 
 def _above_floor(row: Entry, minimum: float, check: Check, figure: Figure) -> tuple[Code, str]:

@@ -8,6 +8,7 @@ from harness.components import benchmark_class
 from harness.figures import HELDOUT, Figure
 from harness.gate.means import ENOUGH_UNBOUNDED, Tested
 from harness.stats.bounds import FEWEST
+from harness.stats.paired import POWER
 from harness.stats.sequential import Betting
 
 
@@ -101,11 +102,17 @@ def of_calibration(judge: str, found: JudgeCalibration) -> str:
     return f"the judge is {chance_words(found.here)} ({judge}{measured}): this says nothing about quality"
 
 
-def of_power(power: float, n: int, margin: float, alpha: float, assumption: str, figure: Figure) -> str:
-    """`with these 805 prompts a gate on mt_bench.score at margin 0.2 passes an equal row with 93 % power (...)`."""
+def of_power(power: float, n: int, margin: float, alpha: float, assumption: str, figure: Figure, settles: float) -> str:
+    """`with these 805 prompts a gate on mt_bench.score at margin 0.2 passes an equal row with 93 % power (...)`; with
+    little power also what follows, and the margin that it `settles` with 80 %."""
+    little = (
+        f": it mostly ends inconclusive, exit code 3; at margin {settles:.3g} it passes with {percent(POWER)} power"
+        if power < POWER
+        else ""
+    )
     return (
         f"with these {n:,} prompts a gate on {figure.metric} at margin {margin:.3g}{_unit(figure)} passes an equal row "
-        f"with {100 * power:.0f} % power "
+        f"with {100 * power:.0f} % power{little} "
         f"(one-sided {percent(1 - alpha)} bound; {assumption})"
     )
 

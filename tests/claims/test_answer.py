@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.boards.entry import Entry
+from harness.boards.provenance import LossFacts
 from harness.claims.answer import answer
 from harness.claims.effects import edges
 from harness.claims.primary import primary
@@ -201,3 +202,23 @@ def test_systems_are_compared_with_the_first() -> None:
 def test_a_single_row_has_no_answer() -> None:
     assert answer(board({"dpo": 0}, seeds=1)) is None
     assert answer([]) is None
+
+
+def test_two_responses_make_multi_dpo_dpo_and_the_board_says_so() -> None:
+    """Pairs as they are: the recipe names no number of responses, and the dataset's report has two a prompt."""
+    losses = {"dpo": {"on_pairs": True}, "multi": {"is_multi_dpo": True}}
+    for responses, said in ((96, True), (192, False)):
+        data = {"ranked": {"train_prompts": 48, "responses": responses}}
+        entries = [
+            entry.model_copy(
+                update={
+                    "provenance": entry.provenance.model_copy(
+                        update={"loss": LossFacts(**losses[entry.provenance.method_id or ""])}
+                    )
+                }
+            )
+            for entry in board({"dpo": 0, "multi": 0}, seeds=2, data=data)
+        ]
+        found = answer(entries)
+        assert found is not None
+        assert any("at two responses a prompt these are one loss" in line for line in found.cautions) == said

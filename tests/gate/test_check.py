@@ -310,3 +310,17 @@ def test_the_worst_decides() -> None:
     assert worst(results) == WORSE
     assert worst([*results, run_gate(row("new", 0), None, Check())]) == REFUSED
     assert worst(results[:1]) == worst([]) == PASS
+
+
+def test_an_unchanged_row_passes_on_any_number_of_prompts() -> None:
+    """No margin is settled by so few prompts, but the very same answers and verdicts are not worse."""
+    keys = {"verdicts/alpaca_eval/a": "k", "answers/alpaca_eval/a": "l"}
+    before, after, other = (row("a", 0, 12, keys=k) for k in (keys, keys, {**keys, "verdicts/alpaca_eval/a": "m"}))
+    check = Check(margin="0.5")
+    assert run_gate(other, before, check).code == 3
+    done = run_gate(after, before, check, anchor=before)
+    assert done.code == 0
+    assert "the very answers and verdicts of row 'a'" in done.reason
+    assert done.tested is not None
+    forged = row("a", -20, 12, keys=keys)
+    assert run_gate(forged, before, check).code != 0

@@ -91,6 +91,7 @@ def _methods(kind: Kind, *, ranked: bool) -> str:
         lines.append("  - {id: multi-dpo, loss: {name: mdpo_linear, beta: 0.1}}\n")
     else:
         lines.append("  - {id: ipo, loss: {name: ipo_pairs, beta: 0.1}}\n")
+        lines.append("  # Over two responses a prompt Multi-DPO is DPO: init --from quickstart samples more of them\n")
     return "".join(lines)
 
 

@@ -22,6 +22,16 @@ Row = dict[str, Any]
 _NAMES_THE_BETTER = re.compile(r"winn|prefer|better|best|label|vote|judg|(chosen|safer)_\w*id", re.IGNORECASE)
 """Names of columns that say which of two answers is the better one."""
 _PROMPTS = ("prompt", "question", "instruction")
+_OPPOSITES = (
+    ("good", "bad"),
+    ("better", "worse"),
+    ("best", "worst"),
+    ("preferred", "dispreferred"),
+    ("preferred", "rejected"),
+    ("accepted", "rejected"),
+    ("positive", "negative"),
+)
+"""How names of columns with the better and the worse answer begin."""
 
 
 def usual(row: Row) -> tuple[Row, list[str]]:
@@ -48,7 +58,26 @@ def usual(row: Row) -> tuple[Row, list[str]]:
         if "chosen_response" in row:
             names = {"chosen_response": "chosen", "rejected_response": "rejected"}
             return _renamed(row, names), ["columns chosen_response and rejected_response"]
+    if names := _opposites(row):
+        return _renamed(row, names), [f"columns {' and '.join(names)}"]
     return row, []
+
+
+def _opposites(row: Row) -> dict[str, str]:
+    """The two columns whose names say that one has the better answer and the other the worse, such as good_answer and
+    bad_answer, with what they become; empty where there are none, or several."""
+    found = [
+        (name, other)
+        for name in row
+        for better, worse in _OPPOSITES
+        if name.lower().startswith(better) and (other := _like(row, worse + name.lower()[len(better) :])) is not None
+    ]
+    return {found[0][0]: "chosen", found[0][1]: "rejected"} if len(found) == 1 else {}
+
+
+def _like(row: Row, lower: str) -> str | None:
+    """The column with a name, in any case."""
+    return next((name for name in row if name.lower() == lower), None)
 
 
 def _with_history(row: Row) -> Row:
@@ -67,7 +96,7 @@ def advice(row: Mapping[str, Any]) -> str:
         return "; these look like texts: the first line of a table names its columns"
     if lists := [name for name, value in row.items() if isinstance(value, list) and _holds_rows(value)]:
         return f"; the rows under {quoted(lists[0])} must be a list of their own, or one a line"
-    return "; if yours have other names, map them with `columns`"
+    return "; if yours have other names, map them with `columns`, as in --columns prompt=A,chosen=B,rejected=C"
 
 
 def _holds_rows(value: list[Any]) -> bool:

@@ -2,8 +2,8 @@
 
 import os
 import secrets
-import socket
 import signal
+import socket
 import sys
 import tempfile
 import threading
