@@ -127,7 +127,7 @@ def read_pairs(
     if not pairs:
         raise _without_pairs(name, left_out, first_error, rankings=rankings)
     _log_left_out(name, left_out, first_error)
-    _log_counts(logging.WARNING, name, "read as messages", read_as)
+    _log_counts(logging.WARNING, name, "read as pairs", read_as)
     # A public set's columns, and columns that the user named, are chosen: no warning is due.
     _log_counts(logging.WARNING if columns is None else logging.INFO, name, "ignored columns", ignored)
     selected = _lowest(pairs, max(1, round(weight * len(pairs))), "weight") if weight < 1 else pairs.keys()

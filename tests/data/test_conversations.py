@@ -61,7 +61,7 @@ def test_rows_that_are_in_a_chat_template_already(name: str, caplog: pytest.LogC
     assert messages[-1] == ("user", USER)
     assert messages[:-1] == ([("system", SYSTEM)] if SYSTEM in TEMPLATED[name]["prompt"] else [])
     assert (chosen, rejected) == ("2.", "No.")
-    assert "f: read as messages: chat template" in caplog.text
+    assert "f: read as pairs: chat template" in caplog.text
 
 
 def whole(answer: str) -> str:

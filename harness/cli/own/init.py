@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.protocols import Seed
     from harness.recipe.load import Study
 
+RECIPE = Path("recipe.yaml")
+"""What is written unless another file is named; the board is then called like the data."""
 HUB_LIMIT = 1000
 """Pairs of a hub dataset that a new recipe uses."""
 
@@ -54,9 +56,9 @@ def init(
         ),
     ] = "pairs",
     columns: ColumnsOption = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write.")] = Path(
-        "recipe.yaml"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write, whose name its board has.")
+    ] = RECIPE,
 ) -> None:
     """Begin a recipe from your own pairs: reads the file, says what is in it, and writes a commented recipe that
     runs, with its time and cost in it."""
@@ -138,7 +140,10 @@ def _read(data: str | None, columns: "Columns | None", kind: "Kind", out: Path) 
     if len(pairs) < 2:
         raise DataError(f"{data}: one pair; expected at least two, one of them to hold out")
     shown = dict(fields) if path is None else {**fields, "path": os.path.relpath(path, out.absolute().parent)}
-    name = path.stem.partition(".")[0] if path is not None else str(fields.get("dataset", "builtin")).rpartition("/")[2]
+    dataset = str(fields.get("dataset", "builtin")).rpartition("/")[2]
+    name = dataset if path is None else path.stem.partition(".")[0]
+    if out.stem != RECIPE.stem:
+        name = out.stem
     written = shown["path"] if ranked else shown
     return _Data(Source(name, written, _said(counts, found), len(pairs)), None if path is None else str(path)), found
 

@@ -35,6 +35,7 @@ def recipe_text(kind: Kind, source: Source, cost: str) -> str:
         f"# yaml-language-server: $schema={SCHEMA}\n# {_WHAT[kind]}\n{cost}",
         f"name: {_name(source.name)}\nseed: 0\n",
         f"policy: {{model: {_MODEL}}}    # a built-in name, a hub id, or a local folder\n",
+        _PRIMARY if kind == "quickstart" else "",
         f"data:\n{_data(source)}  holdout: {holdout}    # prompts that no stage trains on: a number or a share\n",
         _augmentation(kind, source.pairs - holdout),
         _methods(kind, ranked=isinstance(source.fields, str)),
@@ -42,6 +43,12 @@ def recipe_text(kind: Kind, source: Source, cost: str) -> str:
         _REST[kind],
     ]
     return "".join(parts)
+
+
+_PRIMARY = (
+    "primary:    # what the board says first: of your own held-out pairs, since this judge knows little\n"
+    "  metric: heldout.pair_accuracy\n  comparisons: [[multi-dpo, dpo]]\n"
+)
 
 
 def _data(source: Source) -> str:
@@ -67,8 +74,9 @@ def _augmentation(kind: Kind, training: int) -> str:
         return ""
     served = kind == "served"
     writer = "{name: openai, model: my-model, base_url: *server}" if served else f"{{name: hf, model: {_MODEL}}}"
-    count, tokens, seeds = (50, 256, "true") if served else (6, 48, str(min(6, training)))
-    reward = f"{{name: trained, base: {_MODEL}, epochs: 1}}"
+    count, tokens, seeds = (50, 256, "true") if served else (6, 64, str(min(24, training)))
+    trained = f"{{name: trained, base: {_MODEL}, epochs: 1}}"
+    reward = trained if served else f"{{name: features}}    # counts of a text; {trained} reads it"
     return (
         "  prompts:    # new prompts, like the seed prompts that the generator is shown\n"
         f"    generator: {writer.replace('*server', _SERVER)}\n"
@@ -76,8 +84,8 @@ def _augmentation(kind: Kind, training: int) -> str:
         "  responses:    # n a prompt; of a seed prompt, two are its own chosen and rejected answer\n"
         f"    generator: {writer.replace('*server', _SERVER)}\n"
         f"    n: 4\n    max_new_tokens: {tokens}\n"
-        f"    seed_prompts: {seeds}    # how many of the seed's prompts get responses; true: all\n"
-        f"  reward: {reward}    # ranks the responses; harness components reward lists others\n"
+        f"    seed_prompts: {seeds}    # how many of the seed's {training} training prompts get responses; true: all\n"
+        f"  # What ranks the responses; harness components reward lists others.\n  reward: {reward}\n"
     )
 
 
@@ -109,7 +117,7 @@ _EVALUATION = """evaluation:
 """
 _REST: Mapping[Kind, str] = {
     "pairs": "",
-    "quickstart": _EVALUATION.format(judge=f"{{name: local, model: {_MODEL}}}", tokens=32),
+    "quickstart": _EVALUATION.format(judge=f"{{name: local, model: {_MODEL}}}", tokens=64),
     "sweep": "sweep:    # every value is a cell; cells share what they have in common\n"
     "  training.learning_rate: [5.0e-5, 1.0e-4, 2.0e-4]\n",
     "gate": "gates:    # exit code 1 if a row is below the floor, or worse than a baseline\n"
