@@ -58,7 +58,7 @@ def usual(row: Row) -> tuple[Row, list[str]]:
         if "chosen_response" in row:
             names = {"chosen_response": "chosen", "rejected_response": "rejected"}
             return _renamed(row, names), ["columns chosen_response and rejected_response"]
-    if names := _opposites(row):
+    if any(name in row for name in _PROMPTS) and (names := _opposites(row)):
         return _renamed(row, names), [f"columns {' and '.join(names)}"]
     return row, []
 

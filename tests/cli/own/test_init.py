@@ -190,6 +190,6 @@ def test_its_recipe_runs_as_written(folder: Path, tiny_model: Path) -> None:
     done = harness("run", "mine.yaml", *edits)
     assert "harness gate: " in done.stdout, done.stderr
     assert done.returncode in (0, 1, 3)
-    rows = json.loads((folder / "leaderboards" / "my-pairs" / "board.json").read_text())["rows"]
+    rows = json.loads((folder / "leaderboards" / "mine" / "board.json").read_text())["rows"]
     assert [row["id"] for row in rows] == ["base", "dpo.seed-0", "ipo.seed-0"]
     assert {row["metrics"]["heldout.pair_accuracy"]["n"] for row in rows} == {6}

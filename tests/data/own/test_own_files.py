@@ -79,6 +79,8 @@ READ: dict[str, bytes] = {
         {"prompt": [share("human", ASK)], "chosen": [share("gpt", GOOD)], "rejected": [share("gpt", BAD)]}
     ),
     "axolotl.jsonl": lines({"messages": [TURN], "chosen": said("assistant", GOOD), "rejected": said("assistant", BAD)}),
+    "good-and-bad.jsonl": lines({"question": ASK, "Good_answer": GOOD, "bad_answer": BAD}),
+    "preferred.jsonl": lines({"bad": "no pair", "prompt": ASK, "preferred": GOOD, "rejected": BAD}),
     "argilla.jsonl": lines({"instruction": ASK, "chosen_response": GOOD, "rejected_response": BAD}),
     "human-and-gpt.jsonl": lines(
         {"prompt": [said("human", ASK)], "chosen": [said("gpt", GOOD)], "rejected": [said("gpt", BAD)]}
