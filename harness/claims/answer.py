@@ -231,9 +231,7 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
     cautions += registration_words(rows)
     if flagged := [row.id for row in rows if doubts(row)]:
         more = f" and {len(flagged) - MOST_STATED} more" if len(flagged) > MOST_STATED else ""
-        cautions.append(
-            f"Doubtful figures: {', '.join(flagged[:MOST_STATED])}{more} ({len(flagged)} flagged, see below)."
-        )
+        cautions.append(f"Doubtful figures: {', '.join(flagged[:MOST_STATED])}{more} ({len(flagged)} flagged).")
     cautions += _unscored(rows, found)
     if found.figure.benchmark == HELDOUT:
         return cautions

@@ -32,6 +32,8 @@ _OPPOSITES = (
     ("positive", "negative"),
 )
 """How names of columns with the better and the worse answer begin."""
+_ANSWER = re.compile(r"([ _-]?(answer|response|output|completion|reply|text))?")
+"""How they end: a positive_count and a negative_count are no answers."""
 
 
 def usual(row: Row) -> tuple[Row, list[str]]:
@@ -70,7 +72,9 @@ def _opposites(row: Row) -> dict[str, str]:
         (name, other)
         for name in row
         for better, worse in _OPPOSITES
-        if name.lower().startswith(better) and (other := _like(row, worse + name.lower()[len(better) :])) is not None
+        if (said := _ANSWER.fullmatch(name.lower().removeprefix(better)))
+        and name.lower().startswith(better)
+        and (other := _like(row, worse + said[0])) is not None
     ]
     return {found[0][0]: "chosen", found[0][1]: "rejected"} if len(found) == 1 else {}
 

@@ -50,7 +50,7 @@ def subject_of(recipe: Recipe) -> Subject:
             f"{where}: {metric} is the mean over {len(recipe.evaluation.benchmarks)} benchmarks, and power is about "
             "the prompts of one; leave one in, as with --set 'evaluation.benchmarks=[...]'"
         )
-    if metric is None:
+    if metric not in compared:
         raise RecipeError(f"{where}: boards compare no rows by the figures of its benchmarks")
     figure, benchmark = figures[metric]
     trained = max(2 - (other == BASE) for _, other in pairs)

@@ -16,7 +16,7 @@ from harness.cli.app import app
 from harness.cli.endings import as_exit_code
 from harness.errors import DataError
 from tests.data.own.forms import HOSTILE, ODD, PLAIN, Read
-from tests.data.own.test_own_files import REFUSED, pairs, written
+from tests.data.own.test_own_files import REFUSED, pairs, said_of, written
 
 COMMANDS = {
     "init": ("init", "--data", "{file}", "-o", "recipe.yaml"),
@@ -38,12 +38,8 @@ def test_an_odd_file_is_read_right(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused(name: str, tmp_path: Path) -> None:
     content, expected = HOSTILE[name]
-    with pytest.raises(DataError) as caught:
-        pairs(written(tmp_path, name, content))
-    message = str(caught.value)
-    assert message.startswith(str(tmp_path / name))
+    message = said_of(written(tmp_path, name, content))
     assert expected in message
-    assert message.isprintable()
     assert len(message) - len(str(tmp_path)) < 500
 
 

@@ -184,15 +184,20 @@ def test_every_form_is_the_same_pair_in_parquet(name: str, tmp_path: Path) -> No
     assert (pair.messages[0].content, pair.chosen, pair.rejected) == (ASK, GOOD, BAD)
 
 
+def said_of(path: Path) -> str:
+    """What is said about a file of which nothing is read: one line, which begins with the file."""
+    with pytest.raises(DataError) as caught:
+        pairs(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert message.isprintable()
+    return message
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_read_is_one_line(name: str, tmp_path: Path) -> None:
     content, expected = REFUSED[name]
-    with pytest.raises(DataError) as caught:
-        pairs(written(tmp_path, name, content))
-    message = str(caught.value)
-    assert message.startswith(str(tmp_path / name))
-    assert expected in message
-    assert "\n" not in message
+    assert expected in said_of(written(tmp_path, name, content))
 
 
 def test_what_a_row_was_written_in_is_counted(tmp_path: Path) -> None:
@@ -236,3 +241,9 @@ def test_a_text_that_begins_like_json_stays_text(tmp_path: Path) -> None:
     path = written(tmp_path, "sort.csv", pd.DataFrame([row]).to_csv(index=False).encode())
     (pair,) = pairs(path)
     assert (pair.messages[0].content, pair.chosen, pair.rejected) == ("Sort it.\n\n[3, 1, 2]", "[1, 2, 3]", "{}")
+
+
+def test_columns_with_opposite_names_that_are_no_answers_are_not_taken_for_a_pair(tmp_path: Path) -> None:
+    path = written(tmp_path, "counts.csv", b"prompt,positive_count,negative_count\nq,3,1\n")
+    with pytest.raises(DataError, match=r"columns not recognised: .* got negative_count, positive_count, prompt"):
+        pairs(path)
