@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from harness.boards.entry import Entry
 from harness.claims.answer import answer
 from harness.report.page import page
+from harness.report.page.dots import Line, Panel, Point, dots
+from harness.report.page.looks import PLAIN
 from harness.report.page.scale import scale_of
 from harness.report.write import write_board
 from harness.types import Metric
@@ -186,3 +188,14 @@ def test_axes_stay_within_what_is_possible(one: float, other: float) -> None:
     scale = scale_of([one, other], (0.0, 100.0))
     assert scale.low >= 0
     assert scale.high <= 100
+
+
+@pytest.mark.parametrize(
+    ("ends", "signs", "most"), [((-0.18, 0.05), True, 3), ((0.36, 0.62), False, 5), ((-30, 20), True, 5)]
+)
+def test_numbers_below_a_panel_have_room(ends: tuple[float, float], signs: bool, most: int) -> None:
+    """Beside its figures a panel is narrow: five long numbers would run into each other."""
+    lines = [Line(f"row {end}", PLAIN, (Point(end, None, ""),)) for end in ends]
+    (panel,) = dots("Difference", [Panel("", signs=signs)], lines).panels
+    assert 2 <= len(panel.ticks) <= most
+    assert sum(len(tick.text) + 1 for tick in panel.ticks) <= 20

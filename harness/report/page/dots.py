@@ -14,6 +14,8 @@ from harness.report.page.scale import Scale, Tick, scale_of
 from harness.report.page.words import figure_text, interval_text
 from harness.types import Metric
 
+ROOM = 20
+"""Characters of all the numbers below a single panel, with a gap after each."""
 MANY = 9
 """Lines from which a chart is drawn more closely."""
 
@@ -100,6 +102,12 @@ class Dots(NamedTuple):
         return len(self.lines) >= MANY
 
 
+def _ticks(scale: Scale, signs: bool, panels: int) -> tuple[Tick, ...]:
+    """As many as have room side by side; beside a column of figures even a single panel is narrow."""
+    many = scale.ticks(5, signs)
+    return many if panels == 1 and sum(len(tick.text) + 1 for tick in many) <= ROOM else scale.ticks(3, signs)
+
+
 def dots(title: str, panels: Sequence[Panel], lines: Sequence[Line], note: str = "", shared: bool = False) -> Dots:
     """Draw lines on panels. `shared`: all panels have one axis."""
     columns = [[line.points[i] for line in lines] for i in range(len(panels))]
@@ -107,11 +115,10 @@ def dots(title: str, panels: Sequence[Panel], lines: Sequence[Line], note: str =
         scales = [_scale(panels[0], [point for column in columns for point in column])] * len(panels)
     else:
         scales = [_scale(panel, column) for panel, column in zip(panels, columns, strict=True)]
-    most = 5 if len(panels) == 1 else 3
     drawn = tuple(
         DrawnPanel(
             panel.title,
-            scale.ticks(most, panel.signs),
+            _ticks(scale, panel.signs, len(panels)),
             "" if panel.reference is None else scale.at(panel.reference),
         )
         for panel, scale in zip(panels, scales, strict=True)
