@@ -109,10 +109,14 @@ def test_a_machine_without_the_file_reads_the_board_too(site: Site) -> None:
     merged = site("merge", "leaderboards/arena", "-o", "merged", installed=False)
     assert merged.returncode == 0, merged.stderr
     assert "### Arena-Hard by category" in (site.folder / "merged" / "board.md").read_text()
-    gate = site("gate", "leaderboards/arena", "--row", "dpo", "--baseline", "leaderboards/arena", "--metric",
-                "arena_hard.score", "--allow", installed=False)  # fmt: skip
+    gate = site("gate", "leaderboards/arena", "--row", "multi-dpo", "--baseline", "leaderboards/arena",
+                "--baseline-row", "dpo", "--metric", "arena_hard.score", "--allow", installed=False)  # fmt: skip
     assert gate.returncode == 3, gate.stdout + gate.stderr
     assert "inconclusive (margin 3;" in gate.stdout + gate.stderr  # the one that the figure declares
+    same = site("gate", "leaderboards/arena", "--row", "dpo", "--baseline", "leaderboards/arena", "--metric",
+                "arena_hard.score", "--allow", installed=False)  # fmt: skip
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert "nothing has changed" in same.stdout
 
 
 def test_gates_know_its_figures(site: Site) -> None:
