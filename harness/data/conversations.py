@@ -14,6 +14,8 @@ from harness.data.columns.written import value_in
 Turn = dict[str, Any]
 """{role: system, user or assistant; content: text}; in a list that became text, with the other fields of its
 messages."""
+MARKED_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+"""What begins a turn of a transcript that is marked as Anthropic's are."""
 _ROLES = {
     **dict.fromkeys(("system",), "system"),
     **dict.fromkeys(("user", "human", "prompter", "instruction", "input"), "user"),
@@ -96,6 +98,16 @@ def turns_in(text: str, column: str) -> tuple[list[Turn], str] | None:
     found = [(turns, f"transcripts {style.shown}") for style in _TRANSCRIPTS if (turns := _transcript(text, style))]
     # One mark alone at the start says less than two in turn.
     return max(found, key=lambda style: len(style[0]) > 1, default=None)
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is a whole conversation: a list, or a text with turns. One that can't be read is one, too."""
+    if not isinstance(value, str):
+        return isinstance(value, list)
+    try:
+        return MARKED_TURN.match(value) is not None or turns_in(value, "") is not None
+    except Unreadable:
+        return True  # reading it says why
 
 
 def without_end_tokens(text: str) -> str:

@@ -17,7 +17,6 @@ A text that is a conversation, in a chat template, as a transcript or as a list 
 its messages (`harness.data.conversations`).
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.data.columns.contents import Unreadable, plain_messages, whole_messages
 from harness.data.columns.layouts import advice
-from harness.data.conversations import turns_in
+from harness.data.conversations import MARKED_TURN, is_conversation
 from harness.data.messages import unread, with_history, with_messages
 from harness.errors import nearest, quoted
 from harness.printable import printable
@@ -37,7 +36,6 @@ FORMS = (
 )
 _RANKINGS = {"simpo": "all_generated_responses", "nemo-rl": "completions", "nectar": "answers"}
 """A column by which rows in another trainer's format are recognised."""
-_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 
 
 class Columns(BaseModel):
@@ -85,7 +83,7 @@ def columns_of(row: dict[str, Any], columns: Columns | None) -> Columns:
                 )
         return columns
     prompt_column = next((c for c in ("prompt", "question", "instruction") if c in row), None)
-    conversations = prompt_column is None and all(_is_conversation(row.get(c)) for c in ("chosen", "rejected"))
+    conversations = prompt_column is None and all(is_conversation(row.get(c)) for c in ("chosen", "rejected"))
     if not {"chosen", "rejected"} <= row.keys() or (prompt_column is None and not conversations):
         names = printable(", ".join(sorted(row)), 200) or "none"
         ranked = next((form for form, column in _RANKINGS.items() if column in row), None)
@@ -94,15 +92,6 @@ def columns_of(row: dict[str, Any], columns: Columns | None) -> Columns:
     if prompt_column == "instruction":
         return Columns(instruction=prompt_column, input="input", system="system", category="category")
     return Columns(prompt=prompt_column, system="system", category="category")
-
-
-def _is_conversation(value: Any) -> bool:
-    if not isinstance(value, str):
-        return isinstance(value, list)
-    try:
-        return _TURN.match(value) is not None or turns_in(value, "") is not None
-    except Unreadable:
-        return True  # reading it says why
 
 
 class PreparedRow(NamedTuple):
@@ -216,7 +205,7 @@ def _conversation(row: dict[str, Any], column: str) -> Messages:
     if isinstance(row.get(column), list):
         return _messages(row, column)
     text = _text(row, column)
-    before, *turns = _TURN.split(text)
+    before, *turns = MARKED_TURN.split(text)
     if before or not turns:
         raise Unreadable(f"{column}: expected a list of messages, or a transcript of Human: and Assistant: turns")
     roles = ["user" if name == "Human" else "assistant" for name in turns[::2]]

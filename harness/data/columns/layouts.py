@@ -15,25 +15,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.data.columns.contents import Unreadable, is_message, role_of
+from harness.data.columns.names import renames
 from harness.data.columns.written import value_in
+from harness.data.conversations import is_conversation
 from harness.errors import quoted
 
 Row = dict[str, Any]
 _NAMES_THE_BETTER = re.compile(r"winn|prefer|better|best|label|vote|judg|(chosen|safer)_\w*id", re.IGNORECASE)
 """Names of columns that say which of two answers is the better one."""
 _PROMPTS = ("prompt", "question", "instruction")
-_OPPOSITES = (
-    ("good", "bad"),
-    ("better", "worse"),
-    ("best", "worst"),
-    ("preferred", "dispreferred"),
-    ("preferred", "rejected"),
-    ("accepted", "rejected"),
-    ("positive", "negative"),
-)
-"""How names of columns with the better and the worse answer begin."""
-_ANSWER = re.compile(r"([ _-]?(answer|response|output|completion|reply|text))?")
-"""How they end: a positive_count and a negative_count are no answers."""
 
 
 def usual(row: Row) -> tuple[Row, list[str]]:
@@ -48,6 +38,9 @@ def usual(row: Row) -> tuple[Row, list[str]]:
             asks = isinstance(parsed.get(name), list) and parsed[name] and role_of(parsed[name][-1]) == "user"
             if asks and all(_is_answer(parsed[side]) for side in ("chosen", "rejected")):
                 return _renamed(parsed, {name: "prompt"}), [f"prompts in `{name}`"]
+        answers = (row["chosen"], row["rejected"])
+        if (names := renames(row)) and not any(map(is_conversation, answers)):
+            return _renamed(row, names), [f"columns {', '.join(names)}"]
         return _with_history(row), []
     if "preferred_output" in row and "non_preferred_output" in row:
         return _openai(_parsed(row, "input", *_OPENAI.values())), ["columns of OpenAI's preference rows"]
@@ -57,31 +50,9 @@ def usual(row: Row) -> tuple[Row, list[str]]:
         if "query" in row and "response" in row and "prompt" not in row:
             names = {"query": "prompt", "response": "chosen", "rejected_response": "rejected"}
             return _renamed(_parsed(row, "history"), names), ["columns of ms-swift"]
-        if "chosen_response" in row:
-            names = {"chosen_response": "chosen", "rejected_response": "rejected"}
-            return _renamed(row, names), ["columns chosen_response and rejected_response"]
-    if any(name in row for name in _PROMPTS) and (names := _opposites(row)):
-        return _renamed(row, names), [f"columns {' and '.join(names)}"]
+    if names := renames(row):
+        return _renamed(row, names), [f"columns {', '.join(names)}"]
     return row, []
-
-
-def _opposites(row: Row) -> dict[str, str]:
-    """The two columns whose names say that one has the better answer and the other the worse, such as good_answer and
-    bad_answer, with what they become; empty where there are none, or several."""
-    found = [
-        (name, other)
-        for name in row
-        for better, worse in _OPPOSITES
-        if (said := _ANSWER.fullmatch(name.lower().removeprefix(better)))
-        and name.lower().startswith(better)
-        and (other := _like(row, worse + said[0])) is not None
-    ]
-    return {found[0][0]: "chosen", found[0][1]: "rejected"} if len(found) == 1 else {}
-
-
-def _like(row: Row, lower: str) -> str | None:
-    """The column with a name, in any case."""
-    return next((name for name in row if name.lower() == lower), None)
 
 
 def _with_history(row: Row) -> Row:

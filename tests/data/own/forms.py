@@ -141,7 +141,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no-header.csv": (b"What is it?,It is exactly four,No\nq,a,b\n", "the first line of a table names its columns"),
     "header-of-escapes.csv": (b'"What\nis \x1b[31mit",b,c\nq,a,b\n', "got What is \\x1b[31mit, b, c"),
     "column-of-escapes.jsonl": (lines({"x\x1b[31m\nfake: ok": 1}), "got x\\x1b[31m fake: ok"),
-    "capitals.csv": (b"Prompt,Chosen,Rejected\nq,a,b\n", "got Chosen, Prompt, Rejected; if yours have other names"),
+    "letters.csv": (b"A,B,C\nq,a,b\n", "got A, B, C; if yours have other names"),
     "spaces-before-quotes.csv": (b'prompt,chosen,rejected\nq, "a", "b"\n', ":2: a space before a quote"),
     "nan.jsonl": (b'{"prompt": "q", "chosen": NaN, "rejected": "b"}\n', ":1: chosen: expected text, got null"),
     "infinite.jsonl": (b'{"prompt": "q", "chosen": Infinity}\n', ":1: not JSON (Infinity is not a figure"),

@@ -80,7 +80,7 @@ READ: dict[str, bytes] = {
     ),
     "axolotl.jsonl": lines({"messages": [TURN], "chosen": said("assistant", GOOD), "rejected": said("assistant", BAD)}),
     "good-and-bad.jsonl": lines({"question": ASK, "Good_answer": GOOD, "bad_answer": BAD}),
-    "preferred.jsonl": lines({"bad": "no pair", "prompt": ASK, "preferred": GOOD, "rejected": BAD}),
+    "preferred.jsonl": lines({"prompt": ASK, "preferred": GOOD, "rejected": BAD}),
     "argilla.jsonl": lines({"instruction": ASK, "chosen_response": GOOD, "rejected_response": BAD}),
     "human-and-gpt.jsonl": lines(
         {"prompt": [said("human", ASK)], "chosen": [said("gpt", GOOD)], "rejected": [said("gpt", BAD)]}
@@ -241,9 +241,3 @@ def test_a_text_that_begins_like_json_stays_text(tmp_path: Path) -> None:
     path = written(tmp_path, "sort.csv", pd.DataFrame([row]).to_csv(index=False).encode())
     (pair,) = pairs(path)
     assert (pair.messages[0].content, pair.chosen, pair.rejected) == ("Sort it.\n\n[3, 1, 2]", "[1, 2, 3]", "{}")
-
-
-def test_columns_with_opposite_names_that_are_no_answers_are_not_taken_for_a_pair(tmp_path: Path) -> None:
-    path = written(tmp_path, "counts.csv", b"prompt,positive_count,negative_count\nq,3,1\n")
-    with pytest.raises(DataError, match=r"columns not recognised: .* got negative_count, positive_count, prompt"):
-        pairs(path)
