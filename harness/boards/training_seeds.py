@@ -64,6 +64,12 @@ def seed_groups(rows: Iterable[Entry]) -> list[SeedGroup]:
     ]
 
 
+def varied_seed_groups(rows: Iterable[Entry]) -> list[SeedGroup]:
+    """The seed groups of a table; none where each has one seed, so that a table of them would repeat the rows."""
+    groups = seed_groups(rows)
+    return groups if any(len(group.seeds) > 1 for group in groups) else []
+
+
 def all_seed_groups(entries: Sequence[Entry]) -> list[SeedGroup]:
     """The seed groups of all tables of a board."""
     return [group for rows in comparable(entries) for group in seed_groups(rows)]

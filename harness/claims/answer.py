@@ -10,6 +10,7 @@ from harness.boards.facts import agreement_words, chance_words, doubts, judges_b
 from harness.boards.format import number, signed
 from harness.claims.cells import METHOD
 from harness.claims.effects import Effect, are_one_method
+from harness.claims.learned import learned_words
 from harness.claims.primary import Primary, primary
 from harness.claims.registration import registration_words
 from harness.claims.selection import selection_words
@@ -234,7 +235,7 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
         cautions.append(f"Doubtful figures: {', '.join(flagged[:MOST_STATED])}{more} ({len(flagged)} flagged).")
     cautions += _unscored(rows, found)
     if found.figure.benchmark == HELDOUT:
-        return cautions
+        return [*learned_words(rows), *cautions]
     by_verdict = judges_by_verdict(rows)
     for verdict, words in JUDGES.items():
         judges = by_verdict.get(verdict, {})

@@ -58,12 +58,12 @@ class LoadedPairs(NamedTuple):
     all answers tied: no preference), `repeated_prompts` (only a prompt's first row is kept) and `unreadable`; of
     rankings also `no_preference` (fewer than two different scores, or best and worst have the same text) and `held_out`
     (by the run that made them).
-    `read_as_messages`: how many rows had a conversation in a text, by how it was written. `ignored_columns`: in how
+    `read_as`: how many rows had a conversation in a text, by how it was written. `ignored_columns`: in how
     many rows a column that isn't read holds something. `places`: the location of each pair's row, by the pair's id."""
 
     pairs: list[PreferencePair]
     left_out: dict[str, int]
-    read_as_messages: dict[str, int]
+    read_as: dict[str, int]
     ignored_columns: dict[str, int]
     places: dict[str, str]
 

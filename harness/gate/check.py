@@ -59,10 +59,9 @@ def run_gate(row: Entry, baseline: Entry | None, check: Check, anchor: Entry | N
     figure = _figure(row, baseline, check.metric)
     if isinstance(figure, str):
         return Result(REFUSED, row.id, against, check, figure)
-    if not check.allow and (flags := doubts(row)):
-        more = f" (and {len(flags) - 1} more)" if len(flags) > 1 else ""
-        reason = f"row {quoted(row.id)} is flagged: {flags[0]}{more}; allow it explicitly (--allow) if that is no harm"
-        return Result(REFUSED, row.id, against, check, reason, figure=figure)
+    unchanged = baseline is not None and _is_unchanged(row, baseline, figure)
+    if not check.allow and not unchanged and (flags := doubts(row)):
+        return Result(REFUSED, row.id, against, check, _of_flags(row, flags, baseline, check, figure), figure=figure)
     if baseline is None and check.minimum is None:
         reason = "no baseline and no floor: nothing to compare with"
         return Result(REFUSED, row.id, None, check, reason, figure=figure)
@@ -82,6 +81,16 @@ def run_gate(row: Entry, baseline: Entry | None, check: Check, anchor: Entry | N
         check = check.model_copy(update={"margin": tested[0].margin} if check.margin is None else {})
     test = tested[0].test if tested[0] and code != REFUSED else None
     return Result(code, row.id, against, check, "; ".join(shown), test, tested[0], tested[1], figure)
+
+
+def _of_flags(row: Entry, flags: Sequence[str], baseline: Entry | None, check: Check, figure: Figure) -> str:
+    """Why a flagged row doesn't pass, and what its doubtful figures say."""
+    more = f" (and {len(flags) - 1} more)" if len(flags) > 1 else ""
+    reason = f"row {quoted(row.id)} is flagged: {flags[0]}{more}; allow it explicitly (--allow) if that is no harm"
+    if baseline is None or unusable(row, check.metric, figure):
+        return reason
+    code, text, _ = _compared(row, baseline, check, figure, is_anchor=False)
+    return reason if code == REFUSED else f"{reason}; its doubtful figures: {text}"
 
 
 def _compared(

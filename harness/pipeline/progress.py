@@ -168,8 +168,8 @@ class RunView:
         self._time.done(stage, seconds)
         if self._concurrent:
             self.console.print(Text(f"        {printable(stage.id)} is done", style="dim"))
-        items = [f"{k.replace('_', ' ')} {text}" for k, v in report.items() if k not in LOGGED and (text := _short(v))]
-        line = Text(printable(", ".join([f"{seconds:.1f} s", *items])), style="dim")
+        items = [text for name, value in report.items() if name not in LOGGED and (text := _item(name, value))]
+        line = Text(printable("; ".join([f"{seconds:.1f} s", *items])), style="dim")
         self.console.print(Padding(line, (0, 0, 0, 8), expand=False))
 
     def waiting(self, stage: Stage) -> None:
@@ -208,8 +208,21 @@ def _progress(part: Part, now: float) -> str:
     )
 
 
+_NAMES = ("ignored_columns", "read_as", "leaks")
+"""Counts by names that are not ours to change."""
+
+
+def _item(name: str, value: Any) -> str:
+    """One item of a report for one line; empty for zeros, and for nested values except counts and metrics."""
+    shown = name.replace("_", " ")
+    if isinstance(value, dict) and value and all(isinstance(v, int) for v in value.values()):
+        counts = {k if name in _NAMES else k.replace("_", " "): v for k, v in value.items()}
+        return f"{shown}: {', '.join(f'{k} {v}' for k, v in counts.items())}"
+    text = _short(value)
+    return text and f"{shown}{':' * isinstance(value, str)} {text}"
+
+
 def _short(value: Any) -> str:
-    """A report's value for one line; empty for zeros, and for nested values except counts and metrics."""
     if value in (0, None, ""):
         return ""
     if isinstance(value, bool | int | str):
@@ -219,8 +232,6 @@ def _short(value: Any) -> str:
     if isinstance(value, dict) and "ci95" in value:
         interval = f" [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]" if value["ci95"] else ""
         return f"{_short(value['value'])}{interval} (n={value['n']})"
-    if isinstance(value, dict) and value and all(isinstance(v, int) for v in value.values()):
-        return " ".join(f"{k.replace('_', ' ')}={v}" for k, v in value.items())
     return ""
 
 

@@ -18,7 +18,7 @@ from harness.boards.facts import (
 )
 from harness.boards.format import UNPAIRED, common_counts, counts, number, with_interval
 from harness.boards.provenance import JudgeCalibration
-from harness.boards.training_seeds import OVER_SEEDS, seed_groups, spread_figure
+from harness.boards.training_seeds import OVER_SEEDS, spread_figure, varied_seed_groups
 from harness.claims.answer import answer
 from harness.figures import Figure
 from harness.report.answers import answer_markdown
@@ -146,7 +146,7 @@ def _title(figure: Figure) -> str:
 
 
 def _over_seeds(rows: Sequence[Entry], figures: Figures) -> list[str]:
-    groups = seed_groups(rows)
+    groups = varied_seed_groups(rows)
     if not groups:
         return []
     columns = [c for c in figures.board if any(c.metric in group.metrics for group in groups)]

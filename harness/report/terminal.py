@@ -8,7 +8,7 @@ from harness.boards.catalog import Figures, present
 from harness.boards.entry import Entry, comparable
 from harness.boards.facts import doubts_of_rows, judge_name, training_problems
 from harness.boards.format import UNPAIRED, bounds, common_counts, number, visible
-from harness.boards.training_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure
+from harness.boards.training_seeds import OVER_SEEDS, SeedGroup, seed_groups, spread_figure, varied_seed_groups
 from harness.claims.answer import answer
 from harness.figures import Figure
 from harness.printable import printable
@@ -73,7 +73,7 @@ class _Terminal:
             for columns in _blocks(present(figures, rows), rows, options.max_width):
                 yield ""
                 yield _table(columns, rows, _id_width(rows, options.max_width))
-            if groups_of_seeds := seed_groups(rows):
+            if groups_of_seeds := varied_seed_groups(rows):
                 yield Text.assemble("\n", ("Over training seeds", "bold"))
                 yield Text(OVER_SEEDS, style="dim")
                 yield _seeds_table(groups_of_seeds, figures, options.max_width)

@@ -34,13 +34,13 @@ class SeedSet(Seed):
 
     def remarks(self) -> dict[str, dict[str, int]]:
         """The counts of `harness.data.read.LoadedPairs`; `left_out` always, the others if there are any."""
-        rest = {"read_as_messages": self._read.read_as_messages, "ignored_columns": self._read.ignored_columns}
+        rest = {"read_as": self._read.read_as, "ignored_columns": self._read.ignored_columns}
         return {"left_out": dict(self._read.left_out)} | {kind: dict(counts) for kind, counts in rest.items() if counts}
 
     def _reading(self) -> dict[str, Any]:
         """The part of the identity that says how rows were read, for those that an earlier version read as text."""
         try:
-            counts = self._read.read_as_messages if self.quick else {}
+            counts = self._read.read_as if self.quick else {}
         except DataError:
             return {}  # `check` reports it
         read_as = {style: count for style, count in counts.items() if style != KEPT_AS_TEXT}

@@ -126,7 +126,7 @@ def test_a_prompt_that_is_a_transcript(prompt: str, system: str | None) -> None:
 def test_texts_about_templates_and_dialogues_stay_as_they_are(row: dict[str, str]) -> None:
     loaded = load(row)
     assert read(row) == ([("user", row["prompt"])], row["chosen"], row["rejected"])
-    assert set(loaded.read_as_messages) <= {KEPT_AS_TEXT}
+    assert set(loaded.read_as) <= {KEPT_AS_TEXT}
 
 
 @pytest.mark.parametrize(

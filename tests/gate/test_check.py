@@ -213,6 +213,10 @@ def test_a_flagged_row_does_not_pass_unless_that_is_allowed() -> None:
     assert (refused.code, "near-equal to one" in refused.reason, "--allow" in refused.reason) == (REFUSED, True, True)
     assert run_gate(null, OLD, Check(allow=True)).code == PASS
     assert run_gate(null, None, Check(minimum=10)).code == REFUSED
+    assert "its doubtful figures: alpaca_eval.win_rate +29.4 points (95 % CI" in refused.reason
+    keys = {"verdicts/alpaca_eval/a": "k"}
+    same = with_provenance(row("new", 30, keys=keys), guards=flags)
+    assert run_gate(same, with_provenance(row("new", 30, keys=keys), guards=flags), Check()).code == PASS
 
 
 def test_the_worst_decides() -> None:

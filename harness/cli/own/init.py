@@ -52,12 +52,14 @@ def init(
         typer.Option(
             "--from",
             metavar="NAME",
-            help="pairs (no augmentation, no judge), quickstart (the whole road), sweep, gate, or served (by servers).",
+            help="pairs (no augmentation, no judge), quickstart (the whole road), sweep, gate (trains, then checks a "
+            "floor), or served (by servers).",
         ),
     ] = "pairs",
     columns: ColumnsOption = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write, whose name its board has.")
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help="The recipe to write; named like its board."),
     ] = RECIPE,
 ) -> None:
     """Begin a recipe from your own pairs: reads the file, says what is in it, and writes a commented recipe that
@@ -77,7 +79,7 @@ def init(
     say(f"{data or 'the pairs that ship'}: {source.written.said}")
     for warning in found.warnings:
         say(f"harness: warning: {warning}", error=True)
-    for line in cost:
+    for line in (*cost, _precision(source.written)):
         say(line)
     say(f"{out}: check it with harness validate {out}, run it with harness run {out}")
 
@@ -201,7 +203,7 @@ def _said(counts: Mapping[str, Mapping[str, int]], found: "Survey") -> str:
 
     parts = [f"{found.pairs} pairs", f"chosen is the longer answer in {found.longer:.0%}"]
     parts += [f"left out: {n} {_LEFT_OUT[why]}" for why, n in counts.get("left_out", {}).items() if n]
-    parts += [f"{style} ({n} rows)" for style, n in counts.get("read_as_messages", {}).items()]
+    parts += [f"{style} ({n} rows)" for style, n in counts.get("read_as", {}).items()]
     ignored = list(counts.get("ignored_columns", {}))
     parts += [f"not read: {', '.join(ignored[:8])}{', …' * (len(ignored) > 8)}"] if ignored else []
     return printable("; ".join(parts), 600)
@@ -236,11 +238,24 @@ def _cost(study: "Study") -> Sequence[str]:
         left = estimates.left
         missing = len(estimates.unknown.keys() - estimates.stored)
     unknown = f", without {missing} stages whose time is unknown" if missing else ""
-    lines = [f"harness plan, on this machine: at most about {duration(left.seconds) or 'no time'}{unknown}"]
+    lines = [f"harness plan, on this machine: about {duration(left.seconds) or 'no time'}, without downloads{unknown}"]
     if left.calls:
         price = "an unknown price" if left.dollars is None else f"about {dollars(left.dollars)}"
         lines.append(f"Its judge is asked about {left.calls:,} times, for {price if left.dollars != 0 else 'nothing'}")
     return lines
+
+
+def _precision(source: "Source") -> str:
+    """What the held-out pairs can tell."""
+    from harness.cli.own.recipes import held_out
+    from harness.stats.proportions import clopper_pearson
+
+    pairs = held_out(source.pairs)
+    low, high = clopper_pearson(0.5, pairs)
+    return (
+        f"{pairs} pairs are held out: they tell an accuracy to within about {50 * (high - low):.0f} points "
+        "(95 % CI), so smaller differences won't show"
+    )
 
 
 def _write(out: Path, text: str, schema_name: str) -> None:

@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 def recipe_text(kind: Kind, source: Source, cost: str) -> str:
     """The recipe. `cost`: the lines of `harness plan`, for the comment at its top."""
-    holdout = max(1, round(source.pairs / 5))
+    holdout = held_out(source.pairs)
     parts = [
         f"# yaml-language-server: $schema={SCHEMA}\n# {_WHAT[kind]}\n{cost}",
         f"name: {_name(source.name)}\nseed: 0\n",
@@ -49,6 +49,11 @@ _PRIMARY = (
     "primary:    # what the board says first: of your own held-out pairs, since this judge knows little\n"
     "  metric: heldout.pair_accuracy\n  comparisons: [[multi-dpo, dpo]]\n"
 )
+
+
+def held_out(pairs: int) -> int:
+    """How many of so many pairs no stage trains on."""
+    return max(1, round(pairs / 5))
 
 
 def _data(source: Source) -> str:

@@ -18,7 +18,7 @@ from harness.boards.facts import (
 )
 from harness.boards.format import UNPAIRED, common_counts, counts, missing
 from harness.boards.provenance import JudgeCalibration
-from harness.boards.training_seeds import seed_groups, spread_figure
+from harness.boards.training_seeds import spread_figure, varied_seed_groups
 from harness.figures import Figure
 from harness.report.judges import equivalent_notes
 from harness.report.notes import (
@@ -94,7 +94,7 @@ def results(board: Board, primary: Figure | None, looks: Looks) -> list[Group]:
         if primary is not None:
             columns.sort(key=lambda figure: figure.metric != primary.metric)
         more = present((*figures.categories, *figures.details), rows)
-        over_seeds = seed_groups(rows)
+        over_seeds = varied_seed_groups(rows)
         found.append(
             Group(
                 f"Table {table_number}" if len(groups) > 1 else "",

@@ -206,7 +206,7 @@ def test_what_a_row_was_written_in_is_counted(tmp_path: Path) -> None:
     assert isinstance(seed, Seed)
     assert [m.role for m in seed.pairs()[1].messages] == ["system", "user"]
     remarks = seed.remarks()
-    assert remarks["read_as_messages"] == {"columns of OpenAI's preference rows": 2, "messages of developer": 1}
+    assert remarks["read_as"] == {"columns of OpenAI's preference rows": 2, "messages of developer": 1}
     assert remarks["ignored_columns"] == {"note": 1, "parallel_tool_calls": 1}
 
 
