@@ -1,16 +1,21 @@
 """A sweep's part of a board: one section per axis, whose notes and tables Markdown, the page and the terminal draw."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.boards.catalog import Figures, by_group
 from harness.boards.entry import Entry
-from harness.boards.format import bounds, number, signed
+from harness.boards.format import bounds, number, signed, visible
 from harness.claims.cells import METHOD, SweepAxis, axes_of, by_method, levels
 from harness.claims.effects import Edge, Effect, edges, effects
 from harness.figures import Figure
+from harness.printable import printable
 from harness.report.markup import bullets, escape_markdown, table
 from harness.stats.crossed import Crossed
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 HOW_VARIED = (
     "A difference compares rows that differ in nothing else, prompt by prompt, pooled over everything else that was "
@@ -80,6 +85,47 @@ def verdict(effect: Effect, entries: Sequence[Entry]) -> str:
     )
 
 
+def sweep_of_figure(entries: Sequence[Entry], figure: Figure, told: str) -> list[SweepSection]:
+    """The same by one figure alone: each difference in a line, its means by method, and the benchmarks' categories.
+    `told`: the axis whose differences stand elsewhere."""
+    sections = []
+    for axis in axes_of(entries):
+        found = effects(entries, axis) if axis.name != told else []
+        notes = [verdict(e, entries) for e in found if e.metric == figure.metric]
+        by_value = _method_table(entries, axis, figure) if axis.name != METHOD else None
+        tables = [by_value] if by_value is not None and len(by_value.rows) > 1 else []
+        if axis.name != METHOD:
+            tables += _category_tables(entries, axis)
+        if notes or tables:
+            sections.append(SweepSection(f"By {axis.name}", notes, tables))
+    return sections
+
+
+def sweep_terminal(sections: Sequence[SweepSection], width: int) -> "Iterator[RenderableType]":
+    """Sections for a terminal, with the tables that fit."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for section in sections:
+        yield Text.assemble("\n", (_shown(section.title), "bold"))
+        yield from (Text(_shown(note), style="dim") for note in section.notes)
+        for content in section.tables:
+            lines = [content.heads, *content.rows]
+            if sum(2 + max(map(len, column)) for column in zip(*lines, strict=True)) > width:
+                continue
+            yield Text.assemble("\n", _shown(content.title))
+            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            for i, head in enumerate(content.heads):
+                table.add_column(_shown(head), justify="left" if i < content.left else "right", no_wrap=True)
+            for row in content.rows:
+                table.add_row(*map(_shown, row))
+            yield table
+
+
+def _shown(text: str) -> str:
+    return printable(visible(text))
+
+
 def _axis_section(entries: Sequence[Entry], axis: SweepAxis, several: bool) -> SweepSection | None:
     if len(levels(entries, axis)) < 2:
         return None
@@ -90,9 +136,7 @@ def _axis_section(entries: Sequence[Entry], axis: SweepAxis, several: bool) -> S
         detectable: dict[str, float] = {}
         for e in axis_effects:
             detectable[e.metric] = max(detectable.get(e.metric, 0.0), e.detectable)
-        sizes = ", ".join(
-            f"{figures[m].difference_head} {number(x, figures[m].difference_decimals)}" for m, x in detectable.items()
-        )
+        sizes = ", ".join(f"{figures[m].difference_head} {_size(x, figures[m])}" for m, x in detectable.items())
         notes.append(f"Minimum detectable effect at 80 % power: {sizes}.")
     tables = [_levels_table(entries, axis)]
     if axis_effects:
@@ -208,6 +252,10 @@ def _difference_to(effect: Effect, figure: Figure) -> str:
         return f"{shown}, too few prompts to tell"
     low, high = bounds(effect.ci95, figure.difference_decimals)
     return f"{shown} ({low} to {high})"
+
+
+def _size(detectable: float, figure: Figure) -> str:
+    return number(detectable, figure.difference_decimals) if math.isfinite(detectable) else "none of any size"
 
 
 def _number(value: float | None, decimals: int) -> str:

@@ -23,7 +23,7 @@ from harness.report.notes import (
     reconstruction_notes,
     unchecked_notes,
 )
-from harness.report.sweep import sweep_sections
+from harness.report.sweep import sweep_of_figure, sweep_sections, sweep_terminal
 from harness.report.tax import TITLE, tax_notes
 from harness.types import Metric
 
@@ -84,10 +84,7 @@ class _Terminal:
             yield Text.assemble("\n", ("Learning curves", "bold"))
             for line in learnt:
                 yield Text(_shown(line), style="dim")
-        for section in sweep_sections(entries):
-            yield Text.assemble("\n", (_shown(section.title), "bold"))
-            for note in section.notes:
-                yield Text(_shown(note), style="dim")
+        yield from sweep_terminal(sweep_sections(entries), options.max_width)
         yield ""
         for entry in entries:
             for problem in training_problems(entry):
@@ -129,7 +126,9 @@ class _Answer:
         yield ""
         yield from answer_terminal(found, options.max_width)
         yield ""
-        yield _figure_table(self.board.entries, found.primary.figure, options.max_width)
+        asked = found.primary
+        yield _figure_table(self.board.entries, asked.figure, options.max_width)
+        yield from sweep_terminal(sweep_of_figure(self.board.entries, asked.figure, asked.axis), options.max_width)
 
 
 def _figure_table(entries: Sequence[Entry], figure: Figure, width: int) -> "Table":

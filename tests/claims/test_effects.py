@@ -1,13 +1,16 @@
 """What a sweep's axes changed, against differences worked out by hand and scipy's paired test."""
 
+import io
 import random
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console, Group
 from scipy import stats
 
+from harness.boards.catalog import Figures
 from harness.boards.entry import Entry
 from harness.boards.provenance import Provenance
 from harness.claims.cells import METHOD, axes_of, by_method, levels
@@ -15,7 +18,7 @@ from harness.claims.effects import edges, effects
 from harness.report.page.dots import Dots
 from harness.report.page.looks import Looks
 from harness.report.page.sweep_charts import sweep_charts
-from harness.report.sweep import sweep_markdown, sweep_sections
+from harness.report.sweep import sweep_markdown, sweep_of_figure, sweep_sections, sweep_terminal
 from harness.types import Metric
 from tests.sample_boards import with_provenance
 
@@ -24,6 +27,7 @@ AXES = [
     {"name": "n", "fields": ["data.responses.n"], "values": ["2", "4"]},
     {"name": "reward", "fields": ["data.reward"], "values": ["good", "bad"]},
 ]
+WIN = "alpaca_eval.win_rate"
 LOSSES = {"pairs": "dpo_adjacent", "multi": "mdpo_linear"}
 
 
@@ -184,6 +188,30 @@ def test_the_board_says_it_in_words(board: list[Entry]) -> None:
     assert "multi minus pairs, at matched steps: no significant difference" in text
     assert [section.title for section in sweep_sections(board)][-1] == "Multi-DPO against training on pairs"
     assert sweep_sections([e.model_copy(update={"provenance": Provenance()}) for e in board]) == []
+
+
+def test_one_figure_alone_has_each_difference_in_a_line_and_its_means_by_method(board: list[Entry]) -> None:
+    sections = {section.title: section for section in sweep_of_figure(board, Figures(board)[WIN], "n")}
+    assert list(sections)[:2] == ["By n", "By reward"]
+    assert sections["By n"].notes == []  # they are told elsewhere
+    assert sections["By reward"].notes[0].startswith("bad against good: AlpacaEval win rate, percentage points ")
+    (by_method,) = sections["By n"].tables
+    assert by_method.heads == ["method", "2", "4"]
+    for method, *shown in by_method.rows:
+        for n, value in zip("24", shown, strict=True):
+            of_cell = [e.value(WIN) for e in board if e.id.startswith(f"{method}.n-{n}.")]
+            assert float(value) == pytest.approx(np.mean([v for v in of_cell if v is not None]), abs=0.051)
+
+
+@pytest.mark.parametrize("width", [30, 60, 200])
+def test_a_terminal_gets_the_tables_that_fit(board: list[Entry], width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    console.print(Group(*sweep_terminal(sweep_sections(board), width)))
+    lines = console.file.getvalue().split("\n")
+    assert max(map(len, lines)) <= width
+    assert any("after Holm" in line for line in lines) == (width == 200)
+    assert any(line.startswith("pairs ") for line in lines)  # the narrow table by method
+    assert any(line.startswith("AlpacaEval win rate, %, method") for line in lines)
 
 
 def test_charts_show_each_axis(board: list[Entry]) -> None:
