@@ -63,6 +63,9 @@ def survey(pairs: Sequence[PreferencePair], same_text: int, ignored: Iterable[st
         warnings.append(f"in {same_text} of {rows} rows the two answers are equal: few say which answer is better")
     if len(compared) >= ENOUGH and alike >= 0.5:
         warnings.append(f"in {alike:.0%} of the pairs the answers are nearly the same: they differ in few characters")
+    texts = {text for pair in compared for text in (pair.chosen, pair.rejected)}
+    if len(compared) >= ENOUGH and len(texts) <= len(compared) / 4:
+        warnings.append(f"{len(texts)} different answers in {len(compared)} pairs: are these names or labels?")
     if missing := sum(any(map(_MISSING.fullmatch, (p.messages[-1].content, p.chosen, p.rejected))) for p in pairs):
         warnings.append(f"in {missing} of the pairs a text is nan, None or the like: is a value missing there?")
     if columns := [name for name in ignored if _MAY_CHANGE_THE_PROMPT.search(name)]:

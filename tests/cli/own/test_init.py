@@ -97,6 +97,10 @@ def test_columns_may_have_other_names(folder: Path) -> None:
             lambda p: {"chosen": f"{p['prompt'] * 5}a", "rejected": f"{p['prompt'] * 5}b"},
             ["in 100% of the pairs the ans"],
         ),
+        (
+            lambda p: {"chosen": f"model-{len(p['prompt']) % 3}", "rejected": "llama-3"},
+            ["4 different answers in 60 pairs: are these names or labels?"],
+        ),
         (lambda p: {}, []),
     ],
 )
@@ -118,6 +122,8 @@ def test_few_pairs_and_equal_answers_are_warnings(folder: Path) -> None:
     printed, warned = invoke("--data", saved(folder, rows))
     assert "30 pairs; " in printed
     assert "left out: 30 with equal answers" in printed
+    # Of three in six, Clopper and Pearson's interval is 11.8 to 88.2 %.
+    assert "6 pairs are held out: they tell an accuracy to within about 38 points (95 % CI)" in printed
     assert warned.splitlines() == [
         "harness: warning: in 30 of 60 rows the two answers are equal: few say which answer is better",
         "harness: warning: 30 pairs are few: figures on the held-out ones will have wide intervals",
