@@ -27,6 +27,8 @@ _NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """Errors of file systems without flocks. Files are replaced whole there too, but two boards may mix."""
 _STREAMS = (Path("/dev"), Path("/proc/self/fd"))
 """Where a file that the user names may be a terminal or a pipe: `--markdown /dev/stdout`, `--junit >(tee log)`."""
+_IN_MEMORY = Path("/dev/shm")
+"""Files as anywhere else."""
 
 
 class _Held(threading.local):
@@ -165,7 +167,8 @@ def append_output(path: Path, text: str) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    return any(path.absolute().is_relative_to(folder) for folder in _STREAMS)
+    whole = path.absolute()
+    return any(whole.is_relative_to(folder) for folder in _STREAMS) and not whole.is_relative_to(_IN_MEMORY)
 
 
 def open_to_append(path: Path) -> BinaryIO:
