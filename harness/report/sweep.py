@@ -93,7 +93,7 @@ def sweep_of_figure(entries: Sequence[Entry], figure: Figure, told: str) -> list
         found = effects(entries, axis) if axis.name != told else []
         notes = [verdict(e, entries) for e in found if e.metric == figure.metric]
         by_value = _method_table(entries, axis, figure) if axis.name != METHOD else None
-        tables = [by_value] if by_value is not None and len(by_value.rows) > 1 else []
+        tables = [_upright(by_value, axis)] if by_value is not None and len(by_value.rows) > 1 else []
         if axis.name != METHOD:
             tables += _category_tables(entries, axis)
         if notes or tables:
@@ -196,6 +196,14 @@ def _method_table(entries: Sequence[Entry], axis: SweepAxis, figure: Figure) -> 
         [method, *(_number(by_value.get(v), figure.decimals) for v in values)] for method, by_value in means.items()
     ]
     return SweepTable(f"{figure.head}, method × {axis.name}", ["method", *values], rows, 1)
+
+
+def _upright(content: SweepTable, axis: SweepAxis) -> SweepTable:
+    """A table by method and value with the fewer of both side by side, so that it fits a terminal."""
+    if len(content.heads) <= len(content.rows) + 1:
+        return content
+    heads, *rows = [list(line) for line in zip(content.heads, *content.rows, strict=True)]
+    return SweepTable(content.title, [axis.name, *heads[1:]], rows, 1)
 
 
 def _category_tables(entries: Sequence[Entry], axis: SweepAxis) -> list[SweepTable]:

@@ -196,11 +196,19 @@ def test_one_figure_alone_has_each_difference_in_a_line_and_its_means_by_method(
     assert sections["By n"].notes == []  # they are told elsewhere
     assert sections["By reward"].notes[0].startswith("bad against good: AlpacaEval win rate, percentage points ")
     (by_method,) = sections["By n"].tables
-    assert by_method.heads == ["method", "2", "4"]
+    assert by_method.heads == ["method", "2", "4"]  # as many values as methods
     for method, *shown in by_method.rows:
         for n, value in zip("24", shown, strict=True):
             of_cell = [e.value(WIN) for e in board if e.id.startswith(f"{method}.n-{n}.")]
             assert float(value) == pytest.approx(np.mean([v for v in of_cell if v is not None]), abs=0.051)
+
+
+def test_more_values_than_methods_stand_below_each_other(board: list[Entry]) -> None:
+    axes = [{**AXES[0], "values": ["2", "4", "8"]}]
+    rows = [row(m, {"n": n}, dict.fromkeys(PROMPTS, 1.4), axes=axes) for m, n in product(LOSSES, ("2", "4", "8"))]
+    section = sweep_of_figure(rows, Figures(rows)[WIN], "n")[0]
+    assert section.tables[0].heads == ["n", "pairs", "multi"]
+    assert section.tables[0].rows == [[n, "40.0", "40.0"] for n in ("2", "4", "8")]
 
 
 @pytest.mark.parametrize("width", [30, 60, 200])
