@@ -16,6 +16,7 @@ from harness.stats.crossed import Crossed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 HOW_VARIED = (
     "A difference compares rows that differ in nothing else, prompt by prompt, pooled over everything else that was "
@@ -103,23 +104,40 @@ def sweep_of_figure(entries: Sequence[Entry], figure: Figure, told: str) -> list
 
 def sweep_terminal(sections: Sequence[SweepSection], width: int) -> "Iterator[RenderableType]":
     """Sections for a terminal, with the tables that fit."""
-    from rich.table import Table
     from rich.text import Text
 
     for section in sections:
+        fitting = [content for content in section.tables if _width(content) <= width]
+        if not fitting and not section.notes:
+            continue
         yield Text.assemble("\n", (_shown(section.title), "bold"))
         yield from (Text(_shown(note), style="dim") for note in section.notes)
-        for content in section.tables:
-            lines = [content.heads, *content.rows]
-            if sum(2 + max(map(len, column)) for column in zip(*lines, strict=True)) > width:
-                continue
+        for content in fitting:
             yield Text.assemble("\n", _shown(content.title))
-            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-            for i, head in enumerate(content.heads):
-                table.add_column(_shown(head), justify="left" if i < content.left else "right", no_wrap=True)
-            for row in content.rows:
-                table.add_row(*map(_shown, row))
-            yield table
+            yield _drawn(content)
+
+
+_GAP = 2
+
+
+def _width(content: SweepTable) -> int:
+    """Character cells of a table that is drawn."""
+    from rich.cells import cell_len
+
+    columns = zip(content.heads, *content.rows, strict=True)
+    return sum(_GAP + max(cell_len(_shown(text)) for text in column) for column in columns)
+
+
+def _drawn(content: SweepTable) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for i, head in enumerate(content.heads):
+        drawn.add_column(Text(_shown(head)), justify="left" if i < content.left else "right", no_wrap=True)
+    for row in content.rows:
+        drawn.add_row(*(Text(_shown(text)) for text in row))  # as text: a name's brackets are no markup
+    return drawn
 
 
 def _shown(text: str) -> str:

@@ -82,6 +82,13 @@ def test_board_json_has_figures_over_training_seeds(tmp_path: Path) -> None:
     assert list(read_board(tmp_path).entries) == rows
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_table_over_training_seeds_is_there_where_they_are_several(tmp_path: Path, seeds: int) -> None:
+    rows = [seed_row(name, seed, {"mt_bench.score": metric(5.0)}) for name in "st" for seed in range(seeds)]
+    write_board(tmp_path, "quickstart", rows)
+    assert ("### Over training seeds" in (tmp_path / "board.md").read_text()) == (seeds > 1)
+
+
 def test_rows_of_different_judges_are_in_no_common_mean(tmp_path: Path) -> None:
     figures = {"mt_bench.score": metric(5.0)}
     rows = [seed_row("s", 0, figures), seed_row("s", 1, figures, judge={"name": "openai", "model": "gpt-4"})]

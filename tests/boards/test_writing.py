@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.sample_boards import contents, entry
 
 ROUNDS = """
 import sys
+import tempfile
 from pathlib import Path
 from harness.boards.read import read_board
 from harness.boards.writing import writing
@@ -169,6 +171,18 @@ def test_outputs_go_through_no_link(tmp_path: Path, write) -> None:
         write(path, "x")
     assert keys.read_text() == "OPENAI_API_KEY"
     assert contents(tmp_path) == {"keys": b"OPENAI_API_KEY"}
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no file system in memory")
+def test_files_in_memory_are_files_like_any_others() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "out" / "gate.xml"
+        write_output(path, "first\n")  # its folder is created
+        assert path.read_text() == "first\n"
+        path.unlink()
+        path.symlink_to(Path(folder) / "keys")
+        with pytest.raises(StoreError, match="is a symbolic link"):
+            write_output(path, "x")
 
 
 def test_an_output_may_be_a_pipe_of_the_shell(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import random
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,24 @@ from scipy import stats
 from harness.boards.catalog import Figures
 from harness.boards.entry import Entry
 from harness.boards.provenance import Provenance
+from harness.boards.read import read_board
 from harness.claims.cells import METHOD, axes_of, by_method, levels
 from harness.claims.effects import edges, effects
 from harness.report.page.dots import Dots
 from harness.report.page.looks import Looks
 from harness.report.page.sweep_charts import sweep_charts
-from harness.report.sweep import sweep_markdown, sweep_of_figure, sweep_sections, sweep_terminal
+from harness.report.sweep import (
+    SweepSection,
+    SweepTable,
+    sweep_markdown,
+    sweep_of_figure,
+    sweep_sections,
+    sweep_terminal,
+)
 from harness.types import Metric
 from tests.sample_boards import with_provenance
 
+ROOT = Path(__file__).parents[2]
 PROMPTS = [f"q{i}" for i in range(60)]
 AXES = [
     {"name": "n", "fields": ["data.responses.n"], "values": ["2", "4"]},
@@ -201,6 +211,26 @@ def test_one_figure_alone_has_each_difference_in_a_line_and_its_means_by_method(
         for n, value in zip("24", shown, strict=True):
             of_cell = [e.value(WIN) for e in board if e.id.startswith(f"{method}.n-{n}.")]
             assert float(value) == pytest.approx(np.mean([v for v in of_cell if v is not None]), abs=0.051)
+
+
+def test_a_terminal_shows_names_as_they_are() -> None:
+    """Brackets are no markup, control characters are seen, and wide characters count as two."""
+    name = "[bold]模型\x1b[31m"
+    narrow = SweepTable("Figures", ["method", "2"], [[name, "1.0"]], 1)
+    section = SweepSection("By n", [], [narrow])
+    for width, shown in ((40, True), (16, False)):
+        console = Console(width=width, file=io.StringIO())
+        console.print(Group(*sweep_terminal([section], width)))
+        text = console.file.getvalue()
+        assert ("[bold]模型␛[31m" in text) == shown
+        assert ("By n" in text) == shown  # no title without anything below it
+        assert "\x1b" not in text
+
+
+def test_what_no_run_could_show_is_said_in_words() -> None:
+    entries = read_board(ROOT / "leaderboards" / "question-2-n-by-task").entries
+    notes = "\n".join(note for section in sweep_sections(entries) for note in section.notes)
+    assert "Held-out pair accuracy, percentage points none of any size." in notes
 
 
 def test_more_values_than_methods_stand_below_each_other(board: list[Entry]) -> None:

@@ -53,6 +53,23 @@ class Run:
         return self.file.getvalue()[before:].removesuffix("\n")
 
 
+def test_a_report_is_one_line_in_which_names_of_data_stay_as_they_are() -> None:
+    run = Run()
+    report = {
+        "train": 48,
+        "left_out": {"same_text": 2, "repeated_prompts": 0},
+        "ignored_columns": {"user_id": 60},
+        "no_margin_kept": "nothing was trained",
+        "unused": 0,
+    }
+    with run.view:
+        run.begin("train/dpo")
+        run.view.done(run.stages["train/dpo"], report, 1.25)
+    shown = " ".join(run.file.getvalue().split())
+    assert "1.2 s; train 48; left out: same text 2, repeated prompts 0; ignored columns: user_id 60;" in shown
+    assert shown.endswith("; no margin kept: nothing was trained")
+
+
 def test_a_line_says_what_is_done_how_fast_and_what_is_left() -> None:
     run = Run({"train/dpo": 600.0, "answers/dpo": 1200.0})
     with run.view:
