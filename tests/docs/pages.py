@@ -19,6 +19,7 @@ PAGES = (
     "leaderboards/README.md",
     ".github/actions/gate/README.md",
     "harness/README.md",
+    "harness/boards/README.md",
     "harness/gate/README.md",
     "harness/models/README.md",
     "harness/servers/README.md",

@@ -18,6 +18,7 @@ LENGTHS = {  # lines: a page answers one reader's questions
     "leaderboards/README.md": 160,
     ".github/actions/gate/README.md": 90,
     "harness/README.md": 260,
+    "harness/boards/README.md": 60,
     "harness/gate/README.md": 50,
     "harness/models/README.md": 70,
     "harness/servers/README.md": 90,
