@@ -153,12 +153,13 @@ class RunView:
 
     def part(self, stage: Stage, node: str) -> _Bar:
         self._concurrent = True
+        self._time.at_once()
         return _Bar(self, stage, f"{node} {stage.id}: ")
 
     def stage(self, stage: Stage, number: int, total: int) -> None:
         interrupts.check()
         self._bar.end()
-        self._time.runs(number, alone=not self._concurrent)
+        self._time.runs(number)
         self._bar = _Bar(self, stage, "")
         # In a sweep the id has the cell in brackets, which must not be read as markup.
         self.console.print(Text.assemble((f"{number:>3}/{total}", "bold"), f" {printable(stage.id)}"))

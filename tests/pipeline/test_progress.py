@@ -112,6 +112,15 @@ def test_stages_that_another_run_or_the_store_had_are_not_left() -> None:
     assert run.line().endswith("whole run: 10 min left")
 
 
+def test_stages_before_one_that_runs_beside_others_are_left() -> None:
+    """As on a cluster, where the stages of a sweep's last cell may begin first."""
+    run = Run({"train/one": 600.0, "train/two": 600.0, "train/three": 600.0})
+    with run.view:
+        run.begin("train/three")
+        run.view.part(run.stages["train/three"], "node").start("training three", 100)
+        assert run.line().endswith("whole run: 30 min left")
+
+
 def test_what_nobody_can_tell_is_unknown() -> None:
     run = Run()
     run.begin("train/dpo")

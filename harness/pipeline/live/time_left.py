@@ -91,24 +91,28 @@ class RunTime:
         self._estimate: Callable[[], Times] | None = None
         self._times: Times = None
         self._finished: dict[str, float] = {}
-        self._gone: set[str] = set()
+        self._number, self._at_once = 1, False
 
     def expect(self, estimate: Callable[[], Times]) -> None:
         """A run begins. `estimate` is called when its first stage runs: a run that finds all in the store is quick."""
         self._estimate, self._times = estimate, None
-        self._finished, self._gone = {}, set()
+        self._finished, self._number, self._at_once = {}, 1, False
 
     @property
     def is_asked_for(self) -> bool:
         """Whether what runs is a plan at all."""
         return self._estimate is not None
 
-    def runs(self, number: int, alone: bool) -> None:
-        """Stage `number` of the plan begins. `alone`: the ones before it are done, here or by another run."""
+    def runs(self, number: int) -> None:
+        """Stage `number` of the plan begins. Unless stages run at once, the ones before it are done, here or by another
+        run."""
         if self._times is None and self._estimate is not None:
             self._times = self._estimate()
-        if alone:
-            self._gone |= set(list(self._times or ())[: number - 1])
+        self._number = number
+
+    def at_once(self) -> None:
+        """Stages of this run run at once: that one begins says nothing of the ones before it."""
+        self._at_once = True
 
     def done(self, stage: Stage, seconds: float) -> None:
         """A stage has ended, after so many seconds."""
@@ -119,10 +123,11 @@ class RunTime:
         if self._times is None:
             return None
         busy = {part.stage: part for part in running}
+        gone = set() if self._at_once else set(list(self._times)[: self._number - 1])
         seconds = sum(
             self._ratio(expected.kind) * expected.seconds
             for key, expected in self._times.items()
-            if key not in self._finished and key not in self._gone and key not in busy
+            if key not in self._finished and key not in gone and key not in busy
         )
         for key, part in busy.items():
             expected = self._times.get(key, Expected("", 0.0))
