@@ -15,7 +15,7 @@ from harness.boards.board import Board
 from harness.boards.consistency import contradiction, unreasonable
 from harness.boards.entry import BoardRow, Entry
 from harness.boards.training_seeds import SeedGroup
-from harness.errors import DataError, nearest, quoted
+from harness.errors import DataError, closest, nearest, quoted
 from harness.figures import Figure
 from harness.files import file_name
 from harness.outside import LARGEST_TEXT, parse_json, read_text, reason_of
@@ -47,7 +47,8 @@ def read_board(path: Path) -> Board:
     Raises DataError for a path that is missing, corrupt or not a board, for a folder of boards, and for a row whose
     figures don't follow from its outcomes (see `harness.boards.consistency`)."""
     if not path.exists():
-        raise DataError(f"{path} does not exist; expected a board's folder, its board.json or its entries folder")
+        expected = "expected a board's folder, its board.json or its entries folder"
+        raise DataError(f"{path} does not exist; {_meant(path)}{expected}")
     if not path.is_dir():
         return _read_board_file(path.resolve(), path)
     if _is_there(path / "board.json"):
@@ -69,6 +70,13 @@ def boards_in(folder: Path) -> list[Path]:
     return sorted(
         child for child in folder.iterdir() if _is_there(child / "board.json") or (child / "entries").is_dir()
     )
+
+
+def _meant(path: Path) -> str:
+    """`did you mean 'x'? ` where a board beside what was named, or in `leaderboards`, has nearly the same name."""
+    near = {board.name: board for folder in (Path("leaderboards"), path.parent) for board in boards_in(folder)}
+    close = closest(path.name, near)
+    return f"did you mean '{near[close]}'? " if close else ""
 
 
 def _no_board(path: Path) -> str:

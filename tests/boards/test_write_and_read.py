@@ -182,6 +182,21 @@ def test_what_is_not_finite_is_never_written(tmp_path: Path, bad: float, place: 
     assert contents(tmp_path) == {}
 
 
+def test_a_board_of_nearly_that_name_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("leaderboards/quickstart", "leaderboards/own", "other/mine"):
+        write_board(Path(name), "quickstart", [entry("base", "base")])
+    for wrong, meant in (
+        ("quickstart", "leaderboards/quickstart"),
+        ("leaderboards/quikstart", "leaderboards/quickstart"),
+        ("other/mime", "other/mine"),
+    ):
+        with pytest.raises(DataError, match=rf"^{wrong} does not exist; did you mean '{meant}'\? expected a board's"):
+            read_board(Path(wrong))
+    with pytest.raises(DataError, match=r"^nothing/like does not exist; expected"):
+        read_board(Path("nothing/like"))
+
+
 def test_a_row_given_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'dpo' is repeated"):
         write_board(tmp_path, "quickstart", [entry("dpo", "sdpo"), entry("dpo", "nca")])
