@@ -34,6 +34,15 @@ def self_bleu(texts: Sequence[str], seed: int = 0) -> float | None:
     return sum(scores) / len(scores)
 
 
+SAMPLE = 50
+"""The number of texts on which a whole dataset is measured, so that datasets of different sizes can be compared."""
+
+
+def sample_self_bleu(texts: Sequence[str], seed: int) -> float | None:
+    """Self-BLEU of SAMPLE of the texts, drawn with the seed; None where there are fewer."""
+    return self_bleu(draw_texts(texts, SAMPLE, seed), seed) if len(texts) >= SAMPLE else None
+
+
 def distinct(texts: Sequence[str], n: int, tokens: int | None = None) -> float | None:
     """Distinct-n (1510.03055): distinct n-grams of words over all n-grams, in all texts together; higher is more
     varied. It falls with the number of words, so only the first `tokens` words count; None: all. None if there is no

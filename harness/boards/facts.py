@@ -135,21 +135,23 @@ def evaluation_costs(entry: Entry) -> list[float | None]:
 
 def row_costs(entry: Entry) -> dict[str, float]:
     """A row's costs and inputs: tokens generated for its data, the share of generated prompts among its training
-    prompts, its reward model's accuracy on held-out pairs, tokens through the policy in training, tokens of the judge's
-    prompts and replies, and dollars; of a later round, those of the rounds before included. Unknown ones are left
-    out."""
+    prompts, self-BLEU of 50 of its prompts and of its responses (lower is more varied), its reward model's accuracy on
+    held-out pairs, tokens through the policy in training, tokens of the judge's prompts and replies, and dollars; of a
+    later round, those of the rounds before included. Unknown ones are left out."""
     reports, training = entry.provenance.data, entry.provenance.training
     before = entry.provenance.round or RoundFacts()
     _, prompt_tokens, reply_tokens, dollars = evaluation_costs(entry)
     tokens = [reports[name].get("tokens") for name in ("prompts", "responses") if name in reports]
     tokens += [before.generated_tokens]
     trained = None if training is None else [training.forward_tokens, before.forward_tokens]
-    ranked = reports.get("ranked", {})
+    ranked, variety = reports.get("ranked", {}), reports.get("report", {})
     prompts, new = ranked.get("train_prompts"), ranked.get("generated_prompts")
     accuracy = (reports.get("reward", {}).get("heldout_accuracy") or {}).get("value")
     amounts = {
         "generated tokens": sum(filter(None, tokens)) if len(tokens) > 1 and None not in tokens else None,
         "generated share": new / prompts if prompts and new is not None else None,
+        "prompts' self-BLEU": variety.get("prompt_self_bleu"),
+        "responses' self-BLEU": variety.get("response_self_bleu"),
         "reward accuracy": accuracy,
         "training tokens": sum(filter(None, trained)) if trained and None not in trained else None,
         "judge tokens": None if prompt_tokens is None or reply_tokens is None else prompt_tokens + reply_tokens,

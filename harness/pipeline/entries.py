@@ -176,6 +176,8 @@ def _run_facts(recipe: Recipe, plan: Plan, row: PlannedRow, executed: ExecutionR
     if row.heldout and "reference" in row.heldout.inputs:
         stages["reference"] = row.heldout.inputs["reference"]
     data = _reports(stages, executed)
+    if "report" in plan.data and "ranked" not in row.data:  # else of an earlier round's data
+        data |= _reports({"report": plan.data["report"]}, executed)
     if recipe.data and recipe.policy and "seeds" in data:  # the base row of a sweep has no single dataset
         data["seeds"] = with_folded(data["seeds"], recipe.data, recipe.policy.model)
     last = row.heldout or row.stages[-1]

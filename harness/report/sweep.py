@@ -24,14 +24,11 @@ HOW_VARIED = (
     "prompts are both random and the difference is one of methods; with one seed it is about these trained rows. All "
     "of this is exploratory beside the run's primary comparisons. Costs are the mean cost of a row produced on its own."
 )
-_COSTS = {
-    "reward accuracy": 3,
-    "generated share": 2,
-    "generated tokens": 0,
-    "training tokens": 0,
-    "judge tokens": 0,
-    "judge dollars": 4,
+_WENT_IN = {
+    "Data": {"reward accuracy": 3, "generated share": 2, "prompts' self-BLEU": 1, "responses' self-BLEU": 1},
+    "Costs": {"generated tokens": 0, "training tokens": 0, "judge tokens": 0, "judge dollars": 4},
 }
+"""What went into a row, by table, with its decimals: narrow enough for a terminal."""
 
 
 class SweepTable(NamedTuple):
@@ -87,7 +84,8 @@ def verdict(effect: Effect, entries: Sequence[Entry]) -> str:
 
 
 def sweep_of_figure(entries: Sequence[Entry], figure: Figure, told: str) -> list[SweepSection]:
-    """The same by one figure alone: each difference in a line, its means by method, and the benchmarks' categories.
+    """The same by one figure alone: each difference in a line, its means by method, its data and costs, and the
+    benchmarks' categories.
     `told`: the axis whose differences stand elsewhere."""
     sections = []
     for axis in axes_of(entries):
@@ -96,7 +94,7 @@ def sweep_of_figure(entries: Sequence[Entry], figure: Figure, told: str) -> list
         by_value = _method_table(entries, axis, figure) if axis.name != METHOD else None
         tables = [_upright(by_value, axis)] if by_value is not None and len(by_value.rows) > 1 else []
         if axis.name != METHOD:
-            tables += _category_tables(entries, axis)
+            tables += [*_went_in_tables(entries, axis), *_category_tables(entries, axis)]
         if notes or tables:
             sections.append(SweepSection(f"By {axis.name}", notes, tables))
     return sections
@@ -156,7 +154,7 @@ def _axis_section(entries: Sequence[Entry], axis: SweepAxis, several: bool) -> S
             detectable[e.metric] = max(detectable.get(e.metric, 0.0), e.detectable)
         sizes = ", ".join(f"{figures[m].difference_head} {_size(x, figures[m])}" for m, x in detectable.items())
         notes.append(f"Minimum detectable effect at 80 % power: {sizes}.")
-    tables = [_levels_table(entries, axis)]
+    tables = [_levels_table(entries, axis), *_went_in_tables(entries, axis)]
     if axis_effects:
         tables.append(_effects_table(entries, axis_effects))
     if several and axis.name != METHOD:
@@ -171,16 +169,24 @@ def _axis_section(entries: Sequence[Entry], axis: SweepAxis, several: bool) -> S
 def _levels_table(entries: Sequence[Entry], axis: SweepAxis) -> SweepTable:
     axis_levels = levels(entries, axis)
     columns = [f for f in Figures(entries).board if any(f.metric in level.figures for level in axis_levels)]
-    costs = [name for name in _COSTS if any(name in level.costs for level in axis_levels)]
-    # An amount that is the same for all values (the reward model's accuracy, on most axes) says nothing here.
-    costs = [n for n in costs if "tokens" in n or "dollars" in n or len({lv.costs.get(n) for lv in axis_levels}) > 1]
-    heads = [axis.name, "rows", *(f.head for f in columns), *costs]
+    heads = [axis.name, "rows", *(f.head for f in columns)]
     rows = []
     for level in axis_levels:
         figures = [_number(level.figures.get(c.metric), c.decimals) for c in columns]
-        amounts = [_number(level.costs.get(name), _COSTS[name]) for name in costs]
-        rows.append([level.value, str(level.rows), *figures, *amounts])
+        rows.append([level.value, str(level.rows), *figures])
     return SweepTable("Means over the rows of each value", heads, rows, 1)
+
+
+def _went_in_tables(entries: Sequence[Entry], axis: SweepAxis) -> Iterator[SweepTable]:
+    """What went into the rows of each value, as far as it is known and differs, and what they cost."""
+    axis_levels = levels(entries, axis)
+    for title, decimals in _WENT_IN.items():
+        names = [name for name in decimals if any(level.costs.get(name) for level in axis_levels)]
+        if title == "Data":  # what is the same for all values says nothing
+            names = [name for name in names if len({lv.costs[name] for lv in axis_levels if name in lv.costs}) > 1]
+        rows = [[lv.value, *(_number(lv.costs.get(name), decimals[name]) for name in names)] for lv in axis_levels]
+        if names:
+            yield SweepTable(f"{title}, means over the rows of each value", [axis.name, *names], rows, 1)
 
 
 def _effects_table(entries: Sequence[Entry], axis_effects: Sequence[Effect]) -> SweepTable:

@@ -4,7 +4,7 @@ it."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.augmentation.diversity import NEIGHBOURS, compared, cover, draw_texts, shares
+from harness.augmentation.diversity import NEIGHBOURS, compared, cover, draw_texts, sample_self_bleu, shares
 from harness.augmentation.filters import user_text
 from harness.augmentation.perplexity import Likelihood, perplexity, text_ids, text_likelihoods
 from harness.augmentation.served_logps import ServedLikelihoods, served
@@ -31,7 +31,7 @@ Rows = Sequence[tuple[Messages, str]]
 
 def report_stage(config: Report, policy: Policy, seeds: Stage, ranked: Stage, seed: int, sizes: Sizes) -> Stage:
     """Seed prompts, new prompts and responses side by side: `report.json` (see `harness.augmentation.diversity`), with
-    perplexities under the untrained policy."""
+    perplexities under the untrained policy. The stage's own report has the self-BLEU of what is trained on."""
     seed = derived_seed(seed, "report")
     embedder = embedding.resolved(config.embeddings)
     by_engine = served("data.report.generator", config.generator) if config.perplexity else None
@@ -62,7 +62,13 @@ def report_stage(config: Report, policy: Policy, seeds: Stage, ranked: Stage, se
                     report[kind][name]["embedding_spread"] = value
             report["topics"] = _topics(config.max_texts, embedder, prompts, seed)
         write_json(ctx.folder / "report.json", report)
-        return {"new_prompts": len(prompts["new prompts"]), "responses": sum(len(e.responses) for e in examples)}
+        every = [response.text for example in examples for response in example.responses]
+        return {
+            "new_prompts": len(prompts["new prompts"]),
+            "responses": len(every),
+            "prompt_self_bleu": sample_self_bleu([user_text(e.messages) for e in examples], seed),
+            "response_self_bleu": sample_self_bleu(every, seed),
+        }
 
     params = {"seed": seed, **config.model_dump(mode="json", exclude={"embeddings", "generator"})}
     if embedder is not None:
@@ -79,7 +85,7 @@ def report_stage(config: Report, policy: Policy, seeds: Stage, ranked: Stage, se
         return Estimate(scored_tokens=tokens, loads=(load,) if tokens else ())
 
     engines = by_engine.engines(policy, policy.dtype) if by_engine else ()
-    return Stage("report", "report", 1, params, {"seeds": seeds, "ranked": ranked}, body, estimate, engines=engines)
+    return Stage("report", "report", 2, params, {"seeds": seeds, "ranked": ranked}, body, estimate, engines=engines)
 
 
 def _response_groups(examples: Sequence[RankedExample]) -> dict[str, list[tuple[Messages, str]]]:

@@ -2,6 +2,7 @@
 
 import math
 import random
+import string
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.augmentation.diversity import compared, distinct, duplicates, lengths, self_bleu, shares
+from harness.augmentation.diversity import (
+    SAMPLE,
+    compared,
+    distinct,
+    duplicates,
+    lengths,
+    sample_self_bleu,
+    self_bleu,
+    shares,
+)
 from harness.augmentation.perplexity import perplexity, text_likelihoods
 from harness.models import load as models
 
@@ -24,6 +34,16 @@ def test_self_bleu_is_sacrebleus_of_each_against_the_others() -> None:
     assert self_bleu(["one and the same text"] * 5) == pytest.approx(100)
     assert self_bleu(TEXTS[:1]) is None
     assert self_bleu(TEXTS * 20, seed=1) == pytest.approx(100)  # each has a duplicate among those drawn
+
+
+def test_datasets_of_any_size_are_measured_on_as_many_texts() -> None:
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(string.ascii_lowercase, k=6)) for _ in range(400)]
+    few, many = sample_self_bleu(texts[:SAMPLE], 0), sample_self_bleu(texts, 0)
+    assert few == self_bleu(texts[:SAMPLE], 0)
+    assert few is not None
+    assert many == pytest.approx(few, abs=2.5)  # as varied, however many there are
+    assert sample_self_bleu(texts[: SAMPLE - 1], 0) is None
 
 
 def test_distinct_counts_n_grams() -> None:

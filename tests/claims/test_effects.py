@@ -53,7 +53,7 @@ def row(method: str, settings: dict[str, str], verdicts: dict[str, float | None]
             "benchmarks": {"alpaca_eval": {}},
             "sweep": {"row": method, "cells": [settings], "axes": more.pop("axes", AXES)},
             "training": training,
-            "data": {"responses": {"tokens": 100 * int(settings.get("n", 1))}},
+            "data": more.pop("data", {"responses": {"tokens": 100 * int(settings.get("n", 1))}}),
             **more,
         },
         outcomes={"alpaca_eval": verdicts},
@@ -205,7 +205,9 @@ def test_one_figure_alone_has_each_difference_in_a_line_and_its_means_by_method(
     assert list(sections)[:2] == ["By n", "By reward"]
     assert sections["By n"].notes == []  # they are told elsewhere
     assert sections["By reward"].notes[0].startswith("bad against good: AlpacaEval win rate, percentage points ")
-    (by_method,) = sections["By n"].tables
+    by_method, costs = sections["By n"].tables
+    assert costs.heads == ["n", "generated tokens", "training tokens"]
+    assert costs.rows == [["2", "200", "850"], ["4", "400", "850"]]
     assert by_method.heads == ["method", "2", "4"]  # as many values as methods
     for method, *shown in by_method.rows:
         for n, value in zip("24", shown, strict=True):
@@ -239,6 +241,27 @@ def test_more_values_than_methods_stand_below_each_other(board: list[Entry]) -> 
     section = sweep_of_figure(rows, Figures(rows)[WIN], "n")[0]
     assert section.tables[0].heads == ["n", "pairs", "multi"]
     assert section.tables[0].rows == [[n, "40.0", "40.0"] for n in ("2", "4", "8")]
+
+
+def test_how_varied_the_data_is_stands_beside_its_costs() -> None:
+    """Where it differs between the values; a cost of nothing at all is not shown."""
+    rows = []
+    for n, bleu in (("2", 10.0), ("4", 32.5)):
+        report = {"prompt_self_bleu": bleu, "response_self_bleu": 20.0}
+        data = {"ranked": {"train_prompts": 4, "generated_prompts": 4 * (n == "4")}, "report": report}
+        rows.append(row("pairs", {"n": n}, dict.fromkeys(PROMPTS, 1.4), axes=AXES[:1], data=data))
+    of = {table.title.partition(",")[0]: table for table in sweep_sections(rows)[0].tables}
+    assert of["Data"].heads == ["n", "generated share", "prompts' self-BLEU"]
+    assert of["Data"].rows == [["2", "0.00", "10.0"], ["4", "1.00", "32.5"]]
+    assert of["Costs"].heads == ["n", "training tokens"]
+
+
+def test_the_boards_of_sweeps_say_how_varied_their_data_are() -> None:
+    entries = read_board(ROOT / "leaderboards" / "experiment-2-size").entries
+    found = {lv.value: lv.costs["prompts' self-BLEU"] for lv in levels(entries, axes_of(entries)[0])}
+    assert set(found) == {"seed-only", "one", "two", "four", "three-epochs"}
+    assert found["seed-only"] == found["three-epochs"]
+    assert all(0 < value < 100 for value in found.values())
 
 
 @pytest.mark.parametrize("width", [30, 60, 200])

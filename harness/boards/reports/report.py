@@ -80,6 +80,8 @@ class _Report(Facts):
     tokens: Number | None = None
     train_prompts: Number | None = None
     generated_prompts: Number | None = None
+    prompt_self_bleu: Number | None = None
+    response_self_bleu: Number | None = None
     heldout_accuracy: _Reported | None = None
     leaks: dict[str, StrictInt] | None = None
     leaks_dropped: Number = 0

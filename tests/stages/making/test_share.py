@@ -14,7 +14,7 @@ from tests.stages.scripted import SCRIPT, Shortest, run
 from tests.stages.test_prompts import Different
 
 
-def recipe(per_seed: float | None, count: int = 40, **responses: Any) -> Recipe:
+def recipe(per_seed: float | None, count: int = 40, report: Any = False, **responses: Any) -> Recipe:
     data = {
         "seeds": [{"name": "builtin", "limit": 20}],
         "holdout": 0.25,
@@ -22,7 +22,7 @@ def recipe(per_seed: float | None, count: int = 40, **responses: Any) -> Recipe:
         "generated_per_seed": per_seed,
         "responses": {"generator": SCRIPT, "n": 3, **responses},
         "reward": Shortest(),
-        "report": False,
+        "report": report,
     }
     return Recipe.model_validate({"name": "x", "policy": {"model": "a/b"}, "data": data})
 
@@ -42,6 +42,14 @@ def test_a_smaller_share_is_a_part_of_a_larger_one(tmp_path: Path) -> None:
     assert generated(2, tmp_path, seed_prompts=10) == every[:20]
     report = run(recipe(2), tmp_path)["share"].report
     assert report == {"new_prompts": 30, "seed_prompts": 15, "generated_per_seed": 2.0}
+
+
+@pytest.mark.parametrize(("per_seed", "measured"), [(2, False), (None, True)])
+def test_how_varied_what_is_trained_on_is(tmp_path: Path, per_seed: float | None, measured: bool) -> None:
+    """45 prompts are too few for it, 55 are not; of each there are three responses."""
+    report = run(recipe(per_seed, report={"perplexity": False, "embeddings": None}), tmp_path)["report"].report
+    assert (report["prompt_self_bleu"] is not None) == measured
+    assert report["response_self_bleu"] is not None
 
 
 def test_seed_prompts_alone_write_no_new_ones(tmp_path: Path) -> None:
