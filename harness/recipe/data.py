@@ -148,7 +148,7 @@ class Data(RecipeSection):
     in front of the user's turn that follows, for that model; `refuse`: an error."""
 
     seeds: list[SeedField] = Field(default_factory=list)
-    """Sets of preference pairs, mixed in this order; a prompt that two sets contain is taken from the first."""
+    """Sets of preference pairs, mixed; a prompt that two sets contain is taken from the first."""
     ranked: RankedField | None = None
     """Ranked responses made elsewhere: a file, or a component (`harness.recipe.making.ranked`)."""
     holdout: Holdout = 0.2

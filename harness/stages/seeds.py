@@ -57,26 +57,29 @@ def leak_search(data: Data, evaluation: Evaluation | None) -> LeakSearch:
 
 def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
     """Seed pairs, split by prompt into `train.jsonl` (at most `train_limit` rows) and `heldout.jsonl`. Pairs whose
-    prompt leaked are in `leaks.jsonl`, and dropped unless the recipe keeps them."""
+    prompt leaked are in `leaks.jsonl`, and dropped unless the recipe keeps them. Several sets are mixed, so that the
+    first rows, of which a recipe may take a number, have each set's share."""
 
     def body(ctx: Context) -> dict[str, Any]:
         pairs: dict[str, PreferencePair] = {}
+        set_of: dict[str, int] = {}
         remarks: defaultdict[str, Counter[str]] = defaultdict(Counter, left_out=Counter())
         total = 0
-        for seed_set in data.sets:
+        for number, seed_set in enumerate(data.sets):
             rows = seed_set.pairs()
             total += len(rows)
             for kind, counts in seed_set.remarks().items():
                 remarks[kind].update(counts)
             for pair in rows:
                 pairs.setdefault(pair.id, pair)  # of several seed sets with a prompt, the first provides it
+                set_of.setdefault(pair.id, number)
         repeated = total - len(pairs)
         leaks = _leaked_seeds(list(pairs.values()), search.index())
         if search.options.action == "drop":
             leaked = {leak.id for leak in leaks}
             pairs = {i: pair for i, pair in pairs.items() if i not in leaked}
         train, heldout = split(list(pairs.values()), data.holdout, seed)
-        train = train[: data.train_limit]
+        train = _mixed(train, [set_of[pair.id] for pair in train])[: data.train_limit]
         told = sum(any(m.role == "system" for m in pair.messages) for pair in (*train, *heldout))
         write_rows(ctx.folder / "train.jsonl", train)
         write_rows(ctx.folder / "heldout.jsonl", heldout)
@@ -99,7 +102,20 @@ def seeds_stage(data: Data, search: LeakSearch, seed: int) -> Stage:
     }
     if data.train_limit:
         params["train_limit"] = data.train_limit
+    if len(data.sets) > 1:
+        params["order"] = "mixed"
     return Stage("seeds", "seeds", 4, params, {}, body)
+
+
+def _mixed(pairs: Sequence[PreferencePair], sets: Sequence[int]) -> list[PreferencePair]:
+    """The pairs in an order in which every beginning has about each set's share of the whole; those of a set keep
+    theirs. `sets`: the number of each pair's set."""
+    sizes, seen = Counter(sets), Counter[int]()
+    places = []
+    for number in sets:
+        places.append(((seen[number] + 0.5) / sizes[number], number))
+        seen[number] += 1
+    return [pairs[i] for i in sorted(range(len(pairs)), key=places.__getitem__)]
 
 
 def _leaked_seeds(pairs: Sequence[PreferencePair], index: LeakIndex) -> list[LeakedSeed]:

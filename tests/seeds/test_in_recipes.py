@@ -70,6 +70,24 @@ def test_sets_are_mixed_by_their_weights_and_split_together(tmp_path: Path) -> N
     assert [p.id for p in again.rows("heldout.jsonl", PreferencePair)] == [p.id for p in heldout]
 
 
+def test_the_first_pairs_have_each_sets_share(tmp_path: Path) -> None:
+    """However many a recipe takes, as `seed_prompts`, `train_limit` or a reward model's `pairs`."""
+    sizes = {"a": 100, "b": 40, "c": 7}
+    seeds, start = [], 0
+    for name, count in sizes.items():
+        seeds.append({"name": "jsonl", "path": written(tmp_path / f"{name}.jsonl", "prompt", start, count)})
+        start += count
+    train = seeds_of(tmp_path, *seeds).rows("train.jsonl", PreferencePair)
+    whole = Counter(p.source for p in train)
+    for taken in range(1, len(train) + 1):
+        counts = Counter(p.source for p in train[:taken])
+        for name in sizes:
+            assert abs(counts[name] - taken * whole[name] / len(train)) < 1.5
+    for name in sizes:
+        numbers = [int(p.chosen.removeprefix("good ")) for p in train if p.source == name]
+        assert numbers == sorted(numbers)
+
+
 def test_what_sets_leave_out_is_in_the_report(tmp_path: Path) -> None:
     rows = [
         {"chosen": f"\n\nHuman: {i}\n\nAssistant: a", "rejected": f"\n\nHuman: {i}\n\nAssistant: b"} for i in range(9)
