@@ -36,6 +36,12 @@ def doubts(entry: BoardRow) -> list[str]:
     return [flag.text if name == "row" else f"{name}: {flag.text}" for name, flags in guards for flag in flags]
 
 
+def doubt_names(entry: BoardRow) -> list[str]:
+    """The names of the guards that fired for a row, each once: `truncated`, `own family`."""
+    flags = [flag for flags in entry.provenance.guards.values() for flag in flags]
+    return list(dict.fromkeys(flag.name.replace("_", " ") or "other" for flag in flags))
+
+
 def doubts_of_rows(entries: Iterable[BoardRow]) -> list[tuple[str, str]]:
     """(rows, why their figures are doubtful); a doubt that several rows share is listed once."""
     ids_by_doubt: dict[str, list[str]] = {}

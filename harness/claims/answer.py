@@ -1,12 +1,13 @@
 """The answer that a board gives to its run's question, in one or two sentences, before any table."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 from harness.boards.entry import Entry
-from harness.boards.facts import agreement_words, chance_words, doubts, judges_by_verdict
+from harness.boards.facts import agreement_words, chance_words, doubt_names, judges_by_verdict
 from harness.boards.format import number, signed
 from harness.claims.cells import METHOD
 from harness.claims.effects import Effect, are_one_method
@@ -230,9 +231,12 @@ def _cautions(entries: Sequence[Entry], found: Primary) -> list[str]:
     rows = [entry for entry in entries if entry.id in compared]
     cautions += selection_words(rows, found.figure.benchmark)
     cautions += registration_words(rows)
-    if flagged := [row.id for row in rows if doubts(row)]:
+    if flagged := [row for row in rows if doubt_names(row)]:
         more = f" and {len(flagged) - MOST_STATED} more" if len(flagged) > MOST_STATED else ""
-        cautions.append(f"Doubtful figures: {', '.join(flagged[:MOST_STATED])}{more} ({len(flagged)} flagged).")
+        named = ", ".join(row.id for row in flagged[:MOST_STATED])
+        reasons = Counter(reason for row in flagged for reason in doubt_names(row)).most_common()
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
+        cautions.append(f"Doubtful figures: {named}{more} ({len(flagged)} flagged: {counts}).")
     cautions += _unscored(rows, found)
     if found.figure.benchmark == HELDOUT:
         return [*learned_words(rows), *cautions]

@@ -283,5 +283,5 @@ def test_flags_and_missing_verdicts_count_on_the_rows_that_are_compared() -> Non
     aside = with_provenance(untrained("base", n=100), guards={"row": [{"name": "x", "text": "y"}]})
     aside.outcomes["alpaca_eval"]["q1"] = None
     text = told([*rows, aside])
-    assert "Doubtful figures: dpo.seed-0.n-0 (1 flagged)." in text
+    assert "Doubtful figures: dpo.seed-0.n-0 (1 flagged: null 1)." in text
     assert "1 verdict is not scored; had they all gone one way, a difference would move by up to 0.33." in text
