@@ -5,6 +5,8 @@ from typing import Any
 from harness.figures import Figure, Pairing
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+TURNS = 10
+"""Turns that have a figure of their own: the official questions have two, and a user's conversations may go on."""
 
 
 def _figures(pairwise: bool) -> tuple[Figure, ...]:
@@ -35,7 +37,7 @@ def _figures(pairwise: bool) -> tuple[Figure, ...]:
         rated=True,
         pairing=Pairing(scale=scale),
     )
-    turns = tuple(figure(f"turn_{k}", f"turn {k}", pairing=Pairing(scale=scale, turn=k)) for k in (1, 2))
+    turns = tuple(figure(f"turn_{k}", f"turn {k}", pairing=Pairing(scale=scale, turn=k)) for k in range(1, TURNS + 1))
     categories = tuple(figure(name, name, place="category", part_of=overall.metric) for name in CATEGORIES)
     counts = (count("wins", "above"), count("ties", "equal"), count("losses", "below")) if pairwise else ()
     replies = (
