@@ -52,7 +52,7 @@ def test_rows_have_the_held_out_figures_and_no_others(run: Run) -> None:
     for row in run.rows.values():
         assert set(row["metrics"]) == {"heldout.pair_accuracy", "heldout.margin", "heldout.margin_kept"}
         assert {row["metrics"][f"heldout.{name}"]["n"] for name in ("pair_accuracy", "margin")} == {24}
-        assert {"seeds", "ranked"} <= set(row["provenance"]["data"]) <= {"seeds", "ranked", "reference"}
+        assert {"seeds", "ranked"} <= set(row["provenance"]["data"]) <= {"seeds", "ranked", "reference", "report"}
     assert run.rows["base"]["metrics"]["heldout.margin_kept"]["value"] is None
     assert run.rows["dpo"]["metrics"]["heldout.margin_kept"]["value"] == 1
     assert run.rows["base"]["metrics"]["heldout.pair_accuracy"]["value"] == 0.5
