@@ -85,8 +85,7 @@ def verdict(effect: Effect, entries: Sequence[Entry]) -> str:
 
 def sweep_of_figure(entries: Sequence[Entry], figure: Figure, told: str) -> list[SweepSection]:
     """The same by one figure alone: each difference in a line, its means by method, its data and costs, and the
-    benchmarks' categories.
-    `told`: the axis whose differences stand elsewhere."""
+    benchmarks' categories. `told`: the axis whose differences stand elsewhere."""
     sections = []
     for axis in axes_of(entries):
         found = effects(entries, axis) if axis.name != told else []

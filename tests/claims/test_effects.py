@@ -264,6 +264,11 @@ def test_the_boards_of_sweeps_say_how_varied_their_data_are() -> None:
     assert all(0 < value < 100 for value in found.values())
 
 
+def test_turns_after_the_second_are_figures_with_names() -> None:
+    figures = Figures(read_board(ROOT / "leaderboards" / "check-2-conversations").entries)
+    assert [figures[f"mt_bench.turn_{k}"].head for k in (1, 4)] == ["MT-bench turn 1, %", "MT-bench turn 4, %"]
+
+
 @pytest.mark.parametrize("width", [30, 60, 200])
 def test_a_terminal_gets_the_tables_that_fit(board: list[Entry], width: int) -> None:
     console = Console(width=width, file=io.StringIO())
